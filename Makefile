@@ -1,0 +1,57 @@
+# make book   set up, run every notebook, write figures/ and the HTML book (build/html/index.html)
+# make test   set up, run the whole test suite
+# make lab    set up, open JupyterLab on notebooks/
+# make html   the HTML book again, from the notebooks that were run last
+# make experiments   the recorded runs themselves: hours; says how many first, stops and goes on
+# make clean  remove everything that was built, the virtual environment included; never a run
+#
+# Any Python from 3.11 will do: make book PYTHON=/path/to/python3
+
+CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3 python
+FOUND := $(shell for p in $(if $(PYTHON),$(PYTHON),$(CANDIDATES)); do \
+	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo "$$p" && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+JUPYTER_ETC := $(VENV)/etc/jupyter
+
+.DELETE_ON_ERROR:
+.PHONY: book test lab html experiments clean
+
+book: $(STAMP)
+	$(PY) -m sftrl_lib book
+
+html: $(STAMP)
+	$(PY) -m sftrl_lib book --html
+
+# Two workers, one thread each: quicker on two cores than one worker with two threads.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
+
+# No look-ups of news or updates: nothing leaves the machine.
+lab: $(STAMP)
+	$(PY) -m jupyter lab notebooks --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdates
+
+experiments: $(STAMP)
+	$(PY) -m sftrl_lib experiments $(ARGS)
+
+# Installed again only when the versions change.
+$(STAMP): requirements.txt pyproject.toml
+ifeq ($(FOUND),)
+	@echo "No Python 3.11 or newer$(if $(PYTHON), at PYTHON=$(PYTHON)) with the venv module:" \
+	  "install one (Debian, Ubuntu: apt install python3-venv) or name one with" \
+	  "'make PYTHON=/path/to/python3'." >&2; exit 1
+endif
+	@echo "Setting up $(VENV) with $(FOUND) (a few minutes, once)"
+	test -x $(PY) || "$(FOUND)" -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --editable .
+	JUPYTER_CONFIG_DIR=$(JUPYTER_ETC) $(VENV)/bin/jupytext-config set-default-viewer python
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

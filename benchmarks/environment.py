@@ -1,0 +1,84 @@
+"""How fast the GeneralPoints environment is on one core: deals, verdicts and solutions a second.
+
+Run `python benchmarks/environment.py` (15 s). Writes data/benchmarks/environment.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from sftrl_lib.tasks import general_points as gp
+
+OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
+REPEATS = 5
+
+
+def rate(do: Callable, calls: Sequence[tuple]) -> tuple[float, float]:
+    """(median, best) calls a second over REPEATS passes."""
+    rates = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for call in calls:
+            do(*call)
+        rates.append(len(calls) / (time.perf_counter() - start))
+    return statistics.median(rates), max(rates)
+
+
+def cold(target: int) -> None:
+    """Find all solutions of all 1,820 hands for one target, from empty caches."""
+    gp._solutions.cache_clear()
+    gp._table.cache_clear()
+    for values in combinations_with_replacement(gp.RANKS, 4):
+        gp.solutions(values, target)
+
+
+def answers(task: gp.GeneralPoints, count: int) -> list[tuple[gp.Deal, str]]:
+    """Deals with answers of every kind, a fifth each: gold and the four ways to fail."""
+    rng, calls = random.Random(0), []
+    for index in range(count):
+        deal = task.item("train", 0, index)
+        gold = task.expert(deal, rng)
+        head, formula = gold.rsplit(': "', 1)
+        adding = "+".join(map(str, deal.numbers))
+        kinds = [gold, f'{head}: "{adding}"}}', f'{head}: "{adding}+1"}}', f'{head}: "{adding}+"}}']
+        calls.append((deal, (*kinds, head)[index % 5]))
+    return calls
+
+
+def main() -> None:
+    task = gp.GeneralPoints()
+    calls = answers(task, 10_000)
+    formulas = [(gp._read(text)[2], deal.numbers) for deal, text in calls if gp._read(text)]
+    jobs = [("all solutions, cold cache", lambda: rate(cold, [(24,)]), 1820, None)]
+    for split in task.splits:
+        items = [(split, 1, index) for index in range(4_000)]
+        jobs.append((f"deals, {split}", lambda items=items: rate(task.item, items), 1, 5_000))
+    jobs += [
+        ("verdicts, whole answers", lambda: rate(task.verify, calls), 1, 20_000),
+        ("verdicts, formulas", lambda: rate(gp.verify_formula, formulas), 1, 20_000),
+    ]
+    rows = []
+    for what, measure, factor, required in tqdm(jobs, desc="environment"):
+        median, best = (round(value * factor) for value in measure())
+        rows.append({"what": what, "median": median, "best": best, "required": required})
+    print(f"{'a second, one core':28}{'median':>10}{'best':>10}{'required':>10}")
+    for row in rows:
+        print(f"{row['what']:28}{row['median']:>10,}{row['best']:>10,}{row['required'] or '':>10}")
+    machine = {"python": platform.python_version(), "cpu": platform.machine(), "repeats": REPEATS}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**machine, "load": os.getloadavg()[0], "rows": rows}, indent=1)
+    OUT.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 Start here: does it learn the rule, or the examples?
+#
+# Two ways to train a language model after pre-training: let it *imitate* correct answers
+# (supervised fine-tuning, SFT), or let it *try*, and reward what a verifier accepts
+# (reinforcement learning, RL). Chu, Zhai and others asked what each of them learns, and their
+# title is the answer that they found: *SFT memorizes, RL generalizes*. This book lets you hold
+# that sentence against an experiment that fits on two CPU cores. After this notebook you can
+#
+# * say what "in distribution" and "out of distribution" mean here, exactly;
+# * read the main figure of the book, and say what it does not show;
+# * watch the same hand being played by three models.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/`, nothing else | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (one live run) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 8  # optimizer steps of the live run
+live_batch = 128  # episodes a step
+episodes = 200  # episodes a measurement
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## The question
+#
+# The game is GeneralPoints: make 24 from four cards. The question states how much J, Q and K
+# count. All training happens under one rule; the test changes that sentence, and nothing else:
+
+# %%
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+task = GeneralPoints(rule="ten", ood_rule="eleven_twelve_thirteen")
+for split in ("id_paired", "rule_paired"):
+    deal = task.item(split, seed, 0)
+    print(f"{split}: {deal.rule.name}\n{task.prompt(deal)}\nOne solution: {deal.solutions()[0]}\n")
+
+# %% [markdown]
+# Same cards, another rule, another solution. A model that has learned "*read the rule, then
+# calculate*" does not care. A model that has learned "*a face card is a ten*" was right
+# throughout its training, and fails now. Both look alike in distribution. That is the whole idea
+# of the study:
+#
+# 1. a **foundation model** that follows any stated rule, somewhat;
+# 2. a short **init** that teaches the answer's format, the same for both arms;
+# 3. two arms from that one checkpoint, at equal compute: **SFT** and **RL with verification**;
+# 4. a test under the training rule and under a new one, on hands that no training has seen.
+#
+# On this tier the foundation model is our own, so we know what it has seen: many random rules,
+# but never the training rule nor the test rule.
+
+# %% [markdown]
+# ## The recorded result
+#
+# The test seeds were run once, by a protocol that was fixed beforehand; this page reads the rows
+# they left in `data/results.csv`. Right in each figure stand the paper's own numbers, hatched:
+# another model, thousands of times larger, another reward scale, so compare *directions*, not
+# heights.
+
+# %%
+from sftrl_lib import figures
+from sftrl_lib.runs import load_results
+
+results = load_results()
+figures.show(figures.changes_from_init(results))
+
+# %%
+figures.show(figures.success_against_compute(results))
+
+# %% [markdown]
+# Where an arm falls, what does it do wrong? An answer says aloud what each card counts as, so we
+# can ask:
+
+# %%
+figures.show(figures.value_reading(results))
+
+# %% [markdown]
+# ## Three episodes
+#
+# The same hand under the new rule, played at the end of training by the init, by SFT and by RL
+# (recorded; the first deal that all three have in their sample). Look at `"number"` before you
+# look at the formula.
+
+# %%
+from IPython.display import HTML, display
+
+from sftrl_lib.notebook import recorded_episodes
+from sftrl_lib.widgets import render_episode
+
+played = {m: recorded_episodes(m, "rule_ood", preset, seed) for m in ("init", "sft", "rl")}
+index = min(set.intersection(*(set(by_index) for by_index in played.values())))
+for method, by_index in played.items():
+    display(HTML(f"<h4>{figures.NAMES[method]}</h4>" + render_episode(by_index[index])))
+
+# %% [markdown]
+# ## Live: a minute of RL
+#
+# Nothing above was computed in front of you. This is: a few RL steps from the same init, with the
+# same learning rate, drawn dashed and open over the recorded curves. (Run it twice: the second
+# time it is loaded, and says so. Delete the folder it names to train again.)
+
+# %%
+from sftrl_lib.config import Experiment
+from sftrl_lib.notebook import live
+
+exp = Experiment(
+    method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=2, eval_episodes=episodes,
+)  # fmt: skip
+run = live(exp)
+figures.show(figures.success_against_compute(results, live=run.evals()))
+
+# %% [markdown]
+# ## What to inspect
+#
+# * **The bars.** Is the change of each arm larger than its interval? Are ID and OOD moving
+#   together?
+# * **The curves.** Where along the way does an arm turn? Would you have stopped there, had you
+#   only seen the ID panel?
+# * **Value reading.** Does it move before, with or after OOD success?
+# * **The live run.** It is noisy: it has few episodes. Which recorded seeds does it lie between?
+#
+# The book's claims, one by one, supported or not, are in notebook 04; what they hang on is in 05.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Guess first** (easy, 3 minutes). Before you scroll back: which of the four splits `id_seen`,
+# `id_unseen`, `rule_ood`, `rule_five` would a model that calls every face card ten still solve?
+#
+# <details><summary>Hint</summary>
+#
+# Under `ten` its reading is right, whichever hand it is.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# Both ID splits. On `rule_ood` and `rule_five` every hand has a face card, so it uses a wrong
+# number in each; look at what is left of the success in the recorded rows:
+#
+# ```python
+# end = results[(results.metric == "success") & (results.source == "ours")]
+# end = end[end.step == end.groupby("run_id").step.transform("max")]
+# print(end.pivot_table(index="split", columns="method", values="value").round(3))
+# ```
+#
+# </details>
+#
+# **2. How sure is one bar?** (medium, 5 minutes). The paper's bars rest on 234 episodes each.
+# Compute the 95% interval of its init and of its RL result, and see whether they overlap.
+#
+# <details><summary>Hint</summary>
+#
+# `sftrl_lib.stats.wilson(successes, n)`; the numbers are rows of `results` with `source ==
+# "paper"`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# from sftrl_lib.stats import wilson
+#
+# printed = results[(results.source == "paper") & results.successes.notna()]
+# for row in printed[printed.task == "gp-l"].itertuples():
+#     print(row.method, [round(100 * x, 1) for x in wilson(row.successes, row.n)])
+# ```
+#
+# </details>
+#
+# **3. The other explanation** (hard, 10 minutes). "RL generalizes" might only mean "RL moved less".
+# Which figure of this book could tell the two apart, and what would it have to show?
+#
+# <details><summary>Hint</summary>
+#
+# Plot OOD success not against compute, but against something that measures how far a model has
+# moved.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# OOD against ID success and against KL to the init: if at *equal* ID success, or at equal KL, the
+# RL curve lies above the SFT curve, then "it moved less" is not the whole story.
+#
+# ```python
+# figures.show(figures.ood_against_id_and_kl(results))
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# One model, one init, two arms, one changed sentence. In distribution the arms may look alike; the
+# new rule tells reading from remembering. Everything else in this book is about making that
+# comparison fair, and about finding where it stops being true.
+#
+# ## Further reading
+#
+# * Chu, Zhai et al., *SFT Memorizes, RL Generalizes*, arXiv 2501.17161.
+# * Lu et al., *RL Fine-Tuning Heals OOD Forgetting in SFT*, arXiv 2509.12235, and *Debunk the
+#   Myth of SFT Generalization*, arXiv 2510.00237: two answers to the paper.
+# * Next: `01_environments`.

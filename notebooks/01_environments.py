@@ -1,0 +1,391 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 Environments: what is asked, and who decides
+#
+# Before anything is trained: the game, the rule that will change, the judge, and the test. After
+# this notebook you can
+#
+# * deal a hand under any rule, and solve it exactly;
+# * say what the verifier answers to a formula, and why that answer *is* the reward;
+# * tell four kinds of "new" apart: a new deal, a new hand, a new rule, a new hand under a new rule;
+# * read a conversation as the model reads it: token by token.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/foundation/` | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (one live run) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 30  # optimizer steps of the live run
+live_batch = 128  # answers a step
+episodes = 200  # episodes a measurement
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## The game
+#
+# Four cards; every value once; plus, minus, times, divided by; make 24. What makes it a test of
+# *rules* is a sentence in the question: how much J, Q and K count. A deal is a hand, a rule and a
+# target.
+
+# %%
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+task = GeneralPoints(rule="ten", ood_rule="eleven_twelve_thirteen")
+deal = task.item("train", seed, 7)
+print(task.prompt(deal))
+
+# %% [markdown]
+# Deal 7 of seed 0 is the same deal on every machine and whatever the batch size: each deal draws
+# from a random stream of its own. The same hand under another rule is another question:
+
+# %%
+from dataclasses import replace
+
+from sftrl_lib.tasks.general_points import NAMED_RULES
+
+hand = task.item("id_paired", seed, 2)
+for rule in NAMED_RULES.values():
+    same = replace(hand, rule=rule)
+    print(f"{rule.name:24} {same.cards} -> {same.numbers}  {same.solutions()[:2]}")
+
+# %% [markdown]
+# The solver works with fractions, not with floats: `8/(3-8/3)` makes 24, and rounding would lose
+# it. How many hands can be solved at all? There are 1,820 multisets of four values from 1 to 13,
+# and 715 from 1 to 10; the training rule `ten` can only ever show the second kind.
+
+# %%
+from itertools import combinations_with_replacement
+
+from sftrl_lib.tasks.general_points import solvable, solve
+
+for highest in (13, 10):
+    hands = list(combinations_with_replacement(range(1, highest + 1), 4))
+    print(f"1..{highest}: {sum(map(solvable, hands)):,} of {len(hands):,} multisets make 24")
+print(solve((3, 3, 8, 8)))
+
+# %% [markdown]
+# ## The verifier
+#
+# The verifier reads the whole answer, judges it and says why. It never runs model text: a formula
+# is cut into tokens and computed with two stacks. First, written out, the heart of it for a
+# formula in postfix notation, where no brackets are needed:
+
+# %%
+from fractions import Fraction
+
+
+def value_of(postfix: str) -> Fraction:
+    """Exact value of e.g. "8 3 8 3 / - /": numbers are pushed, an operator takes two of them."""
+    stack = []
+    for token in postfix.split():
+        if token.isdigit():
+            stack.append(Fraction(int(token)))
+            continue
+        b, a = stack.pop(), stack.pop()
+        match token:
+            case "+":
+                stack.append(a + b)
+            case "-":
+                stack.append(a - b)
+            case "*":
+                stack.append(a * b)
+            case "/":
+                stack.append(a / b)
+    return stack.pop()
+
+
+# %% [markdown]
+# The library's `verify_formula` reads brackets, refuses everything that is no formula, and checks
+# that each card was used once. Both agree:
+
+# %%
+from sftrl_lib import verify_formula
+
+verdict = verify_formula("8/(3-8/3)", numbers=(3, 3, 8, 8))
+assert verdict.ok and verdict.value == value_of("8 3 8 3 / - /") == 24
+verdict
+
+# %% [markdown]
+# Now whole answers. The task's format is JSON-like; a trailing comma, single quotes or text
+# around the object are forgiven, since the question is whether the model can play, not whether it
+# can quote.
+
+# %%
+import random
+
+import pandas as pd
+
+from sftrl_lib.prompts import gp_answer
+
+misread = replace(hand, rule=NAMED_RULES["five"])
+answers = {
+    "expert": task.expert(hand, random.Random(0)),
+    "misread": gp_answer(hand.cards, misread.numbers, misread.solutions()[0]),
+    "wrong value": gp_answer(hand.cards, hand.numbers, "+".join(map(str, hand.numbers))),
+    "no formula": gp_answer(hand.cards, hand.numbers, "24-*1"),
+    "no answer": "I would rather not.",
+}
+verdicts = {name: task.verify(hand, text) for name, text in answers.items()}
+assert [v.reason for v in verdicts.values()] == [
+    "solved", "wrong_numbers", "wrong_value", "illegal_formula", "unreadable",
+]  # fmt: skip
+pd.DataFrame(
+    [(n, answers[n], v.reason, v.reward, v.message) for n, v in verdicts.items()],
+    columns=["what", "answer", "reason", "reward", "message to the model"],
+)
+
+# %% [markdown]
+# `reward` is what RL will get, `reason` what the evaluation counts, `message` what the model is
+# told: one function decides in training, evaluation and the widgets. The rewards, in one table
+# (`paper` is the paper's scheme, `binary` the outcome alone):
+
+# %%
+from sftrl_lib.tasks.general_points import REWARDS
+
+pd.DataFrame(REWARDS)
+
+# %% [markdown]
+# ## Four kinds of new
+#
+# | split | rule | hand | asks |
+# |---|---|---|---|
+# | `train`, `id_seen` | training | seen in training | did it learn anything? |
+# | `id_unseen` | training | never seen | did it learn to *solve*? |
+# | `rule_ood` | new | never seen, a face card in it | did it learn to *read the rule*? |
+# | `id_paired`, `rule_paired` | each | the same hands under both | the same, with equal hands |
+# | `rule_five`, `rule_random` | other new ones | never seen | is it this one rule only? |
+#
+# The hands are split by a fixed hash of their values: about a quarter is never shown by any
+# training, pre-training included. That is what the paper's evaluation could not separate: a model
+# can be good at a known hand without being able to solve one.
+
+# %%
+from sftrl_lib.tasks.general_points import held_out
+
+rows = []
+for split in task.splits:
+    deals = [task.item(split, seed, i) for i in range(400)]
+    rows.append(
+        {
+            "split": split,
+            "rules": len({d.rule for d in deals}),
+            "held out": sum(held_out(d.numbers) for d in deals) / len(deals),
+            "with a face card": sum(max(d.ranks) > 10 for d in deals) / len(deals),
+            "distinct hands": len({tuple(sorted(d.numbers)) for d in deals}),
+            "solutions a hand": sum(len(d.solutions()) for d in deals) / len(deals),
+        }
+    )
+pd.DataFrame(rows).set_index("split").style.format(precision=2)
+
+# %% [markdown]
+# The same task is a Gymnasium environment, so that other tools can play it:
+
+# %%
+import gymnasium
+
+env = gymnasium.make("sftrl/GeneralPoints-v0", rule="ten", tries=2, render_mode="ansi")
+question, _ = env.reset(seed=seed)
+reply, reward, ended, _, info = env.step("no idea")
+print(env.render())
+print(reward, ended, info)
+
+# %% [markdown]
+# ## The model's side: an episode
+#
+# Now a policy meets the task: the foundation model of this tier, before anything has been trained
+# on the task. An episode is answer, verdict, message, answer, up to a number of tries.
+
+# %%
+from sftrl_lib.config import Experiment
+from sftrl_lib.policy import load_policy
+from sftrl_lib.rollout import rollout
+
+exp = Experiment(
+    method="init", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=1, eval_episodes=episodes,
+)  # fmt: skip
+base = load_policy(exp)
+deals = [task.item("id_unseen", seed, i) for i in range(episodes)]
+before = rollout(base, task, deals, tries=3, max_new_tokens=exp.max_new_tokens, progress=True)
+
+# %%
+from IPython.display import HTML
+
+from sftrl_lib.widgets import render_episode
+
+longest = max(before[:20], key=lambda e: len(e.turns))
+HTML(render_episode(longest.as_dict(task)))
+
+# %% [markdown]
+# And what of that conversation does the model really see? Tokens. On the tiny tier the constant
+# sentences are one token each, so that what varies (cards, rule, numbers, signs) is most of what it
+# reads; on the other tiers the same text costs a few hundred tokens.
+
+# %%
+turn = before[0].turns[0]
+spelled = base.tokenizer.convert_ids_to_tokens([*turn.prompt_ids, *turn.completion_ids])
+print(len(turn.prompt_ids), "tokens read,", len(turn.completion_ids), "written")
+print(" | ".join(token.replace("Ċ", "").replace("Ġ", " ") for token in spelled))
+
+# %% [markdown]
+# ## Live: the init
+#
+# The paper starts both arms from one checkpoint that was fine-tuned *a little*, until the answers
+# can be read. Here is that step, live and short: SFT on the training rule, from the foundation
+# model.
+
+# %%
+from sftrl_lib.notebook import live
+
+run = live(exp)
+
+# %%
+from sftrl_lib import figures
+from sftrl_lib.notebook import recorded_log
+
+logs = {"init, this session": run.metrics()} | recorded_log("init", preset, seed)
+figures.show(figures.training_log(logs, columns=["loss"]))
+
+# %% [markdown]
+# Before and after, on the same unseen hands: which answers can be read and are legal formulas,
+# which use the right numbers, which read the face cards right, and which are solved, within 1, 2,
+# 3 tries.
+
+# %%
+from sftrl_lib.evaluate import score
+
+was = pd.DataFrame(score(task, "id_unseen", before, tries=3))
+now = run.evals().query("split == 'id_unseen' and step == @live_steps")
+both = {
+    name: rows[rows.metric != "kl_to_init"].set_index(["metric", "tries"]).value
+    for name, rows in {"foundation model": was, "after the live init": now}.items()
+}
+pd.DataFrame(both).style.format("{:.1%}")
+
+# %% [markdown]
+# ## What to inspect
+#
+# * In the last table: which reason shrinks first? Look for `unreadable` and `illegal_formula`,
+#   the faults of *form*, before you look at `solved`.
+# * In the episode: does a message change the next answer, or does the model repeat itself?
+# * In the table of splits: `id_unseen` and `rule_ood` differ in more than the rule. In what, and
+#   which splits repair that?
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. A rule of your own** (easy, 5 minutes). Make a task whose training rule lets the faces count
+# as 1, 2, 3, and print its first OOD deal. What does the library say to `J=14`?
+#
+# <details><summary>Hint</summary>
+#
+# `GeneralPoints(rule="J=1,Q=2,K=3")`; every rule is checked when it is made.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# from sftrl_lib.errors import SftrlError
+#
+# mine = GeneralPoints(rule="J=1,Q=2,K=3", ood_rule="five")
+# print(mine.prompt(mine.item("rule_ood", seed, 0)))
+# try:
+#     GeneralPoints(rule="J=14,Q=2,K=3")
+# except SftrlError as error:
+#     print(error)
+# ```
+#
+# </details>
+#
+# **2. The best blind player** (medium, 10 minutes). A baseline belongs beside every metric. Write
+# a player that knows the rules of form but cannot calculate: random order, random signs. What
+# share does it solve?
+#
+# ```python
+# def blind(numbers, rng) -> str:
+#     ...  # a formula that uses every number once
+#
+# assert verify_formula(blind((1, 2, 3, 4), random.Random(0)), (1, 2, 3, 4)).value is not None
+# ```
+#
+# <details><summary>Hint</summary>
+#
+# Shuffle the numbers, join them with `rng.choice("+-*/")`, and judge the result with
+# `verify_formula`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def blind(numbers, rng):
+#     order = rng.sample(list(numbers), len(numbers))
+#     return str(order[0]) + "".join(rng.choice("+-*/") + str(n) for n in order[1:])
+#
+#
+# rng = random.Random(0)
+# trials = [d for d in deals for _ in range(100)]
+# hits = sum(verify_formula(blind(d.numbers, rng), d.numbers).ok for d in trials)
+# print(f"{hits / len(trials):.2%}")
+# assert hits / len(trials) < 0.1
+# ```
+#
+# </details>
+#
+# **3. How hard is OOD for a perfect solver?** (hard, 15 minutes). If `rule_ood` hands simply had
+# fewer solutions, a drop would say nothing about rules. Compare the number of solutions a hand on
+# `id_paired` and `rule_paired`, where the cards are the same.
+#
+# <details><summary>Hint</summary>
+#
+# `task.item(split, seed, i).solutions()` for the same `i` in both splits.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# pairs = [
+#     [len(task.item(split, seed, i).solutions()) for split in ("id_paired", "rule_paired")]
+#     for i in range(300)
+# ]
+# print(pd.DataFrame(pairs, columns=["id_paired", "rule_paired"]).describe().round(1))
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# A deal is a hand, a rule and a target, seeded one by one. One verifier gives reward, metric and
+# feedback. "Out of distribution" is a fact here: a rule and hands that no training, pre-training
+# included, has seen. The next notebook trains by imitation.
+#
+# ## Further reading
+#
+# * Chu, Zhai et al., *SFT Memorizes, RL Generalizes*, arXiv 2501.17161: sections 3 and 4,
+#   appendix on GeneralPoints.
+# * Snell et al., *Scaling LLM Test-Time Compute Optimally*, arXiv 2408.03314: sequential
+#   revision.
+# * The Gymnasium documentation on environments and text spaces.

@@ -1,0 +1,303 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 SFT: what imitation learns
+#
+# Supervised fine-tuning shows the model a question and a correct answer, and raises the
+# probability of each of the answer's tokens. After this notebook you can
+#
+# * write the SFT loss in six lines, and check that it is the number that TRL trains on;
+# * train an SFT arm live, and place it on the recorded curves;
+# * see *what* is memorised: the value of a card, not the solution of a hand.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (one live run) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 40  # optimizer steps of the live run
+live_batch = 128  # answers a step
+episodes = 200  # episodes a measurement
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## One training row
+#
+# The expert draws one of all correct solutions of a deal. What the model learns from is not text
+# but tokens, and only the answer's tokens count: the question is given, nobody wants the model to
+# imitate it. `labels` say so with -100, the value that every loss in this ecosystem ignores.
+
+# %%
+from sftrl_lib.config import Experiment
+from sftrl_lib.experiments import start_policy
+from sftrl_lib.sft import expert_row
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+exp = Experiment(
+    method="sft", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=2, eval_episodes=episodes,
+)  # fmt: skip
+task = GeneralPoints(exp.rule, exp.ood_rule)
+policy = start_policy(exp)
+row = expert_row(exp, policy, task, 0)
+learned = [label for label in row["labels"] if label != -100]
+print(len(row["input_ids"]), "tokens, of which", len(learned), "are learned:")
+print(policy.decode(learned))
+
+# %% [markdown]
+# ## The loss, written out
+#
+# For a deal with question $q$ and expert answer $a = (a_1, \dots, a_T)$, the last of which is the
+# end of the answer, SFT minimises the mean over all answer tokens of a batch of
+#
+# $$
+# -\log \pi_\theta(a_t \mid q, a_1, \dots, a_{t-1})
+# $$
+#
+# (paper, section 3.1). The logits at place $t$ predict the token at $t+1$, hence the shift by one.
+
+# %%
+import torch
+
+
+def sft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of answer tokens; logits (B, T, V), labels (B, T), -100 elsewhere."""
+    log_probs = logits[:, :-1].float().log_softmax(-1)
+    target = labels[:, 1:]
+    written = target != -100
+    picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
+    return -(picked * written).sum() / written.sum()
+
+
+# %% [markdown]
+# The first batch that the live run will see, through our six lines:
+
+# %%
+rows = [expert_row(exp, policy, task, i) for i in range(exp.batch)]
+width = max(len(r["input_ids"]) for r in rows)
+
+
+def padded(key: str, filler: int) -> torch.Tensor:
+    lines = [r[key] + [filler] * (width - len(r[key])) for r in rows]
+    return torch.tensor(lines, device=policy.device)
+
+
+ids, labels = padded("input_ids", policy.tokenizer.pad_token_id), padded("labels", -100)
+lengths = torch.tensor([[len(r["input_ids"])] for r in rows], device=policy.device)
+seen = (torch.arange(width, device=policy.device) < lengths).long()
+with torch.no_grad():
+    logits = policy.model(input_ids=ids, attention_mask=seen).logits
+by_hand = sft_loss(logits, labels).item()
+print(f"loss of the first batch, by hand: {by_hand:.4f}")
+
+# %% [markdown]
+# ## Live: an SFT arm
+#
+# From here on the library does it: TRL's `SFTTrainer`, the same rows, AdamW, a constant learning
+# rate after a short warm-up. Each deal is seen once. The log of its first step must be the number
+# above:
+
+# %%
+from sftrl_lib.notebook import live
+
+run = live(exp)
+log = run.metrics()
+assert abs(log.loss[0] - by_hand) < 2e-3, (log.loss[0], by_hand)
+print(f"loss of the first batch, by TRL:  {log.loss[0]:.4f}")
+
+# %%
+from sftrl_lib import figures
+from sftrl_lib.notebook import recorded_log
+from sftrl_lib.runs import load_results
+
+logs = {"SFT, this session": log} | recorded_log("sft", preset, seed)
+figures.show(figures.training_log(logs, columns=["loss"]))
+
+# %% [markdown]
+# The loss falls, as it should: imitation works. What has been learned is not in this picture.
+# Drawn over the recorded SFT and RL arms, the live run is the dashed line with open squares:
+
+# %%
+results = load_results()
+figures.show(figures.success_against_compute(results, live=run.evals()))
+
+# %% [markdown]
+# ## The mechanism: value reading
+#
+# Every answer says what its cards count as, before it calculates. So we can ask of each J, Q and K
+# whether the claimed value is the one that the *question* states:
+
+# %%
+figures.show(figures.value_reading(results, live=run.evals()))
+
+# %% [markdown]
+# And what does it say instead? Here are the claims of the recorded init and of the recorded SFT
+# arm at its end, under the rule that lets J, Q, K count as 11, 12, 13. A column `10` that fills
+# up is the training rule, recited.
+
+# %%
+import pandas as pd
+
+from sftrl_lib.notebook import recorded_episodes
+
+
+def claims(method: str) -> pd.DataFrame:
+    """Share of first answers that claim a value, for each face card (rule OOD)."""
+    read = []
+    for index, episode in recorded_episodes(method, "rule_ood", preset, seed).items():
+        deal = task.item("rule_ood", seed, index)
+        read += task.read_values(deal, episode["turns"][0])
+    table = pd.DataFrame(read, columns=["card", "claimed", "true"]).query("card in ('J', 'Q', 'K')")
+    claimed = table.claimed.map(lambda v: "none" if pd.isna(v) else str(int(v)))
+    shares = pd.crosstab(table.card, claimed, normalize="index")
+    return shares[sorted(shares, key=lambda c: (not c.isdigit(), c.zfill(2)))]
+
+
+for method in ("init", "sft"):
+    print(f"{figures.NAMES[method]}\n{claims(method).round(2).to_string()}\n")
+
+# %% [markdown]
+# ## What to inspect
+#
+# * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
+# * `id_unseen` hands are new as well. If SFT rises there, it did not memorise *hands*. Then what?
+# * In the last tables: is the wrong value spread out, or is it one value?
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Weight the loss by the token's own probability** (medium, 10 minutes). DFT (arXiv
+# 2508.05629) scales each token's loss by its probability, taken as a constant. Write it, starting
+# from `sft_loss`.
+#
+# ```python
+# def dft_loss(logits, labels):
+#     ...
+#
+# assert dft_loss(logits, labels) < sft_loss(logits, labels)
+# ```
+#
+# <details><summary>Hint</summary>
+#
+# `picked.exp().detach()` is the probability without its gradient.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def dft_loss(logits, labels):
+#     log_probs = logits[:, :-1].float().log_softmax(-1)
+#     target = labels[:, 1:]
+#     written = target != -100
+#     picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
+#     return -(picked.exp().detach() * picked * written).sum() / written.sum()
+#
+#
+# assert dft_loss(logits, labels) < sft_loss(logits, labels)
+# ```
+#
+# </details>
+#
+# **2. Where is the loss?** (medium, 10 minutes). Is it in the values of the cards, or in the
+# formula? Compute the mean loss of the first batch for each kind of token, and predict it before
+# you look.
+#
+# <details><summary>Hint</summary>
+#
+# Keep `picked` unsummed; the tokens between `"number"` and `"formula"` are the values.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# log_probs = logits[:, :-1].float().log_softmax(-1)
+# loss = -log_probs.gather(-1, labels[:, 1:].clamp_min(0)[..., None])[..., 0]
+# kinds = {"values": [], "formula": []}
+# for line, target in zip(loss, labels[:, 1:]):
+#     text = ""
+#     for value, token in zip(line[target != -100].tolist(), target[target != -100].tolist()):
+#         part = "formula" if "formula" in text else "values" if "number" in text else None
+#         text += policy.decode([token])
+#         if part:
+#             kinds[part].append(value)
+# print({part: round(sum(v) / len(v), 3) for part, v in kinds.items()})
+# ```
+#
+# </details>
+#
+# **3. Is it the data, not the method?** (hard, 20 minutes). *Debunk the Myth* (arXiv 2510.00237)
+# finds that SFT on *diverse* rules generalises. Sketch the change: which function has to draw a
+# rule, and from where, so that the test stays a test?
+#
+# <details><summary>Hint</summary>
+#
+# `GeneralPoints.item` decides the rule of a training deal. `HELD_OUT_MAPPINGS` and the named
+# rules must stay unseen.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# import random
+# from dataclasses import replace
+#
+# from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES, Rule, held_out
+#
+# named = {(r.j, r.q, r.k) for r in NAMED_RULES.values()}
+#
+#
+# class ManyRules(GeneralPoints):
+#     """Training deals under random rules that no test uses."""
+#
+#     def item(self, split, seed, index):
+#         deal = super().item(split, seed, index)
+#         rng = random.Random(f"many/{seed}/{index}")
+#         while split == "train":
+#             rule = tuple(rng.randint(1, 13) for _ in range(3))
+#             other = replace(deal, rule=Rule.parse(rule))
+#             unseen = held_out(other.numbers)
+#             if rule not in named | set(HELD_OUT_MAPPINGS) and other.solutions() and not unseen:
+#                 return other
+#         return deal
+#
+#
+# print(ManyRules().prompt(ManyRules().item("train", seed, 0)))
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# SFT raises the probability of expert tokens, all of them, also of those that happen to be
+# constant in the training set. A face card's value is such a constant. The loss rewards reading
+# the rule no more than remembering it.
+#
+# ## Further reading
+#
+# * Chu, Zhai et al., arXiv 2501.17161, sections 3.1 and 5.
+# * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629 (DFT).
+# * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237.
+# * Next: `03_rl`.

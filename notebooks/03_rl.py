@@ -1,0 +1,302 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 RL with verification: what an outcome reward teaches
+#
+# Now nobody shows a correct answer. The model tries, the verifier says what was wrong, the model
+# tries again, and what it did is made more or less likely by the reward it led to. After this
+# notebook you can
+#
+# * compute the advantage of every try of an episode, and check it against the library;
+# * say why this is GRPO where the paper used PPO, and what that changes;
+# * see how much of an early batch teaches nothing, and what the library saves by knowing so;
+# * train an RL arm live, and place it on the recorded curves.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (one live run) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 12  # optimizer steps of the live run
+live_batch = 128  # episodes a step
+episodes = 200  # episodes a measurement
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## An episode, and what a try is worth
+#
+# An episode is a conversation of up to $k$ tries. Try $t$ earns the verdict's reward $r_t$; what
+# it is worth is its **return**, the reward from there on, discounted once for each further try:
+#
+# $$
+# G_t = r_t + \gamma G_{t+1}
+# $$
+#
+# The question of policy-gradient methods is: worth, compared with *what*? PPO, which the paper
+# uses, trains a second network to predict the return and compares with that. **GRPO** plays the
+# same deal several times, a *group*, and compares the episodes with one another. We use GRPO,
+# because
+#
+# * it needs no value network: nothing of the policy's own size to hold, and nothing to train first;
+# * TRL's maintained trainer is GRPO's; its PPO trainer is gone;
+# * a deal can be played again at no cost, which is what a group takes.
+#
+# So the *learner* differs from the paper's, while reward, verifier and tries are the same. One
+# batch makes one update, so the probability ratio of PPO is 1 and its clipping never binds.
+
+# %% [markdown]
+# ## The advantage, written out
+#
+# For each try: its return minus the mean return of *the same try* in the group, over one scale
+# for all.
+
+
+# %%
+import math
+
+
+def advantages(group: list[list[float]], discount: float) -> list[list[float]]:
+    """Advantage of each try; `group` holds the rewards of each episode of one deal."""
+    returns = []
+    for rewards in group:
+        ahead = [0.0]
+        for reward in reversed(rewards):
+            ahead.append(reward + discount * ahead[-1])
+        returns.append(ahead[:0:-1])
+    squares, freedom, means = 0.0, 0, []
+    for t in range(max(map(len, returns))):
+        same_try = [g[t] for g in returns if t < len(g)]
+        means.append(sum(same_try) / len(same_try))
+        squares += sum((g - means[t]) ** 2 for g in same_try)
+        freedom += len(same_try) - 1
+    scale = math.sqrt(squares / max(freedom, 1))
+    if scale < 1e-6:
+        return [[0.0] * len(g) for g in returns]
+    return [[(x - means[t]) / (scale + 1e-4) for t, x in enumerate(g)] for g in returns]
+
+
+# %% [markdown]
+# A group of four: solved at once; failed, then solved; failed twice, in two ways.
+
+# %%
+from sftrl_lib.rl import group_advantages
+
+example = [[5.0], [-1.0, 5.0], [-1.0, -1.0], [-3.0, -2.0]]
+for rewards, credit in zip(example, advantages(example, 0.9), strict=True):
+    print(f"rewards {str(rewards):14} advantages {[round(x, 2) for x in credit]}")
+
+# %% [markdown]
+# Look at the second episode: what is said of its first try, and what of its second? Success
+# followed, but a group-mate was right at once, and the first try is measured against that. This
+# is **credit per try**. The library's function gives the same numbers on any group:
+
+# %%
+import random
+
+rng = random.Random(seed)
+for _ in range(500):
+    tries = [rng.randint(1, 5) for _ in range(8)]
+    group = [[rng.choice((-3.0, -2.0, -1.0)) for _ in range(n - 1)] for n in tries]
+    group = [rewards + [rng.choice((5.0, -1.0))] for rewards in group]
+    for a, b in zip(advantages(group, 0.9), group_advantages(group, 0.9), strict=True):
+        assert all(math.isclose(x, y, abs_tol=1e-9) for x, y in zip(a, b, strict=True))
+print("500 random groups: the same advantages")
+
+# %% [markdown]
+# And the gradient? With one update a batch, GRPO's objective is the plain policy gradient: over
+# all tokens that the model wrote, the mean of advantage times log-probability. The verifier's
+# messages are read, not written: their tokens have mask 0.
+
+# %% [markdown]
+# ## Groups without a signal
+#
+# If all episodes of a group earn the same, every advantage is 0: the group teaches nothing. How
+# often is that so at the start? Here is the init on deals of the training stream, eight episodes
+# a deal.
+
+# %%
+from sftrl_lib.config import Experiment
+from sftrl_lib.experiments import start_policy
+from sftrl_lib.rollout import rollout
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+exp = Experiment(
+    method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=2, eval_episodes=episodes,
+)  # fmt: skip
+task = GeneralPoints(exp.rule, exp.ood_rule)
+policy = start_policy(exp)
+deals = [task.item("train", seed, i // exp.group) for i in range(exp.batch)]
+played = rollout(
+    policy, task, deals, tries=exp.tries, temperature=exp.temperature,
+    max_new_tokens=exp.max_new_tokens, progress=True,
+)  # fmt: skip
+
+# %%
+import pandas as pd
+
+groups = [played[i : i + exp.group] for i in range(0, len(played), exp.group)]
+
+
+def with_signal(scheme: str, tries: int) -> float:
+    """Share of groups in which at least one try has an advantage."""
+    judge = GeneralPoints(exp.rule, exp.ood_rule, scheme=scheme)
+    found = 0
+    for group in groups:
+        rewards = [
+            [judge.verify(e.item, turn.text).reward for turn in e.turns[:tries]] for e in group
+        ]
+        found += any(any(credit) for credit in group_advantages(rewards, exp.discount))
+    return found / len(groups)
+
+
+shares = {s: {f"tries: {t}": with_signal(s, t) for t in (1, exp.tries)} for s in ("binary", "paper")}
+pd.DataFrame(shares).style.format("{:.0%}")
+
+# %% [markdown]
+# The paper's scheme also grades failures, so more groups can differ; whether grading failures
+# teaches what we want is another question (exercise 2). Rows without an advantage need no
+# backward pass: the library leaves them out, counts them in `compute` as the paper's formula
+# does, and counts what it really executed in `compute_done`.
+
+# %% [markdown]
+# ## Live: an RL arm
+#
+# TRL's `GRPOTrainer` with our rollout and our advantages; the deals are the ones SFT draws from.
+
+# %%
+from sftrl_lib.notebook import live
+
+run = live(exp)
+
+# %%
+from sftrl_lib import figures
+from sftrl_lib.notebook import recorded_log
+
+logs = {"RL, this session": run.metrics()} | recorded_log("rl", preset, seed)
+figures.show(figures.training_log(logs, columns=["reward", "solved", "trained_rows"]))
+
+# %%
+from sftrl_lib.runs import load_results
+
+results = load_results()
+figures.show(figures.success_against_compute(results, live=run.evals()))
+
+# %%
+figures.show(figures.value_reading(results, live=run.evals()))
+
+# %% [markdown]
+# ## What to inspect
+#
+# * `trained_rows`: which share of the episodes carries a gradient, and does it grow or shrink?
+# * In the curves: which arm is faster in distribution at equal compute? RL pays for its rollouts.
+# * Value reading: RL is never told what a card counts as. What keeps, or does not keep, the
+#   reading alive under a rule that it does not see in training either?
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Credit for the whole episode** (easy, 5 minutes). Give every try of an episode the
+# advantage of its first (`credit="episode"`). What happens to the failed first try of the second
+# episode above?
+#
+# <details><summary>Hint</summary>
+#
+# `group_advantages(example, 0.9, credit="episode")`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# for rewards, credit in zip(example, group_advantages(example, 0.9, "episode"), strict=True):
+#     print(rewards, [round(x, 2) for x in credit])
+# ```
+#
+# All tries of an episode now share one number: the failed first try is judged by what came after
+# it.
+#
+# </details>
+#
+# **2. What may a reward say?** (medium, 10 minutes). Find a group in which a failure is *praised*
+# under the `paper` scheme and ignored under `binary`.
+#
+# ```python
+# paper = ...  # rewards of the paper's scheme, one list an episode
+# assert any(a > 0 for credit in group_advantages(paper, 0.9) for a in credit)
+# assert max(map(max, paper)) < 5
+# ```
+#
+# <details><summary>Hint</summary>
+#
+# Let the whole group fail, some of it legally.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# paper = [[-1.0], [-1.0], [-2.0], [-3.0]]
+# assert any(a > 0 for credit in group_advantages(paper, 0.9) for a in credit)
+# assert max(map(max, paper)) < 5
+# assert not any(a for credit in group_advantages([[0.0]] * 4, 0.9) for a in credit)
+# ```
+#
+# A legal wrong formula is praised though nothing was solved: form is taught before content, and,
+# once form is there, perhaps also instead of it.
+#
+# </details>
+#
+# **3. A leash** (hard, 20 minutes). `kl_weight` adds the KL to the init to the loss. Train the
+# live run once more with `exp.but(kl_weight=0.05)`, and compare where the two end on KL and on
+# OOD success. Why may the paper do without it?
+#
+# <details><summary>Hint</summary>
+#
+# `live(exp.but(kl_weight=0.05))` returns the run; its `evals()` hold `kl_to_init`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# leashed = live(exp.but(kl_weight=0.05))
+# for name, one in (("free", run), ("leashed", leashed)):
+#     rows = one.evals().query("metric in ('kl_to_init', 'success')")
+#     print(name, rows.groupby(["split", "metric", "tries"]).value.last().round(3).to_dict())
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# RL here is three short functions: play, judge, compare with the group. Its credit goes to tries;
+# groups that agree are silent; its data is its own, so it changes only what the policy already
+# does now and then. That last sentence is also its limit: what is never tried is never learned.
+#
+# ## Further reading
+#
+# * Chu, Zhai et al., arXiv 2501.17161, sections 3.2 and 5.4 (verification iterations).
+# * Shao et al., *DeepSeekMath*, arXiv 2402.03300: GRPO.
+# * Shenfeld et al., *RL's Razor*, arXiv 2509.04259: why on-policy training moves less.
+# * Next: `04_ood_evaluation`.

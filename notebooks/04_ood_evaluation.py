@@ -1,0 +1,297 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 OOD evaluation: how sure are we?
+#
+# Two curves and a story are easily drawn. This notebook is about the question that comes after:
+# what would we have to see to believe it, and is it there? After it you can
+#
+# * put an interval on a success rate, also where episodes are not independent;
+# * compare two arms over seeds, with a test that was chosen before the result;
+# * compare them *fairly*: at equal compute, at equal ID success, at equal distance from the init;
+# * read the book's list of claims, each with its verdict.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (two live runs) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 6  # optimizer steps of each live run
+live_batch = 128  # answers or episodes a step
+episodes = 200  # episodes a measurement
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## One number, one interval
+#
+# $s$ successes in $n$ episodes: the estimate is $\hat p = s/n$. Wilson's interval holds all $p$
+# that a test at 5% would not reject. Unlike the textbook interval it stays sensible near 0, where
+# OOD success may well be:
+#
+# $$
+# \frac{1}{1 + z^2/n} \left( \hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4n^2}} \right)
+# $$
+
+# %%
+import math
+
+from sftrl_lib.stats import wilson
+
+
+def interval(s: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95% interval of a proportion."""
+    p = s / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+for s, n in ((27, 234), (35, 234), (0, 300)):
+    assert all(abs(a - b) < 1e-6 for a, b in zip(interval(s, n), wilson(s, n)[1:], strict=True))
+    print(f"{s:3} of {n}: {s / n:5.1%}  [{interval(s, n)[0]:.1%}, {interval(s, n)[1]:.1%}]")
+
+# %% [markdown]
+# The first two lines are the paper's init and its RL result on GP-L, rule OOD. Look at how much the
+# intervals share: this is why this book plays more episodes, and more than one seed.
+#
+# Episodes are not independent, either. A few hundred hands are dealt again and again, and a model
+# that can solve a hand may solve it each time. `clustered_interval` takes hands as clusters. Here
+# is a model that knows exactly half of ten hands, each dealt thirty times:
+
+# %%
+from sftrl_lib.stats import clustered_interval
+
+print("as 300 episodes:", [round(x, 3) for x in wilson(150, 300)])
+print("as 10 hands:    ", [round(x, 3) for x in clustered_interval([30, 0] * 5, [30] * 10)])
+
+# %% [markdown]
+# ## Across seeds
+#
+# Training again with another seed gives another model. What we want to know is the change that an
+# arm makes, and a seed's arm is compared with the init on that seed's own deals: so the unit is
+# the seed, the change is paired, and the interval is Student's, with one degree of freedom less
+# than seeds.
+
+# %%
+from statistics import mean, stdev
+
+from scipy.stats import t
+
+from sftrl_lib.runs import load_results
+from sftrl_lib.stats import headline_tries, last, main_grid, paired_change
+
+results = load_results()
+grid = main_grid(results)
+tries = headline_tries(grid)
+init, rl = (last(grid, m, "rule_ood", "success", tries).value for m in ("init", "rl"))
+changes = list((rl - init).dropna())
+half = t.ppf(0.975, len(changes) - 1) * stdev(changes) / math.sqrt(len(changes))
+library = paired_change(dict(init), dict(rl))
+assert math.isclose(library.mean, mean(changes)) and math.isclose(library.hi - library.mean, half)
+print(f"RL, rule OOD, change over {len(changes)} seeds: {mean(changes):+.1%} +- {half:.1%}")
+
+# %%
+from sftrl_lib import figures
+
+figures.show(figures.changes_from_init(results))
+
+# %% [markdown]
+# ## Live: two short arms
+#
+# Both arms again, from the same init, on the same stream of deals, just long enough to leave the
+# start.
+
+# %%
+import pandas as pd
+
+from sftrl_lib.config import Experiment
+from sftrl_lib.notebook import live
+
+settings = dict(
+    preset=preset, precision=precision, seed=seed, steps=live_steps, batch=live_batch,
+    eval_points=2, eval_episodes=episodes,
+)  # fmt: skip
+runs = [live(Experiment(method=method, **settings)) for method in ("sft", "rl")]
+measured = pd.concat([run.evals() for run in runs])
+figures.show(figures.success_against_compute(results, live=measured))
+
+# %% [markdown]
+# ## Equal what?
+#
+# At equal compute, the arms may have come unequally far: the one with the larger effective step has
+# learned more, and forgotten more. The fair questions are
+#
+# * at equal **ID success**: for the same gain, who paid less?
+# * at equal **KL to the init**: after moving equally far, who moved in the better direction?
+
+# %%
+figures.show(figures.ood_against_id_and_kl(results, live=measured))
+
+# %% [markdown]
+# In numbers, seed by seed, at the highest level that both arms reached (between two points: a
+# straight line):
+
+# %%
+from sftrl_lib.stats import matched
+
+levels = {"ID success": ("id_unseen", "success", tries), "KL": ("id_unseen", "kl_to_init", 1)}
+for name, x in levels.items():
+    both = matched(grid, x, ("rule_ood", "success", tries))
+    print(f"OOD success at equal {name}\n{both.round(3).to_string()}\n")
+
+# %% [markdown]
+# ## The mechanism, and what the tries buy
+
+# %%
+figures.show(figures.value_reading(results, live=measured))
+
+# %%
+figures.show(figures.success_by_tries(results, live=measured))
+
+# %% [markdown]
+# The OOD splits deal a face card in every hand, ID does not. The paired splits take that away:
+# the same hands, scored under both rules.
+
+# %%
+ends = {
+    (figures.NAMES[m], split): last(grid, m, split, "success", tries).value.mean()
+    for m in ("init", "sft", "rl")
+    for split in ("id_unseen", "rule_ood", "id_paired", "rule_paired", "rule_five", "rule_random")
+}
+pd.Series(ends).unstack().style.format("{:.1%}")
+
+# %% [markdown]
+# ## The claims
+#
+# Every claim of the paper that this book can test, and the ones it still cannot. *Supported*
+# means: the change has the claimed sign, and its p value, corrected for the number of claims
+# (Holm), is below 0.05. *Not supported* is not *refuted*: look at the interval. The same table:
+# `python -m sftrl_lib claims`.
+
+# %%
+from sftrl_lib.claims import claims_table
+
+claims = pd.DataFrame(claims_table(results)).set_index("id")
+claims["change (points)"] = [
+    f"{100 * c['mean']:+.1f} [{100 * c['lo']:+.1f}, {100 * c['hi']:+.1f}]" if c else ""
+    for c in claims.change
+]
+claims["p (Holm)"] = [f"{p:.2g}" if p is not None else "" for p in claims.p_holm]
+claims[["statement", "verdict", "change (points)", "p (Holm)", "seeds", "n"]]
+
+# %% [markdown]
+# ## What to inspect
+#
+# * The matched tables: is the sign of the difference the same in every seed?
+# * The paired splits against the plain ones: how much of the ID-OOD gap is the hands, not the
+#   rule?
+# * The claims that are not supported, if any: too small an effect, or too few seeds? The interval
+#   tells.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. How many episodes?** (easy, 5 minutes). How many episodes an arm does it take to tell 11.5%
+# from 15.0% with 80% power at the 5% level?
+#
+# <details><summary>Hint</summary>
+#
+# Roughly $(z_{0.975} + z_{0.8})^2 (p_1 q_1 + p_2 q_2) / (p_1 - p_2)^2$ with $q = 1 - p$.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# from scipy.stats import norm
+#
+# z = norm.ppf(0.975) + norm.ppf(0.8)
+# a, b = 0.115, 0.150
+# print(round(z**2 * (a * (1 - a) + b * (1 - b)) / (a - b) ** 2))
+# ```
+#
+# </details>
+#
+# **2. Many claims** (medium, 10 minutes). Ten true null hypotheses, each tested at 5%: how often
+# is at least one "significant"? And with Holm's correction? Simulate.
+#
+# <details><summary>Hint</summary>
+#
+# Under a true null hypothesis p is uniform; `sftrl_lib.stats.holm` corrects a list.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# import random
+#
+# from sftrl_lib.stats import holm
+#
+# rng = random.Random(0)
+# families = [[rng.random() for _ in range(10)] for _ in range(2000)]
+# plain = sum(min(f) < 0.05 for f in families) / 2000
+# corrected = sum(min(holm(f)) < 0.05 for f in families) / 2000
+# print(f"at least one: {plain:.0%}, with Holm: {corrected:.0%}")
+# assert corrected < 0.08 < plain
+# ```
+#
+# </details>
+#
+# **3. Stop early, on purpose** (hard, 15 minutes). For each arm, take the best OOD point of each
+# curve instead of its end. How much of the difference between the arms is left, and why would
+# that be cheating?
+#
+# <details><summary>Hint</summary>
+#
+# `sftrl_lib.stats.curve(grid, "sft", "rule_ood", "success", tries)` has all points of all seeds.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# from sftrl_lib.stats import curve
+#
+# for method in ("sft", "rl"):
+#     by_seed = curve(grid, method, "rule_ood", "success", tries).groupby("seed").value
+#     print(pd.DataFrame({"best": by_seed.max(), "end": by_seed.last()}).round(3).T)
+# ```
+#
+# The stopping point was chosen on the test rule: a practitioner does not have it, and the maximum
+# of noisy points is biased upwards.
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# An interval on every number; seeds, not episodes, as the unit of a training claim; comparisons
+# at equal compute, equal ID success and equal distance; a fixed list of claims, with a correction
+# for its length. The list is the result of this book, its unsupported lines included.
+#
+# ## Further reading
+#
+# * Wilson, *Probable inference, the law of succession, and statistical inference*, 1927.
+# * Miller, *Adding Error Bars to Evals*, arXiv 2411.00640: clusters and pairing for model
+#   evaluations.
+# * Agarwal et al., *Deep RL at the Edge of the Statistical Precipice*, arXiv 2108.13264.
+# * Next: `05_ablations`.

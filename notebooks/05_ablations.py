@@ -1,0 +1,209 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 Ablations: what does the result hang on?
+#
+# A result that holds for one setting is an anecdote. This notebook turns single knobs and looks
+# at what the conclusion does. After it you can
+#
+# * say what the number of verification tries in training changes, and how sure we are;
+# * explore every recorded run with a widget;
+# * turn a knob yourself, live, and see it over the recorded curves.
+#
+# | | tiny tier | llama-11b tier |
+# |---|---|---|
+# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | memory | under 2 GB | one GPU of 24 GB |
+# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
+# | writes | `runs/` (one live run) | the same |
+
+# %% tags=["parameters"]
+preset = "tiny"  # tiny | llama-11b
+precision = "auto"  # auto | full | lora | qlora
+seed = 0
+live_steps = 12  # optimizer steps of the live run
+live_batch = 128  # episodes a step
+episodes = 200  # episodes a measurement
+knob = "tries"  # any setting of Experiment
+turned = 1  # its value in the live run
+
+# %%
+from sftrl_lib.notebook import setup
+
+setup(preset, precision, seed)
+
+# %% [markdown]
+# ## Verification tries
+#
+# The paper trains RL with 1, 3, 5 or 10 tries an episode, at the same budget, and finds that OOD
+# growth rises with the tries (Fig. 10). Why could that be? With one try, an episode ends with a
+# verdict that nobody reads. With more, the model can *use* the verdict, and a hand is an occasion
+# to learn even after a failure. But tries cost compute: they are tokens. How many, in a world
+# where each try succeeds with probability $p$, whatever was said before?
+
+
+# %%
+def expected(p: float, tries: int) -> tuple[float, float]:
+    """(chance that an episode of up to `tries` tries is solved, mean number of its answers)."""
+    solved = 1 - (1 - p) ** tries
+    return solved, solved / p  # mean of a geometric variable, cut off at `tries`
+
+
+for tries in (1, 3, 5, 10):
+    solved, answers = expected(0.1, tries)
+    print(f"{tries:2} tries: {solved:4.0%} of the episodes solved, {answers:.1f} answers each")
+
+# %% [markdown]
+# So "at equal steps" and "at equal compute" are different questions. The recorded runs below
+# differ in nothing but the tries; `compute` in `data/results.csv` says what each of them cost.
+
+# %%
+from sftrl_lib import figures
+from sftrl_lib.runs import load_results
+
+results = load_results()
+figures.show(figures.training_tries(results))
+
+# %%
+from sftrl_lib.stats import tries_ablation
+
+ends = tries_ablation(results[results.preset == preset])
+ends = ends[(ends.split == "rule_ood") & (ends.metric == "success")]
+ends = ends[ends.step == ends.groupby("run_id").step.transform("max")]
+table = ends.pivot_table(index="train_tries", columns="tries", values="value")
+table.join(ends.groupby("train_tries").compute.mean()).style.format(
+    dict.fromkeys(table.columns, "{:.1%}") | {"compute": "{:.2e}"}
+)
+
+# %% [markdown]
+# Rows: tries in training, with what they cost (FLOPs); columns: tries in the test. Along a row the
+# verifier helps at test time; down a column it has helped in training.
+#
+# ## The explorer
+#
+# Every recorded row, any metric, any axis (in JupyterLab; the page shows the plain figure below
+# it).
+
+# %%
+from sftrl_lib.widgets import explorer
+
+explorer(results)
+
+# %%
+figures.show(figures.explore(results, split="rule_ood", metric="success", x="id_unseen"))
+
+# %% [markdown]
+# ## Live: turn a knob
+#
+# One setting changed, everything else as in the recorded RL arm, drawn under a name of its own.
+# `knob` and `turned` are parameters of this notebook: try `"scheme"` and `"binary"`, `"credit"`
+# and `"episode"`, `"temperature"` and `0.7`, `"kl_weight"` and `0.05`.
+
+# %%
+import pandas as pd
+
+from sftrl_lib.config import Experiment
+from sftrl_lib.notebook import live
+
+exp = Experiment(
+    method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=2, eval_episodes=episodes,
+).but(**{knob: turned})  # fmt: skip
+run = live(exp)
+
+# %%
+name = f"live RL, {knob}={turned}"
+here = run.evals().assign(method=name, condition="{}")
+figures.show(figures.explore(pd.concat([results, here]), split="rule_ood", metric="success"))
+
+# %%
+figures.show(figures.training_log({name: run.metrics()}, ["reward", "solved", "trained_rows"]))
+
+# %% [markdown]
+# ## What to inspect
+#
+# * The tries figure: is there a trend, and do the intervals of 1 and 10 tries part?
+# * In the table: does training with tries help at *one* test try, or only with the verifier at
+#   hand?
+# * In the explorer: choose `value_reading` against KL. Which arm reads worse at equal distance?
+# * The live run is short. What would you have to run to turn it into a claim?
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Equal answers** (easy, 5 minutes). How many episodes of one try could be played for the
+# price of one episode of ten, for p = 0.05, 0.1, 0.3?
+#
+# <details><summary>Hint</summary>
+#
+# `expected(p, 10)[1]`.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# print({p: round(expected(p, 10)[1], 1) for p in (0.05, 0.1, 0.3)})
+# ```
+#
+# </details>
+#
+# **2. Tries are not independent** (medium, 10 minutes). `expected` assumes that a second try
+# succeeds like a first. Check it on the recorded success of the init within 1, 2, ... tries.
+#
+# <details><summary>Hint</summary>
+#
+# From success within one try take `p`; compare `expected(p, t)[0]` with what was measured.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# rows = results.query("source == 'ours' and method == 'init' and metric == 'success'")
+# rows = rows[rows.split == "id_unseen"].groupby("tries").value.mean()
+# if_independent = [expected(rows[1], t)[0] for t in rows.index]
+# print(pd.DataFrame({"measured": rows, "if independent": if_independent}).round(3))
+# ```
+#
+# </details>
+#
+# **3. Your ablation** (hard, 30 minutes). Choose a knob that you believe matters and write down,
+# first, which figure would change and in which direction. Then run it: in this notebook, or for
+# several seeds with `python -m sftrl_lib rl`. Were you right, and how sure are you?
+#
+# <details><summary>Hint</summary>
+#
+# `python -m sftrl_lib rl --help` lists all settings; notebook 04 says what one seed can and
+# cannot show.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# There is no model solution, but there is a check: did the sentence you wrote down contain a
+# direction, a metric and a split? Only then can it be wrong.
+#
+# </details>
+
+# %% [markdown]
+# ## Summary
+#
+# Tries in training are the first knob, because the paper names it. The explorer shows what was
+# recorded; the command line records more. A knob that was turned after looking at the result
+# needs new seeds.
+#
+# ## Further reading
+#
+# * Chu, Zhai et al., arXiv 2501.17161, section 5.4 and Figs. 10, 16, 17.
+# * Shenfeld et al., *RL's Razor*, arXiv 2509.04259, and *Retaining by Doing*, arXiv 2510.18874.
+# * `data/tuning.csv`: every setting that was tried on the development seeds, and what it gave.

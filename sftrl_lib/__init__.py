@@ -1,0 +1,17 @@
+"""SFT memorises, RL generalises? A thin library under an interactive experiment book."""
+
+import os
+
+# Nothing leaves the machine unless SFTRL_ONLINE=1: no telemetry, no look-ups on a hub.
+for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
+    os.environ.setdefault(_name, "1")
+if os.environ.get("SFTRL_ONLINE", "0") != "1":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from .config import PRESETS, Experiment  # noqa: E402
+from .errors import SftrlError  # noqa: E402
+from .tasks import envs as _envs  # noqa: E402, F401  (registers sftrl/GeneralPoints-v0)
+from .tasks.base import Verdict  # noqa: E402
+from .tasks.general_points import GeneralPoints, verify_formula  # noqa: E402
+
+__all__ = ["PRESETS", "Experiment", "GeneralPoints", "SftrlError", "Verdict", "verify_formula"]

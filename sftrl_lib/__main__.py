@@ -1,0 +1,156 @@
+"""The command line: python -m sftrl_lib {foundation,init,sft,rl,evaluate,experiments,claims,book}."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from .config import Experiment
+from .errors import SftrlError
+
+_TRAINERS = {
+    "init": "the short SFT init that both arms start from",
+    "sft": "supervised fine-tuning on expert answers",
+    "rl": "reinforcement learning with verification",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sftrl_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    made = commands.add_parser("foundation", help="pre-train the tiny tier's foundation model")
+    made.add_argument("--name", default="default", help="folder under data/foundation (default: default)")
+    made.add_argument("--steps", type=int, help="optimizer steps")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    made.add_argument("--without-json", action="store_true",
+                      help="leave the task's own answer format out (the paper's Fig. 9)")  # fmt: skip
+
+    for method, what in _TRAINERS.items():
+        one = commands.add_parser(method, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        one.add_argument("--config", type=Path, help="YAML file with the same settings")
+        one.add_argument("--root", type=Path, help="folder for the run (default: runs/)")
+        one.add_argument("--threads", type=int, default=2, help="CPU threads")
+        for f in fields(Experiment):
+            if f.name != "method":
+                kind = type(f.default)
+                one.add_argument(f"--{f.name}", type=kind, default=argparse.SUPPRESS, metavar=kind.__name__,
+                                 help=f"{f.metadata['help']} [{f.default}]")  # fmt: skip
+
+    tested = commands.add_parser("evaluate", help="measure a folder of weights")
+    tested.add_argument("weights", type=Path, help="e.g. data/init/default")
+    tested.add_argument("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
+    tested.add_argument("--episodes", type=int, default=300)
+    tested.add_argument("--tries", type=int, default=3)
+    tested.add_argument("--seed", type=int, default=0)
+    tested.add_argument("--json", action="store_true")
+
+    many = commands.add_parser("experiments", help="the runs behind the book's results; resumable")
+    many.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each")
+    many.add_argument("--estimate", action="store_true", help="say how long it would take, and stop")
+    many.add_argument("--table", action="store_true", help="only rebuild data/results.csv from the runs")
+
+    claimed = commands.add_parser("claims", help="hold the paper's claims against our rows")
+    claimed.add_argument("--json", action="store_true")
+
+    from .book import add_arguments  # the notebooks' settings are the book's own
+
+    add_arguments(commands.add_parser("book", help="run the notebooks, write figures/ and the HTML book"))
+    return parser
+
+
+def _foundation(args: argparse.Namespace) -> None:
+    from .foundation import FOLDER, Pretraining, pretrain
+    from .model_card import write_card
+
+    changes = {"seed": args.seed} | ({"steps": args.steps} if args.steps else {})
+    if args.without_json:
+        changes["json"] = 0.0
+    folder = pretrain(Pretraining(**changes), FOLDER / args.name, args.workers)
+    write_card(folder)
+    print(f"weights and model card are in {folder}")
+
+
+def _train(args: argparse.Namespace) -> None:
+    import torch
+    import yaml
+
+    from .experiments import run_experiment
+    from .runs import LIVE
+
+    torch.set_num_threads(args.threads)
+    known = {f.name for f in fields(Experiment)}
+    settings = yaml.safe_load(args.config.read_text()) or {} if args.config else {}
+    settings |= {k: v for k, v in vars(args).items() if k in known}
+    exp = Experiment(method=args.command).but(**settings)
+    run = run_experiment(exp, args.root or LIVE)
+    table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
+    print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
+    print(f"the run is in {run.path}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .evaluate import CURVE_SPLITS, evaluate
+    from .experiments import make_task
+    from .policy import load_policy
+
+    exp = Experiment(seed=args.seed, eval_tries=args.tries)
+    task = make_task(exp)
+    wanted = args.split or list(CURVE_SPLITS)
+    for split in wanted:
+        if split not in task.splits:
+            raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")
+    policy = load_policy(exp, args.weights)
+    rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, args.episodes))
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        import pandas as pd
+
+        print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+def _experiments(args: argparse.Namespace) -> None:
+    from .experiments import book_runs
+    from .runs import write_results
+
+    if args.table:
+        print(f"{len(write_results())} rows in data/results.csv")
+    else:
+        book_runs(args.workers, args.estimate)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "foundation":
+            _foundation(args)
+        elif args.command in _TRAINERS:
+            _train(args)
+        elif args.command == "evaluate":
+            _evaluate(args)
+        elif args.command == "experiments":
+            _experiments(args)
+        elif args.command == "claims":
+            from .claims import main as claims
+
+            claims(args.json)
+        else:
+            from .book import main as book
+
+            book((sys.argv[1:] if argv is None else argv)[1:])
+    except SftrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where this one ended.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Run the notebooks and make the HTML book: jupytext -> nbclient -> Sphinx, all on this machine.
+
+    python -m sftrl_lib book                              every notebook at the default tier
+    python -m sftrl_lib book --only 03 --set seed=7       one notebook, one parameter changed
+    python -m sftrl_lib book --html                       pages only, from the notebooks run last
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from tqdm.auto import tqdm
+
+from .errors import SftrlError
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
+BUILD = ROOT / "build"
+EXECUTED = BUILD / "notebooks"
+HTML = BUILD / "html"
+
+# The named fast set: every cell of every notebook, in seconds. For tests, not for looking at.
+FAST: dict[str, Any] = {"live_steps": 2, "live_batch": 16, "episodes": 16}
+
+CELL_TIMEOUT = 1800  # seconds; a cell that takes longer has hung
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PROGRESS_BAR = re.compile(r"Progress\(|%\|| ?it/s|it \[")  # how tqdm's widget prints itself
+NO_KERNEL = "(a widget: open this notebook with `make lab` to use it)"
+
+
+def parameters_of(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Names and defaults assigned in the cell tagged `parameters`."""
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise SftrlError(f"{len(cells)} cells are tagged 'parameters'; a notebook has exactly one.")
+    body = [node for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in body}
+
+
+def inject(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
+    """Add a cell that sets other values after the one tagged `parameters`; refuse unknown names."""
+    known = parameters_of(notebook)
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise SftrlError(
+            f"unknown parameter {', '.join(unknown)}; the notebook has {', '.join(known)}."
+        )
+    if parameters:
+        place = [("parameters" in c.metadata.get("tags", [])) for c in notebook.cells].index(True)
+        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+        notebook.cells.insert(place + 1, cell)
+
+
+def execute(
+    notebook: Path, parameters: Mapping[str, Any], out: Path,
+    on_cell: Callable[[str], None] | None = None,
+) -> Path:  # fmt: skip
+    """Run a jupytext notebook in a fresh kernel and write it, outputs included, to `out` (.ipynb).
+
+    Where a cell fails, what ran is written all the same, and SftrlError says which cell and why.
+    `on_cell(heading)` is called after each cell with the heading it stands under.
+    """
+    nb = jupytext.read(notebook)
+    inject(nb, parameters)
+    heading = ""
+
+    def after(cell: nbformat.NotebookNode, cell_index: int, **_) -> None:
+        nonlocal heading
+        if cell.cell_type == "markdown":
+            heading = next((s for s in cell.source.splitlines() if s.startswith("#")), heading)
+        if on_cell:
+            on_cell(heading.lstrip("# "))
+
+    client = NotebookClient(
+        nb, timeout=CELL_TIMEOUT, kernel_name="python3", store_widget_state=False,
+        resources={"metadata": {"path": str(notebook.parent)}}, on_cell_complete=after,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )  # fmt: skip
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    try:
+        client.execute(env=os.environ | {"PYTHONPATH": path})
+    except CellExecutionError as error:
+        reason = f"{error.ename}: {error.evalue}".splitlines()[0]
+        raise SftrlError(
+            f"{notebook.name} stopped under '{heading.lstrip('# ')}' with {reason}; open {out} to "
+            "see the cell, repair it and run the book again."
+        ) from error
+    finally:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(without_widgets(nb), out)
+    return out
+
+
+def without_widgets(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop progress bars and replace other widgets by a note: no kernel stands behind a page."""
+    for cell in nb.cells:
+        kept = []
+        for output in cell.get("outputs", []):
+            if WIDGET not in output.get("data", {}):
+                kept.append(output)
+            elif not PROGRESS_BAR.search(output.data.get("text/plain", "")):
+                kept.append(nbformat.v4.new_output("display_data", {"text/plain": NO_KERNEL}))
+        if "outputs" in cell:
+            cell.outputs = kept
+    return nb
+
+
+def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
+    """The HTML book from executed notebooks; one never executed appears without outputs."""
+    from sphinx.cmd.build import build_main
+
+    source = html.parent / "book"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source)
+    (source / "notebooks").mkdir()
+    for notebook in NOTEBOOKS:
+        ran = executed / f"{notebook.stem}.ipynb"
+        nb = nbformat.read(ran, 4) if ran.exists() else jupytext.read(notebook)
+        nbformat.write(nb, source / "notebooks" / ran.name)
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(html.parent / "doctrees")]
+    if build_main([*options, str(source), str(html)]):
+        raise SftrlError(f"Sphinx could not build {html}; mend what it says above and try again.")
+    return html / "index.html"
+
+
+def build(
+    only: str = "", parameters: Mapping[str, Any] | None = None, run_notebooks: bool = True
+) -> Path:
+    """Run the notebooks whose name starts with `only`, refresh figures/, build the pages."""
+    chosen = [n for n in NOTEBOOKS if n.stem.startswith(only)]
+    if not chosen:
+        names = ", ".join(n.stem for n in NOTEBOOKS)
+        raise SftrlError(f"no notebook starts with {only!r}; the notebooks are {names}.")
+    if run_notebooks:
+        total = sum(len(jupytext.read(n).cells) for n in chosen)
+        with tqdm(total=total, unit="cell", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
+            for notebook in chosen:
+
+                def on_cell(heading: str, name: str = notebook.stem) -> None:
+                    bar.update()
+                    bar.set_postfix_str(f"{name}: {heading}"[:60])
+
+                bar.set_postfix_str(notebook.stem)
+                execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
+    return build_html()
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a word, such as preset=llama-11b
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m sftrl_lib book`."""
+    parser.add_argument("--only", default="", metavar="03", help="notebooks whose name starts so")
+    parser.add_argument("--html", action="store_true", help="pages only, nothing is run")
+    parser.add_argument("--fast", action="store_true", help=f"every cell in seconds: {FAST}")
+    parser.add_argument(
+        "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter of the notebooks, e.g. --set preset=llama-11b",
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command `book`."""
+    about = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser("python -m sftrl_lib book", description=about)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    parameters = (FAST if args.fast else {}) | dict(args.set)
+    page = build(args.only, parameters, run_notebooks=not args.html)
+    print(f"The book is ready: open {page}")

@@ -1,0 +1,139 @@
+"""Measure a policy: success by number of tries, value reading, legality, KL to the init.
+
+Everything is derived from one rollout a split; intervals are Wilson's with episodes clustered by value
+multiset, since two deals of one multiset are nearly one question (DESIGN.md, section 5).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from tqdm.auto import tqdm
+
+from .config import Experiment
+from .policy import Policy
+from .rollout import Episode, rollout
+from .stats import clustered_interval
+from .tasks.base import Task
+
+CURVE_SPLITS = ("id_unseen", "rule_ood")
+PAIRED_SPLITS = ("id_paired", "rule_paired")
+SIDE_SPLITS = ("id_seen", "rule_five", "rule_random")  # described, not claimed: fewer episodes
+
+
+def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool]]) -> dict:
+    """One result row from (cluster, right or wrong) marks."""
+    clusters: dict = defaultdict(list)
+    for cluster, right in marks:
+        clusters[cluster].append(bool(right))
+    sizes = [len(c) for c in clusters.values()]
+    hits = [sum(c) for c in clusters.values()]
+    value, lo, hi = clustered_interval(hits, sizes)
+    return {
+        "split": split, "metric": metric, "tries": tries, "successes": sum(hits), "n": sum(sizes),
+        "value": value, "lo": lo, "hi": hi,
+    }  # fmt: skip
+
+
+def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[dict]:
+    """Result rows of played episodes. Success within t tries for every t; the rest on the first try."""
+    rows = []
+    cluster = [tuple(sorted(e.item.numbers)) for e in episodes]
+    for t in range(1, tries + 1):
+        solved = [any(turn.verdict.ok for turn in e.turns[:t]) for e in episodes]
+        rows.append(_row(split, "success", t, zip(cluster, solved, strict=True)))
+    first = [e.turns[0] for e in episodes]
+    legal = [turn.verdict.value is not None for turn in first]
+    rows.append(_row(split, "legal", 1, zip(cluster, legal, strict=True)))
+    used = [turn.verdict.reason in ("solved", "wrong_value") for turn in first]
+    rows.append(_row(split, "numbers_right", 1, zip(cluster, used, strict=True)))
+    faces = [
+        (key, claimed == true)
+        for key, e, turn in zip(cluster, episodes, first, strict=True)
+        for card, claimed, true in task.read_values(e.item, turn.text)
+        if card in ("J", "Q", "K")
+    ]
+    if faces:
+        rows.append(_row(split, "value_reading", 1, faces))
+    return rows
+
+
+def evaluate(
+    policy: Policy, task: Task, exp: Experiment, splits: dict[str, int], progress: bool = True
+) -> tuple[list[dict], dict[str, list[Episode]]]:
+    """Play `splits` ({name: episodes}) greedily; result rows and the episodes behind them.
+
+    Deals come from the run's own seed in a stream of their own, so no two seeds share test deals.
+    """
+    rows, played = [], {}
+    bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
+    for split, count in bar:
+        bar.set_postfix_str(split)
+        items = [task.item(split, exp.seed, i) for i in range(count)]
+        played[split] = rollout(
+            policy, task, items, tries=exp.eval_tries, max_new_tokens=exp.max_new_tokens,
+        )  # fmt: skip
+        rows += score(task, split, played[split], exp.eval_tries)
+    return rows, played
+
+
+def full_battery(exp: Experiment) -> dict[str, int]:
+    """The last evaluation of a run: claims at `final_episodes`, the rest at `eval_episodes`."""
+    claims = {s: exp.final_episodes for s in (*CURVE_SPLITS, *PAIRED_SPLITS)}
+    return claims | {s: exp.eval_episodes for s in SIDE_SPLITS}
+
+
+class KlToInit:
+    """KL(init || policy) on the training rule, in nats an answer: how far a policy has moved.
+
+    The init's own sampled answers to ID-unseen deals are fixed at construction; the full next-token
+    distributions are compared at every answer token (Shenfeld et al., 2509.04259: forgetting follows
+    this KL on the *new* task).
+    """
+
+    def __init__(self, policy: Policy, task: Task, exp: Experiment, answers: int = 256):
+        generator = torch.Generator(policy.device).manual_seed(exp.seed)
+        items = [task.item("id_unseen", exp.seed, i) for i in range(answers)]
+        episodes = rollout(
+            policy, task, items, temperature=1.0, generator=generator, max_new_tokens=exp.max_new_tokens,
+        )  # fmt: skip
+        turns = [e.turns[0] for e in episodes]
+        self.rows = sorted(((t.prompt_ids, t.completion_ids) for t in turns), key=lambda r: len(r[0] + r[1]))
+        self.reference = [self._log_probs(policy, part) for part in self._parts()]
+
+    def _parts(self, size: int = 64) -> list:
+        return [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
+
+    @torch.no_grad()
+    def _log_probs(self, policy: Policy, part: list) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, length, vocabulary) log-probabilities and the (rows, length) mask of answer tokens."""
+        width = max(len(p) + len(c) for p, c in part)
+        pad = policy.tokenizer.pad_token_id
+        ids = torch.tensor([p + c + [pad] * (width - len(p) - len(c)) for p, c in part], device=policy.device)
+        seen = torch.tensor([[1] * len(p + c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device)
+        written = torch.tensor(
+            [[0] * len(p) + [1] * len(c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device
+        )
+        logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
+        return logits[:, :-1].float().log_softmax(-1), written[:, 1:]
+
+    def __call__(self, policy: Policy) -> float:
+        """Mean KL of an answer, in nats."""
+        was_training = policy.model.training
+        policy.model.eval()
+        total = 0.0
+        for part, (before, written) in zip(self._parts(), self.reference, strict=True):
+            now, _ = self._log_probs(policy, part)
+            total += float(((before.exp() * (before - now)).sum(-1) * written).sum())
+        policy.model.train(was_training)
+        return total / len(self.rows)
+
+    def row(self, policy: Policy) -> dict:
+        """The KL as a result row (no interval: it is a mean over fixed answers)."""
+        value = self(policy)
+        return {
+            "split": "id_unseen", "metric": "kl_to_init", "tries": 1, "successes": None,
+            "n": len(self.rows), "value": value, "lo": None, "hi": None,
+        }  # fmt: skip

@@ -1,0 +1,113 @@
+"""What the foundation model has seen, and what it can do: measured, and written beside its weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from . import prompts
+from .config import Experiment
+from .policy import Policy, load_policy
+from .rollout import rollout
+from .runs import write_atomic
+from .tasks.general_points import GeneralPoints, verify_formula
+
+
+def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
+    """What a foundation model can do before any post-training: per answer format the share of deals
+    solved, of face cards read right and of calculation steps that are true, under an unseen random rule
+    and the named rules (held-out multisets, greedy); and success by number of tries in the task's format."""
+    splits = {"ten": "id_paired", "eleven_twelve_thirteen": "rule_paired", "five": "rule_five",
+              "held-out mappings": "rule_random"}  # fmt: skip
+    task = GeneralPoints()
+    report: dict = {"deals": deals, "by_format": {}, "by_tries": {}}
+    for rule, split in splits.items():
+        items = [task.item(split, seed, i) for i in range(deals)]
+        for style in prompts.FORMATS:
+            asked = [policy.first_turn(prompts.gp_prompt(item, style)) for item in items]
+            answers = [policy.decode(ids) for ids in policy.generate(asked, 64)]
+            report["by_format"].setdefault(style, {})[rule] = _skill(items, answers, style)
+        played = rollout(policy, task, items, tries=5)
+        report["by_tries"][rule] = [
+            sum(any(turn.verdict.ok for turn in e.turns[:t]) for e in played) / deals for t in range(1, 6)
+        ]
+    return report
+
+
+def _skill(items: list, answers: list[str], style: str) -> dict[str, float]:
+    solved = read = faces = true = steps = 0
+    for item, text in zip(items, answers, strict=True):
+        formula = re.split(r'Formula: |"formula": "', text)[-1].rstrip('"}')
+        solved += verify_formula(formula, item.numbers, item.target).ok
+        claimed = [int(n) for n in re.findall(r"\d+", prompts.claimed_values(text, style))]
+        for card, n, value in zip(item.cards, claimed, item.numbers, strict=False):
+            if card in "JQK":
+                faces, read = faces + 1, read + (n == value)
+        for left, sign, right, value in re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", text):
+            steps, true = steps + 1, true + verify_formula(
+                f"{left}{sign}{right}", [int(left), int(right)], int(value)
+            ).ok
+    result = {"solved": solved / len(items)}
+    if faces:
+        result["faces_read"] = read / faces
+    if steps:
+        result["steps_true"] = true / steps
+    return result
+
+
+def write_card(folder: Path) -> None:
+    """Measure the skills, put them into foundation.json, and write MODEL_CARD.md from that file."""
+    policy = load_policy(Experiment(foundation=folder.name), folder)
+    facts = json.loads((folder / "foundation.json").read_text()) | {"skills": skills(policy)}
+    write_atomic(folder / "foundation.json", json.dumps(facts, indent=1) + "\n")
+    write_atomic(folder / "MODEL_CARD.md", card_text(folder.name, facts))
+
+
+def card_text(name: str, facts: dict) -> str:
+    """The model card, from nothing but foundation.json."""
+    recipe, measured = facts["recipe"], facts["skills"]
+    rules = list(next(iter(measured["by_format"].values())))
+    lines = [
+        f"# Foundation model `{name}`",
+        "",
+        f"A Llama-3.2-Vision (Mllama) architecture with {facts['parameters']:,} parameters, pre-trained from scratch by "
+        f"`python -m sftrl_lib foundation` in {facts['seconds'] / 60:.0f} minutes ({facts['workers']} processes of one "
+        f"thread): {recipe['steps']:,} steps of {recipe['batch']} examples, {facts['tokens'] / 1e6:.1f} million tokens, "
+        f"seed {recipe['seed']}. Its vision tower and cross-attention are present and untrained.",
+        "",
+        "## What it has seen",
+        "",
+        f"Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), the target 24 in "
+        f"{recipe['target_24']:.0%} of the deals and another one in the rest; in {recipe['faces']:.0%} of the deals every "
+        f"card is a face card with probability 1/2 or more. {recipe['conversations']:.0%} are conversations in which one or "
+        "two wrong answers get the verifier's message and a right answer follows. Loss on the last answer only, and it is "
+        "always right. Answer formats: "
+        + ", ".join(f"{style} {share:.1%}" for style, share in facts["formats"].items())
+        + ".",
+        "",
+        "## What it has never seen",
+        "",
+        f"The rules J, Q, K = {', '.join(str(tuple(r)) for r in facts['never_seen']['rules'])}; the held-out quarter of "
+        "the value multisets together with the target 24; images.",
+        "",
+        "## Measured skills",
+        "",
+        f"Greedy, {measured['deals']} deals a cell, each with a face card and a held-out multiset, before any "
+        "post-training: solved / face cards read right / calculation steps that are true.",
+        "",
+        "| format | " + " | ".join(rules) + " |",
+        "|---" * (len(rules) + 1) + "|",
+    ]
+    for style, by_rule in measured["by_format"].items():
+        cells = [
+            " / ".join(
+                f"{by_rule[rule][key]:.1%}" if key in by_rule[rule] else "-"
+                for key in ("solved", "faces_read", "steps_true")
+            )
+            for rule in rules
+        ]
+        lines.append(f"| {style} | " + " | ".join(cells) + " |")
+    lines += ["", "Solved within 1 to 5 tries, in the task's own format (json):", ""]
+    lines += [f"- {rule}: " + ", ".join(f"{v:.1%}" for v in measured["by_tries"][rule]) for rule in rules]
+    return "\n".join(lines) + "\n"

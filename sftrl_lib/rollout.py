@@ -1,0 +1,88 @@
+"""THE way a policy meets a task: batched multi-turn episodes, used by RL and by evaluation alike.
+
+answer -> verdict -> the verifier's message -> answer, up to a number of tries (paper, section 3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from .errors import SftrlError
+from .policy import Policy
+from .prompts import retry
+from .tasks.base import Task, Verdict
+
+
+@dataclass
+class Turn:
+    """One try. `prompt_ids` is what the model read since its last answer: the question, or the
+    verifier's message; `completion_ids` what it wrote, EOS included where it was reached. (The EOS of
+    an answer that was cut off opens the next prompt: the model did not write it.)"""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    text: str
+    verdict: Verdict
+
+
+@dataclass
+class Episode:
+    """All tries at one item."""
+
+    item: Any
+    turns: list[Turn] = field(default_factory=list)
+
+    @property
+    def solved(self) -> bool:
+        return bool(self.turns) and self.turns[-1].verdict.ok
+
+    @property
+    def rewards(self) -> list[float]:
+        return [turn.verdict.reward for turn in self.turns]
+
+    def ids(self) -> list[int]:
+        """The whole conversation so far."""
+        return [i for turn in self.turns for i in (*turn.prompt_ids, *turn.completion_ids)]
+
+
+def _next_prompt(policy: Policy, task: Task, episode: Episode) -> list[int]:
+    """The question, or the verifier's message on the last try."""
+    if not episode.turns:
+        return policy.first_turn(task.prompt(episode.item))
+    last = episode.turns[-1]
+    cut_off = [] if last.completion_ids[-1] == policy.end_id else [policy.end_id]
+    return cut_off + policy.next_turn(retry(last.verdict.message))
+
+
+def rollout(
+    policy: Policy, task: Task, items: list, *, tries: int = 1, temperature: float = 0.0,
+    generator: torch.Generator | None = None, max_new_tokens: int = 40, batch_size: int = 256,
+    progress: bool = False,
+) -> list[Episode]:  # fmt: skip
+    """Play one episode for every item, in order. A solved episode leaves the batch: it costs no more."""
+    if tries < 1:
+        raise SftrlError(f"tries is {tries}, but an episode has at least 1; give tries=1 or more.")
+    episodes = [Episode(item) for item in items]
+    bar = tqdm(total=len(episodes), disable=not progress, desc="episodes", leave=False)
+    policy.model.eval()
+    for _ in range(tries):
+        active = [e for e in episodes if not e.solved]
+        asked = [_next_prompt(policy, task, e) for e in active]
+        contexts = [e.ids() + ids for e, ids in zip(active, asked, strict=True)]
+        # Neighbours of one length share a batch: padding is work for nothing.
+        order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            answers = policy.generate([contexts[i] for i in part], max_new_tokens, temperature, generator)
+            for i, ids in zip(part, answers, strict=True):
+                text = policy.decode(ids)
+                verdict = task.verify(active[i].item, text)
+                active[i].turns.append(Turn(asked[i], ids, text, verdict))
+                bar.update(verdict.ok)
+    bar.update(len(episodes) - bar.n)
+    bar.close()
+    return episodes

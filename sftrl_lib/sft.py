@@ -1,0 +1,55 @@
+"""SFT: imitate expert answers, with TRL's SFTTrainer (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from datasets import Dataset
+from trl import SFTConfig
+
+from .config import Experiment
+from .policy import Policy
+from .runs import Run
+from .tasks.base import Task
+from .trl_compat import AnswerTrainer, arguments, check_versions, fit, lent
+
+
+def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[str, list[int]]:
+    """Training row `index`: the token ids that the policy itself reads and writes in a rollout.
+
+    `labels` are the answer and its EOS, -100 on the question: the loss is on the answer only.
+    """
+    item = task.item("train", exp.seed, index)
+    question = policy.first_turn(task.prompt(item))
+    expert = task.expert(item, random.Random(f"expert/{exp.seed}/{index}"))
+    answer = policy.tokenizer.encode(expert, add_special_tokens=False) + [policy.end_id]
+    return {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
+
+
+def train_sft(
+    exp: Experiment, policy: Policy, task: Task, run: Run, on_checkpoint: Callable | None = None,
+    progress: bool = True,
+) -> None:  # fmt: skip
+    """Train `policy.model` in place on deals 0, 1, 2, ... of the training stream, each seen once.
+
+    `on_checkpoint(policy, step, compute)` is called at `exp.eval_steps`. Resumes from the run
+    folder. Ctrl-C saves and raises KeyboardInterrupt.
+    """
+    check_versions()
+
+    def rows(batch: dict) -> dict[str, list]:
+        made = [expert_row(exp, policy, task, i) for i in batch["index"]]
+        return {key: [row[key] for row in made] for key in ("input_ids", "labels")}
+
+    # Rows are made when their batch is due: a short run does not wait for a long one's deals.
+    stream = Dataset.from_dict({"index": range(exp.steps * exp.batch)}).with_transform(rows)
+    with lent(policy.model):
+        config = SFTConfig(
+            **arguments(exp, policy, run), train_sampling_strategy="sequential", max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )  # fmt: skip
+        trainer = AnswerTrainer(
+            model=policy.model, args=config, train_dataset=stream, processing_class=policy.tokenizer
+        )
+        fit(trainer, exp, policy, run, on_checkpoint, progress, "loss {loss:.3f}".format)

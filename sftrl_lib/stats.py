@@ -1,0 +1,208 @@
+"""The protocol's statistics: intervals of one run, changes paired by seed, matched levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm, t
+
+DEVELOPMENT_SEEDS = (100, 101)  # everything was chosen on these; no claim is tested on them
+LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+class Change(NamedTuple):
+    """A mean difference over paired seeds: 95% interval and two-sided p of the paired t test."""
+
+    mean: float
+    lo: float
+    hi: float
+    p: float
+    seeds: int
+
+
+# --- one run ------------------------------------------------------------------------------------
+def wilson(successes: float, n: float) -> Estimate:
+    """Wilson's score interval of a proportion (Wilson 1927). n may be an effective number."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} trials: must be between 0 and n")
+    if n == 0:
+        return Estimate(float("nan"), 0.0, 1.0)
+    z, p = norm.ppf((1 + LEVEL) / 2), successes / n
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return Estimate(float(p), float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+
+
+def clustered_interval(successes: Sequence[int], sizes: Sequence[int]) -> Estimate:
+    """Wilson's interval for trials that come in clusters (deals of one value multiset).
+
+    The number of trials is divided by the design effect: the variance of the ratio estimator over
+    clusters against that of independent trials, at least 1. Where it cannot be estimated (all
+    right, all wrong, one cluster) every cluster counts as one trial, the most careful answer.
+    """
+    s, m = np.asarray(successes, float), np.asarray(sizes, float)
+    k, n = len(m), m.sum()
+    if n == 0:
+        return wilson(0, 0)
+    p = s.sum() / n
+    n_effective = float(k)
+    if k > 1 and 0 < p < 1:
+        variance = k / (k - 1) * ((s - p * m) ** 2).sum() / n**2
+        n_effective = min(n, p * (1 - p) / variance) if variance else n
+    return wilson(p * n_effective, n_effective)._replace(value=float(p))
+
+
+# --- across seeds -------------------------------------------------------------------------------
+def seed_mean(values: Sequence[float]) -> Estimate:
+    """Mean over seeds with its t interval (nan bounds for a single seed)."""
+    change = paired_change(dict.fromkeys(range(len(values)), 0.0), dict(enumerate(values)))
+    return Estimate(change.mean, change.lo, change.hi)
+
+
+def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Change:
+    """Mean of after - before over the seeds that both have, with t interval and p. Fewer than two
+    common seeds leave interval and p nan."""
+    seeds = sorted(set(before) & set(after))
+    differences = np.array([after[s] - before[s] for s in seeds], float)
+    n, nan = len(seeds), float("nan")
+    if n < 2:
+        return Change(float(differences.mean()) if n else nan, nan, nan, nan, n)
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1) / np.sqrt(n))
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    if error > 0:
+        p = float(2 * t.sf(abs(mean) / error, n - 1))
+    else:  # all seeds changed by exactly the same amount
+        p = 0.0 if mean else 1.0
+    return Change(mean, mean - half, mean + half, p, n)
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979), in the order given."""
+    order = np.argsort(pvalues)
+    adjusted, running = [0.0] * len(order), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, float(pvalues[i]) * (len(order) - rank)))
+        adjusted[i] = running
+    return adjusted
+
+
+# --- curves -------------------------------------------------------------------------------------
+def monotone(x: Sequence[float], weights: Sequence[float]) -> list[list[int]]:
+    """Pool adjacent violators: the blocks of indices within which a rising fit to x is constant."""
+    blocks: list[list[int]] = []
+
+    def level(block: list[int]) -> float:
+        return float(np.average([x[i] for i in block], weights=[weights[i] for i in block]))
+
+    for i in range(len(x)):
+        blocks.append([i])
+        while len(blocks) > 1 and level(blocks[-2]) >= level(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return blocks
+
+
+class Curve(NamedTuple):
+    """y against a rising x: what was gained against what it cost, in the order of training."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, x: Sequence[float], y: Sequence[float], weights: Sequence[float]) -> Curve:
+        """The curve through points in training order. x is measured with noise and may step back:
+        neighbours that do are pooled, in x and in y, weighted by their episodes."""
+        x, y, weights = list(x), list(y), list(weights)
+        blocks = monotone(x, weights)
+        pooled = [
+            [np.average([v[i] for i in b], weights=[weights[i] for i in b]) for b in blocks]
+            for v in (x, y)
+        ]
+        return cls(np.array(pooled[0]), np.array(pooled[1]))
+
+    def at(self, level: float) -> float:
+        """y where x passes `level`, on straight lines between points; the ends are held."""
+        return float(np.interp(level, self.x, self.y))
+
+
+def at_matched(a: Curve, b: Curve) -> tuple[float, float, float]:
+    """(level, y of a, y of b) at the highest x that both curves reached."""
+    level = min(a.x[-1], b.x[-1])
+    return float(level), a.at(level), b.at(level)
+
+
+# --- selections of the results table ------------------------------------------------------------
+def main_grid(table: pd.DataFrame) -> pd.DataFrame:
+    """Our rows of the protocol's grid: default settings, default foundation model, test seeds."""
+    ours = table[(table.source == "ours") & (table.foundation == "default")]
+    return ours[(ours.condition == "{}") & ~ours.seed.isin(DEVELOPMENT_SEEDS)]
+
+
+def headline_tries(table: pd.DataFrame) -> int:
+    """The largest number of tries at which every run was evaluated (0: none)."""
+    success = table[table.metric == "success"]
+    allowed = [set(tries) for _, tries in success.groupby("run_id").tries]
+    return max(set.intersection(*allowed), default=0) if allowed else 0
+
+
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Success at the largest number of tries that all runs of the table share."""
+    return table[(table.metric == "success") & (table.tries == headline_tries(table))]
+
+
+def curve(table: pd.DataFrame, method: str, split: str, metric: str, tries: int) -> pd.DataFrame:
+    """One measurement of one arm along training: rows (seed, step, compute, value, lo, hi, n).
+
+    Each seed starts with the init's own measurement at step 0 and compute 0, since compute is
+    counted from the init; the init's KL to itself is 0 without measurement.
+    """
+    columns = ["seed", "step", "compute", "value", "lo", "hi", "n"]
+    rows = table[(table.split == split) & (table.metric == metric) & (table.tries == tries)]
+    arm = rows[rows.method == method][columns]
+    start = rows[rows.method == "init"].sort_values("step").drop_duplicates("seed", keep="last")
+    if method == "init":
+        return start[columns]
+    if metric == "kl_to_init":
+        start = arm.drop_duplicates("seed").assign(value=0.0, lo=0.0, hi=0.0)
+    start = start[start.seed.isin(arm.seed)].assign(step=0, compute=0.0)
+    both = pd.concat([start[columns], arm]) if len(start) else arm
+    return both.sort_values(["seed", "step"], ignore_index=True)
+
+
+def last(table: pd.DataFrame, method: str, split: str, metric: str, tries: int) -> pd.DataFrame:
+    """The last point of that curve, one row a seed (index)."""
+    rows = curve(table, method, split, metric, tries)
+    return rows.drop_duplicates("seed", keep="last").set_index("seed")
+
+
+def matched(table: pd.DataFrame, x: tuple[str, str, int], y: tuple[str, str, int]) -> pd.DataFrame:
+    """RL and SFT at the highest x both arms reached, seed by seed: columns level, rl, sft (the y of
+    each arm there). x and y are (split, metric, tries)."""
+    curves = {}
+    for method in ("rl", "sft"):
+        measured = [curve(table, method, *which).set_index(["seed", "step"]) for which in (x, y)]
+        both = measured[0].join(measured[1], lsuffix="_x", rsuffix="_y", how="inner")
+        for seed, rows in both.groupby("seed"):
+            curves[method, seed] = Curve.of(rows.value_x, rows.value_y, rows.n_y.astype(float))
+    seeds = sorted(s for m, s in curves if m == "rl" and ("sft", s) in curves)
+    found = [at_matched(curves["rl", s], curves["sft", s]) for s in seeds]
+    return pd.DataFrame(found, index=pd.Index(seeds, name="seed"), columns=["level", "rl", "sft"])
+
+
+def tries_ablation(table: pd.DataFrame) -> pd.DataFrame:
+    """RL runs that differ from the main grid at most in the number of training tries."""
+    rl = table[(table.method == "rl") & table.condition.str.fullmatch(r'\{("tries": \d+)?\}')]
+    rl = rl[(rl.source == "ours") & (rl.foundation == "default")]
+    return rl[~rl.seed.isin(DEVELOPMENT_SEEDS)]

@@ -1,0 +1,1 @@
+"""The tasks: what is dealt, what is asked, and who decides."""

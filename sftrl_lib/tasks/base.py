@@ -1,0 +1,45 @@
+"""What every task offers to the rollout, the trainers and the evaluation."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+REASONS = ("solved", "wrong_value", "wrong_numbers", "illegal_formula", "unreadable")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the verifier says of one answer. The same object is the reward, the metric and the feedback.
+
+    `reason` is one of `REASONS`; `message` is the sentence that goes back to the model (paper, section 3.2);
+    `value` is the exact value of a legal formula; `numbers` the card values the answer claims.
+    """
+
+    ok: bool
+    reward: float
+    reason: str
+    message: str
+    value: Fraction | None = None
+    numbers: tuple[int, ...] | None = None
+
+
+class Task(Protocol):
+    """A task deals items, turns them into prompts, knows an expert answer and verifies any answer."""
+
+    name: str
+    splits: tuple[str, ...]
+
+    def item(self, split: str, seed: int, index: int) -> Any:
+        """Item `index` of a split: the same for the same (split, seed, index), whatever the batch."""
+
+    def prompt(self, item: Any) -> str:
+        """The user's first message."""
+
+    def expert(self, item: Any, rng: random.Random) -> str:
+        """A correct answer, drawn with `rng` among all correct ones."""
+
+    def verify(self, item: Any, text: str) -> Verdict:
+        """Judge one answer."""

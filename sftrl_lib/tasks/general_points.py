@@ -1,0 +1,440 @@
+"""GeneralPoints: make 24 from four cards under a card rule that can change (paper, section 4.1).
+
+Top to bottom: what a rule is, how hands are solved exactly, which hands no training ever sees, how
+answers are judged, and the task that puts these together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import combinations, product
+
+from .. import prompts
+from ..errors import SftrlError
+from .base import REASONS, Verdict
+
+RANKS = range(1, 14)
+FACES = (11, 12, 13)
+CARD_NAMES = {rank: str(rank) for rank in RANKS} | {1: "A", 11: "J", 12: "Q", 13: "K"}
+SUITS = "SHCD"  # spades, hearts, clubs, diamonds
+
+
+def _check(name: str, given: object, allowed: bool, choices: str | Iterable[str]) -> None:
+    if not allowed:
+        what = choices if isinstance(choices, str) else f"one of {', '.join(choices)}"
+        raise SftrlError(f"{name} is {given!r}, but it must be {what}; change it and try again.")
+
+
+# --- Rules ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Rule:
+    """What J, Q and K count as (1..13 each). Other cards count as their rank, the ace as 1."""
+
+    name: str
+    j: int
+    q: int
+    k: int
+
+    def __post_init__(self) -> None:
+        for card, value in zip("JQK", (self.j, self.q, self.k), strict=True):
+            allowed = type(value) is int and value in RANKS
+            _check(f"the value of {card}", value, allowed, "a whole number from 1 to 13")
+
+    def value(self, rank: int) -> int:
+        return (self.j, self.q, self.k)[rank - 11] if rank > 10 else rank
+
+    @staticmethod
+    def parse(rule: str | Rule | Sequence[int]) -> Rule:
+        """A rule from its name, from "J=7,Q=3,K=12" or from (7, 3, 12); raises SftrlError."""
+        if isinstance(rule, Rule):
+            return rule
+        if isinstance(rule, str):
+            if rule in NAMED_RULES:
+                return NAMED_RULES[rule]
+            given = re.fullmatch(r"J=([0-9]{1,3}), ?Q=([0-9]{1,3}), ?K=([0-9]{1,3})", rule)
+            values = [int(value) for value in given.groups()] if given else []
+        else:
+            values = list(rule) if isinstance(rule, Sequence) else []
+        known = f"one of {', '.join(NAMED_RULES)}, or a mapping such as J=7,Q=3,K=12"
+        _check("the rule", rule, len(values) == 3, known)
+        custom = Rule("J={},Q={},K={}".format(*values), *values)
+        same = (r for r in NAMED_RULES.values() if (r.j, r.q, r.k) == tuple(values))
+        return next(same, custom)
+
+
+NAMED_RULES: dict[str, Rule] = {
+    "ten": Rule("ten", 10, 10, 10),
+    "eleven_twelve_thirteen": Rule("eleven_twelve_thirteen", 11, 12, 13),
+    "five": Rule("five", 5, 5, 5),
+}
+
+
+def _held_out_mappings() -> tuple[tuple[int, int, int], ...]:
+    named = {(r.j, r.q, r.k) for r in NAMED_RULES.values()}
+    every = [mapping for mapping in product(RANKS, repeat=3) if mapping not in named]
+    return tuple(sorted(random.Random("gp/held-out mappings").sample(every, 30)))
+
+
+# Mappings that, like the named rules, never occur in pre-training: the split "rule_random".
+HELD_OUT_MAPPINGS = _held_out_mappings()
+
+
+# --- Solver ---------------------------------------------------------------------------------------
+# An expression is (kind, up, down): a flat sum ("+": up added, down subtracted), a flat product
+# ("*": up multiplied, down divided) or one number (""). Parts are sorted texts, so expressions that
+# differ by order or grouping only, such as a-(b-c) and c+a-b, are equal. No part is below zero: a
+# formula with a negative part, 5-(2-9)*1, has a twin without, 5+(9-2)*1, and only that is kept.
+_Expression = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+def _text(expression: _Expression, within: str = "") -> str:
+    kind, up, down = expression
+    plus, minus = ("*", "/") if kind == "*" else ("+", "-")
+    text = plus.join(up) + "".join(minus + part for part in down)
+    return f"({text})" if kind == "+" and within == "*" else text
+
+
+def _join(op: str, swap: bool, left: _Expression, right: _Expression) -> _Expression:
+    left, right = (right, left) if swap else (left, right)
+    kind = "+" if op in "+-" else "*"
+    up, down = left[1:] if left[0] == kind else ((_text(left, kind),), ())
+    more, less = right[1:] if right[0] == kind else ((_text(right, kind),), ())
+    if op in "-/":
+        more, less = less, more
+    return kind, tuple(sorted(up + more)), tuple(sorted(down + less))
+
+
+def _results(x: Fraction, y: Fraction) -> Iterator[tuple[Fraction, str, bool]]:
+    """(value, op, whether y stands left) of every way to combine two values of at least zero."""
+    yield x + y, "+", False
+    yield x * y, "*", False
+    if x >= y > 0:  # subtracting zero is the twin of adding it
+        yield x - y, "-", False
+    if y >= x > 0:
+        yield y - x, "-", True
+    if y:
+        yield x / y, "/", False
+    if x:
+        yield y / x, "/", True
+
+
+def _splits(numbers: tuple[int, ...]) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """All ways to part a sorted multiset in two, the larger part first."""
+    places, found = range(len(numbers)), set()
+    for size in range(1, len(numbers) // 2 + 1):
+        for chosen in combinations(places, size):
+            small = tuple(numbers[i] for i in chosen)
+            large = tuple(numbers[i] for i in places if i not in chosen)
+            if size < len(large) or small <= large:
+                found.add((large, small))
+    return found
+
+
+@lru_cache(maxsize=1024)  # the 559 multisets of one to three values, and some room
+def _table(numbers: tuple[int, ...]) -> dict[Fraction, set[_Expression]]:
+    """Every value that a sorted multiset can make, with all expressions that make it."""
+    if len(numbers) == 1:
+        return {Fraction(numbers[0]): {("", (str(numbers[0]),), ())}}
+    table = defaultdict(set)
+    for large, small in _splits(numbers):
+        for (x, lefts), (y, rights) in product(_table(large).items(), _table(small).items()):
+            for value, op, y_left in _results(x, y):
+                table[value] |= {_join(op, y_left, *pair) for pair in product(lefts, rights)}
+    return dict(table)
+
+
+def _solve(numbers: tuple[int, ...], target: Fraction) -> set[_Expression]:
+    """Backwards from the target: fix the smaller part, look up what the larger one must make."""
+    if len(numbers) <= 3:
+        return _table(numbers).get(target, set())
+    found = set()
+    for large, small in _splits(numbers):
+        for y, rights in _table(small).items():
+            partners = {target - y, y - target, target + y, target * y}
+            partners |= {target / y} if y else set()
+            partners |= {y / target} if target else set()
+            if y == target == 0:  # x * 0 and 0 / x, whatever x
+                partners = set(_table(large))
+            for x in partners:
+                lefts = _solve(large, x) if x >= 0 else ()
+                for value, op, y_left in _results(x, y) if lefts else ():
+                    if value == target:
+                        found |= {_join(op, y_left, *pair) for pair in product(lefts, rights)}
+    return found
+
+
+@lru_cache(maxsize=1 << 15)
+def _solutions(numbers: tuple[int, ...], target: int) -> tuple[str, ...]:
+    return tuple(sorted(map(_text, _solve(numbers, Fraction(target)))))
+
+
+def solutions(numbers: Sequence[int], target: int = 24) -> tuple[str, ...]:
+    """All solutions, sorted, as formulas of digits and + - * / ( ) without spaces; cached.
+
+    Exact rational arithmetic on two to five numbers, each at least 1, and a target of at least 0.
+    Formulas that differ only by order, grouping, needless brackets or signs of parts are one.
+    """
+    return _solutions(tuple(sorted(numbers)), target)
+
+
+def solve(numbers: Sequence[int], target: int = 24, limit: int | None = None) -> list[str]:
+    """The first `limit` (by default all) of the `solutions`, as a list."""
+    return list(solutions(numbers, target)[:limit])
+
+
+def solvable(numbers: Sequence[int], target: int = 24) -> bool:
+    return bool(solutions(numbers, target))
+
+
+@lru_cache(maxsize=1 << 15)
+def _held_out(values: tuple[int, ...]) -> bool:
+    key = ",".join(str(min(value, 10)) for value in values)
+    return hashlib.sha256(f"held out/{key}".encode()).digest()[0] < 64
+
+
+def held_out(values: Sequence[int]) -> bool:
+    """Whether a multiset of values belongs to the quarter that no training sees with its target.
+
+    A fixed hash of the sorted values, independent of rule, target and seed. Values above ten count
+    as ten in it: so a hand is held out under both `ten` and `eleven_twelve_thirteen` or under
+    neither, and a hand of the OOD test was not met in training under the other rule either.
+    """
+    return _held_out(tuple(sorted(values)))
+
+
+# --- Verifier -------------------------------------------------------------------------------------
+# "paper": the rewards of the authors' environment; "binary": the outcome alone.
+REWARDS: dict[str, dict[str, float]] = {
+    "paper": dict(zip(REASONS, (5.0, -1.0, -2.0, -3.0, -3.0), strict=True)),
+    "binary": dict(zip(REASONS, (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
+}
+MAX_ANSWER, MAX_FORMULA = 10_000, 400  # characters; anything longer is refused unread
+
+_SIGNS = str.maketrans("×·÷−–", "**/--")
+_LEGAL = re.compile(r"[0-9+\-*/() ]+")
+_TOKENS = re.compile(r"0|[1-9][0-9]*|[+\-*/()]")  # "08" is two numbers in a row, hence illegal
+_BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2}
+
+# A JSON-like object: single quotes, bare words and a trailing comma are tolerated. Each part ends
+# at a character it cannot contain, so that matching takes linear time on any text.
+_FIELD = r"""("[^"{}]*"|'[^'{}]*')\s*:\s*(\[[^\[\]{}]*\]|"[^"{}]*"|'[^'{}]*'|[\w.+-]+)"""
+_FIELDS = re.compile(_FIELD, re.ASCII)
+_OBJECT = re.compile(rf"\{{\s*{_FIELD}(?:\s*,\s*{_FIELD})*\s*(?:,\s*)?\}}", re.ASCII)
+_INTEGERS = re.compile(r"\[\s*[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*\s*(?:,\s*)?\]", re.ASCII)
+
+
+class _Illegal(Exception):
+    """The text is not a formula."""
+
+
+def _reduce(values: list, operators: list[str]) -> None:
+    right, left, op = values.pop(), values.pop(), operators.pop()
+    if op == "/":
+        if right == 0:
+            raise _Illegal
+        values.append(Fraction(left) / right)
+    else:
+        values.append(left + right if op == "+" else left - right if op == "-" else left * right)
+
+
+def _evaluate(formula: str, target: int) -> tuple[Fraction, list[int]]:
+    """Exact value and numbers of a formula, with two stacks: no recursion, nothing is executed.
+
+    Numbers of up to four ASCII digits, binary + - * / (or × · ÷ − –), brackets, spaces, and at the
+    end perhaps "=target". Anything else, and division by zero, raises _Illegal.
+    """
+    if len(formula) > MAX_FORMULA:
+        raise _Illegal
+    formula, equals, claim = formula.translate(_SIGNS).partition("=")
+    if not _LEGAL.fullmatch(formula) or (equals and claim.strip() != str(target)):
+        raise _Illegal
+    values, operators, numbers, operand_next = [], [], [], True
+    for token in _TOKENS.findall(formula):
+        if (token == "(" or token.isdigit()) != operand_next or len(token) > 4:
+            raise _Illegal
+        if token == "(":
+            operators.append(token)
+        elif token == ")":
+            while operators and operators[-1] != "(":
+                _reduce(values, operators)
+            if not operators:
+                raise _Illegal
+            operators.pop()
+        elif operand_next:
+            numbers.append(int(token))
+            values.append(numbers[-1])
+            operand_next = False
+        else:
+            while operators and _BINDING[operators[-1]] >= _BINDING[token]:
+                _reduce(values, operators)
+            operators.append(token)
+            operand_next = True
+    if operand_next or "(" in operators:
+        raise _Illegal
+    while operators:
+        _reduce(values, operators)
+    return Fraction(values[0]), numbers
+
+
+def verify_formula(
+    formula: str, numbers: Sequence[int], target: int = 24, scheme: str = "paper",
+    claimed: Sequence[int] | None = None,
+) -> Verdict:  # fmt: skip
+    """Judge one formula: is it legal, does it use every number once, does it equal the target?
+
+    `claimed`: the values that the answer says the cards have, judged like the numbers used. Time
+    and memory are bounded on any text. Raises SftrlError on an unknown scheme.
+    """
+    _check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+    value, facts = None, {}
+    try:
+        value, used = _evaluate(formula, target)
+    except _Illegal:
+        reason, used = "illegal_formula", ()
+    else:
+        wrong = [w for w in (claimed, used) if w is not None and sorted(w) != sorted(numbers)]
+        if wrong:  # name the values given too often; where some are only missing, all those given
+            excess = Counter(wrong[0]) - Counter(numbers)
+            named = list(excess.elements()) or list(wrong[0])
+            reason, facts = "wrong_numbers", {"numbers": named[: len(numbers)]}
+        elif value != target:
+            reason, facts = "wrong_value", {"value": value, "target": target}
+        else:
+            reason = "solved"
+    message = prompts.verdict_message(reason, **facts)
+    said = tuple(used if claimed is None else claimed)
+    return Verdict(reason == "solved", REWARDS[scheme][reason], reason, message, value, said)
+
+
+def _read(text: str) -> tuple[list[str], list[int], str] | None:
+    """(cards, numbers, formula) of the last JSON-like object in a text; None if unreadable."""
+    start = text.rfind("{")
+    end = text.find("}", start) + 1
+    if len(text) > MAX_ANSWER or start < 0 or not _OBJECT.fullmatch(text, start, end):
+        return None
+    fields = {key[1:-1]: value for key, value in _FIELDS.findall(text, start, end)}
+    cards, number, formula = (fields.get(key, "") for key in ("cards", "number", "formula"))
+    if cards[:1] != "[" or not _INTEGERS.fullmatch(number) or formula[:1] not in ("'", '"'):
+        return None
+    names = [name.strip(" \n\"'") for name in cards[1:-1].split(",")]
+    return names, [int(digits) for digits in re.findall("[0-9]+", number)], formula[1:-1]
+
+
+# --- Task -----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Deal:
+    """One hand: ranks 1..13 and as many suits ("S", "H", "C", "D"), a rule, a target."""
+
+    ranks: tuple[int, ...]
+    suits: tuple[str, ...]
+    rule: Rule
+    target: int = 24
+
+    @property
+    def cards(self) -> tuple[str, ...]:
+        return tuple(CARD_NAMES[rank] for rank in self.ranks)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(map(self.rule.value, self.ranks))
+
+    def solutions(self) -> tuple[str, ...]:
+        return solutions(self.numbers, self.target)
+
+
+class GeneralPoints:
+    """The task GP-L: seeded deals, their questions, expert answers and verdicts.
+
+    A split is a rule and a condition on the hand, which can always be solved:
+
+        train, id_seen           training rule, not held out; two streams of the same distribution
+        id_unseen                training rule, held out
+        rule_ood                 OOD rule, a face card, held out
+        id_paired, rule_paired   the same hands under either rule: a face card, held out under both
+        rule_five, rule_random   J = Q = K = 5, or one of HELD_OUT_MAPPINGS; a face card, held out
+    """
+
+    name = "gp-l"
+    splits = (
+        "train", "id_seen", "id_unseen", "rule_ood", "id_paired", "rule_paired", "rule_five",
+        "rule_random",
+    )  # fmt: skip
+
+    def __init__(
+        self, rule: str | Rule = "ten", ood_rule: str | Rule = "eleven_twelve_thirteen",
+        target: int = 24, n_cards: int = 4, suits: str = SUITS, scheme: str = "paper",
+    ) -> None:  # fmt: skip
+        allowed = type(target) is int and 1 <= target <= 100
+        _check("the target", target, allowed, "a whole number from 1 to 100")
+        _check("the number of cards", n_cards, n_cards in (3, 4, 5), "3, 4 or 5")
+        allowed = bool(suits) and set(suits) <= set(SUITS) and len(set(suits)) == len(suits)
+        _check("the suits", suits, allowed, f"some of the letters {SUITS}, each at most once")
+        _check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+        self.rule, self.ood_rule = Rule.parse(rule), Rule.parse(ood_rule)
+        self.target, self.n_cards, self.suits, self.scheme = target, n_cards, tuple(suits), scheme
+
+    def _rule(self, split: str, rng: random.Random) -> Rule:
+        if split == "rule_random":
+            return Rule.parse(rng.choice(HELD_OUT_MAPPINGS))
+        if split == "rule_five":
+            return NAMED_RULES["five"]
+        return self.ood_rule if split in ("rule_ood", "rule_paired") else self.rule
+
+    def item(self, split: str, seed: int, index: int) -> Deal:
+        """Deal `index`: ranks and suits drawn independently until the condition of the split holds.
+
+        Raises SftrlError on an unknown split, or when 20,000 hands in a row do not fit.
+        """
+        _check("the split", split, split in self.splits, self.splits)
+        paired = split.endswith("_paired")
+        rng = random.Random(f"gp/{'paired' if paired else split}/{seed}/{index}")
+        rule = self._rule(split, rng)
+        rules = (self.rule, self.ood_rule) if paired else (rule,)
+        unseen = split not in ("train", "id_seen")
+        needs_face = unseen and split != "id_unseen"
+        for _ in range(20_000):
+            ranks = tuple(rng.choices(RANKS, k=self.n_cards))
+            if needs_face and max(ranks) not in FACES:
+                continue
+            hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
+            if all(_held_out(hand) == unseen and _solutions(hand, self.target) for hand in hands):
+                suits = tuple(rng.choices(self.suits, k=self.n_cards))
+                return Deal(ranks, suits, rule, self.target)
+        raise SftrlError(
+            f"the split {split!r} has hardly a hand of {self.n_cards} cards for the target "
+            f"{self.target} under these rules; choose another target, rule or number of cards."
+        )
+
+    def prompt(self, deal: Deal) -> str:
+        return prompts.gp_prompt(deal)
+
+    def expert(self, deal: Deal, rng: random.Random) -> str:
+        return prompts.gp_answer(deal.cards, deal.numbers, rng.choice(deal.solutions()))
+
+    def verify(self, deal: Deal, text: str) -> Verdict:
+        """Judge a whole answer: its formula and its "number" list; "cards" must be readable."""
+        answer = _read(text)
+        if answer is None:
+            message, reward = prompts.verdict_message("unreadable"), REWARDS[self.scheme]
+            return Verdict(False, reward["unreadable"], "unreadable", message)
+        _, claimed, formula = answer
+        return verify_formula(formula, deal.numbers, deal.target, self.scheme, claimed)
+
+    def read_values(self, deal: Deal, text: str) -> list[tuple[str, int | None, int]]:
+        """(card, value claimed or None, true value) for each card: the metric value_reading.
+
+        The answer's "number" list is read along its own "cards" list, whatever their order.
+        """
+        names, numbers, _ = _read(text) or ([], [], "")
+        claims = defaultdict(list)
+        for name, number in zip(names, numbers, strict=False):
+            claims[name].insert(0, number)
+        truth = zip(deal.cards, deal.numbers, strict=True)
+        return [(card, claims[card].pop() if claims[card] else None, true) for card, true in truth]

@@ -1,0 +1,339 @@
+"""What is changed inside TRL's and transformers' trainers, all of it, in one place.
+
+The trainers stay TRL's; this module overrides private methods of exactly pinned versions so that
+(1) a backward pass costs no more than the rows and tokens that carry a gradient, (2) a killed run
+goes on exactly, and (3) one line of progress is shown. sft.py and rl.py say what is learned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as hf_logging
+from trl import GRPOTrainer, SFTTrainer
+
+from .config import Experiment
+from .errors import SftrlError
+from .policy import Policy
+from .runs import Compute, Run
+
+PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
+SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next step's end
+LEDGER, WEIGHTS = "compute.json", "weights.safetensors"
+LOGGED = ("loss", "grad_norm", "learning_rate", "reward", "entropy", "kl", "mean_token_accuracy")
+
+
+def check_versions() -> None:
+    """Other versions may have other private methods: refuse them before anything is trained."""
+    for name, pinned in PINNED.items():
+        found = metadata.version(name)
+        if found != pinned:
+            raise SftrlError(
+                f"{name} {found} is installed, but the trainers override private methods of {name} "
+                f"{pinned} only; run `pip install {name}=={pinned}`."
+            )
+
+
+def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
+    """What both arms share. The learning rate is constant after its warm-up, so that every curve
+    point is a model one could have stopped at; one batch of `exp.batch` rows makes one step."""
+    cpu = policy.device.type == "cpu"
+    return {
+        "output_dir": str(run.path),
+        "max_steps": exp.steps,
+        "per_device_train_batch_size": exp.batch,
+        "learning_rate": exp.lr,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": math.ceil(exp.warmup * exp.steps),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "seed": exp.seed,
+        "use_cpu": cpu,
+        "bf16": not cpu and policy.precision != "full",  # on a CPU bf16 is seven times slower
+        "gradient_checkpointing": False,
+        "report_to": exp.report_to,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",  # `_Boundary` says when
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+# --- the step ------------------------------------------------------------------------------------
+def by_length(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Micro-batches of row numbers, shortest first, so that little is padded; rows of length 0 have
+    no gradient and are in none. lengths (B,)."""
+    order = lengths.argsort(stable=True)[int((lengths <= 0).sum()) :]
+    return list(order.split(size)) if len(order) else []
+
+
+def lengths_with_signal(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B,) completion tokens up to the last one with an advantage. What comes after cannot change
+    the gradient: attention is causal, and its own loss is zero."""
+    signal_ = batch["advantages"] * batch["completion_mask"] * batch["tool_mask"] != 0
+    return (signal_ * torch.arange(1, signal_.size(1) + 1, device=signal_.device)).amax(1)
+
+
+class _Stepwise:
+    """One optimizer step = one batch: `parts` yields its micro-batches, whose losses add up."""
+
+    ledger: Compute
+    micro_batch: int
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Replaces the step of Trainer and TRL: micro-batches are cut here, after the rollout, when
+        it is known which rows carry a gradient."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for part, items in self.parts(inputs):
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, part, num_items_in_batch=items)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        for parameter in self.optimizer.state:  # no row with a gradient: a zero gradient is not None,
+            if parameter.grad is None:  # AdamW still moves by its momentum
+                parameter.grad = torch.zeros_like(parameter)
+        return total
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self.measured)
+        super().log(logs, start_time)
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        """Weights only, under the names they have in memory. transformers would write a Mllama under
+        the Hub's names, and on resuming, not finding its own, quietly begin from the init."""
+        if hasattr(self.model, "peft_config"):
+            self.model.save_pretrained(output_dir)
+        else:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_model(self.model, str(Path(output_dir) / WEIGHTS))
+
+    def _load_from_checkpoint(self, checkpoint, model=None) -> None:
+        if hasattr(self.model, "peft_config"):
+            super()._load_from_checkpoint(checkpoint, model)
+        else:
+            load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
+        home = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        partial = home / ".saving"
+        shutil.rmtree(partial, ignore_errors=True)
+        self.args.output_dir = str(partial)
+        try:
+            Trainer._save_checkpoint(self, model, trial)  # TRL's would also write a model card
+        finally:
+            self.args.output_dir = str(home)
+        (partial / name / LEDGER).write_text(json.dumps(self.ledger.state_dict()))
+        shutil.rmtree(home / name, ignore_errors=True)
+        os.replace(partial / name, home / name)
+        for old in home.glob("checkpoint-*"):
+            if old.name != name:
+                shutil.rmtree(old)
+        shutil.rmtree(partial)
+
+
+class AnswerTrainer(_Stepwise, SFTTrainer):
+    """SFTTrainer with sorted micro-batches."""
+
+    def parts(self, inputs):
+        """Yields (micro-batch, target tokens of the whole batch)."""
+        batch = self._prepare_inputs(inputs)
+        items = (batch["labels"][:, 1:] != -100).sum()
+        lengths = batch["attention_mask"].sum(1)
+        tokens = int(lengths.sum())
+        self.ledger.train_tokens += tokens
+        self.ledger.done_train_tokens += tokens
+        self.measured = {"tokens": tokens}
+        for rows in by_length(lengths, self.micro_batch):
+            width = int(lengths[rows].max())
+            yield {key: value[rows, :width] for key, value in batch.items()}, items
+
+
+class EpisodeTrainer(_Stepwise, GRPOTrainer):
+    """GRPOTrainer with an advantage for every token, given by `rollout_func` as "advantages", and
+    without forward or backward passes for rows that have none."""
+
+    def _get_per_token_logps_and_entropies(self, *args, batch_size=None, **kwargs):
+        # TRL would score the reference on all rows of the step at once.
+        return super()._get_per_token_logps_and_entropies(*args, batch_size=self.micro_batch, **kwargs)
+
+    def parts(self, inputs):
+        """Plays the episodes, then yields (micro-batch, None): TRL's "dapo" loss divides by the
+        answer tokens of the whole batch, skipped rows included, so the parts simply add up."""
+        batch = self._generate_and_score_completions(inputs)
+        self.model.train()  # the rollout left it in eval mode
+        mask = batch["completion_mask"]
+        advantages = torch.zeros(mask.shape, device=mask.device)
+        for row, example in zip(advantages, inputs, strict=True):
+            row[: len(example["advantages"])] = torch.tensor(example["advantages"], device=mask.device)
+        batch["advantages"] = advantages
+        prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
+        tokens = int((prompts + completions).sum())
+        self.ledger.train_tokens += tokens
+        if self.beta:  # the reference scores every token; every token has a KL term
+            self.ledger.rollout_tokens += tokens
+            self.ledger.done_rollout_tokens += tokens
+            lengths = completions
+        else:
+            lengths = lengths_with_signal(batch)
+        self.measured |= {"tokens": tokens, "trained_rows": float((lengths > 0).float().mean())}
+        for rows in by_length(torch.where(lengths > 0, prompts + lengths, 0), self.micro_batch):
+            self.ledger.done_train_tokens += int((prompts + lengths)[rows].sum())
+            p, c = int(prompts[rows].max()), int(lengths[rows].max())
+            part = {"num_items_in_batch": batch["num_items_in_batch"]}
+            for key, value in batch.items():
+                if value.dim() == 2:  # prompts are padded on the left, completions on the right
+                    part[key] = value[rows, -p:] if key.startswith("prompt_") else value[rows, :c]
+            yield part, None
+
+
+# --- between two steps ---------------------------------------------------------------------------
+@contextlib.contextmanager
+def preserved_rng():
+    """Whatever runs inside, python's, numpy's and torch's random streams go on as if it had not."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+class _Boundary(TrainerCallback):
+    """Progress, log, curve points, checkpoints and Ctrl-C: all at the end of a step, where no
+    generation is half used."""
+
+    def __init__(self, trainer, exp, policy, run, on_checkpoint, progress, describe) -> None:
+        self.exp, self.policy, self.run, self.ledger = exp, policy, run, trainer.ledger
+        self.on_checkpoint, self.describe = on_checkpoint, describe
+        self.measured = lambda: trainer.measured
+        self.bar = tqdm(
+            total=exp.steps, desc=exp.method.upper(), unit="step", disable=not progress
+        )
+        self.interrupted = self.evaluating = False
+
+    def on_train_begin(self, args, state, control, **_) -> None:
+        self.saved = time.monotonic()
+        self.bar.initial = self.bar.n = state.global_step
+        self._curve_point(state.global_step)  # resumed where a measurement was due: perhaps not made
+
+    def on_step_begin(self, *_, **__) -> None:
+        self.started = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        due = time.monotonic() - self.saved > SAVE_EVERY
+        if due or self.interrupted or state.global_step in self.exp.eval_steps:
+            control.should_save = True
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        state.log_history.clear()  # metrics.jsonl keeps it
+        if "loss" not in logs:  # the summary at the end
+            return
+        row = {key: logs[key] for key in LOGGED if key in logs} | self.measured()
+        row["seconds"] = round(time.monotonic() - self.started, 3)
+        self.run.log(step=state.global_step, **row, **self.ledger.state_dict())
+        self.bar.update(state.global_step - self.bar.n)
+        self.bar.set_postfix_str(self.describe(**logs))
+
+    def on_save(self, args, state, control, **_) -> None:
+        self.saved = time.monotonic()
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self._curve_point(state.global_step)
+
+    def _curve_point(self, step: int) -> None:
+        if self.on_checkpoint and step in self.exp.eval_steps:
+            self.evaluating = True
+            self.policy.model.eval()
+            with preserved_rng():
+                self.on_checkpoint(self.policy, step, replace(self.ledger))
+            self.evaluating = False
+            self.saved = time.monotonic()
+
+    def _on_sigint(self, *_) -> None:
+        if self.evaluating or self.interrupted:  # nothing to lose: the last checkpoint stands
+            raise KeyboardInterrupt
+        self.interrupted = True
+        tqdm.write("Stopping after this step, which will be saved; Ctrl-C again stops at once.")
+
+    @contextlib.contextmanager
+    def ctrl_c(self):
+        """Within: the first Ctrl-C waits for the end of the step. In a thread there is no Ctrl-C."""
+        try:
+            previous = signal.signal(signal.SIGINT, self._on_sigint)
+        except ValueError:
+            previous = None
+        try:
+            yield
+        finally:
+            self.bar.close()
+            if previous is not None:
+                signal.signal(signal.SIGINT, previous)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def lent(model: torch.nn.Module):
+    """The model is lent to a trainer of TRL, which replaces its `forward`; afterwards it has its own
+    again. Meanwhile only our progress line is shown, and no notice about settings that are meant."""
+    modules = [model, model.get_base_model()] if hasattr(model, "peft_config") else [model]
+    before = [module.__dict__.get("forward") for module in modules]
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing)")
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+        for module, forward in zip(modules, before, strict=True):
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+        model.eval()
+
+
+def fit(
+    trainer: _Stepwise, exp: Experiment, policy: Policy, run: Run, on_checkpoint: Callable | None,
+    progress: bool, describe: Callable[..., str],
+) -> None:  # fmt: skip
+    """Train to `exp.steps`, from the run folder's checkpoint if there is one."""
+    trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
+    checkpoint = get_last_checkpoint(str(run.path))
+    if checkpoint:
+        trainer.ledger.load_state_dict(json.loads((Path(checkpoint) / LEDGER).read_text()))
+    for parameter in policy.model.parameters():  # TRL casts QLoRA adapters to bf16, whose rounding
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # eats small updates
+            if getattr(policy.model, "is_loaded_in_4bit", False):
+                parameter.data = parameter.data.float()
+    trainer.remove_callback(PrinterCallback)
+    boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
+    trainer.add_callback(boundary)
+    with boundary.ctrl_c():
+        trainer.train(resume_from_checkpoint=checkpoint)

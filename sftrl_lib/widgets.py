@@ -1,0 +1,112 @@
+"""Widgets that look, and never train: an explorer of the recorded runs and a viewer of episodes.
+
+Each calls a pure function (`figures.explore`, `render_episode`) that a page without a kernel can
+call too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+from IPython.display import HTML, display
+
+from . import figures
+from .errors import SftrlError
+
+_COLORS = {True: "#0072B2", False: "#D55E00"}  # solved, failed; the word says it too
+
+
+def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
+    """Choose task, tier, split, metric and x-axis of the recorded runs, ablations included."""
+    ours = results[results.source == "ours"]
+    if not len(ours):
+        raise SftrlError(
+            "there are no recorded runs to explore; the repository's data/results.csv holds them, "
+            f"or make your own with `{figures.REBUILD}`."
+        )
+
+    def menu(name: str, values: Sequence[str], names: Mapping[str, str], first: str):
+        options = [(names.get(v, v), v) for v in values]
+        value = first if first in values else values[0]
+        return ipywidgets.Dropdown(options=options, value=value, description=name)
+
+    menus = {
+        "task": menu("task", sorted(set(ours.task)), {}, "gp-l"),
+        "preset": menu("tier", sorted(set(ours.preset)), {}, "tiny"),
+        "split": menu("split", sorted(set(ours.split)), figures.SPLITS, "rule_ood"),
+        "metric": menu("metric", sorted(set(ours.metric)), figures.METRICS, "success"),
+        "x": menu("against", list(figures.X_AXES), figures.X_AXES, "compute"),
+    }
+
+    def draw(**chosen: str) -> None:
+        try:
+            figures.show(figures.explore(results, **chosen))
+        except SftrlError as nothing_there:  # not every pair of split and metric is measured
+            display(HTML(f"<p>{escape(str(nothing_there))}</p>"))
+
+    picture = ipywidgets.interactive_output(draw, menus)
+    bar = ipywidgets.HBox(list(menus.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+    return ipywidgets.VBox([bar, picture])
+
+
+def episode_viewer(episodes: Sequence[Mapping[str, Any]]) -> ipywidgets.Widget:
+    """Step through episodes (`Episode.as_dict`, `Run.episodes`): all, the solved, the failed."""
+    if not episodes:
+        raise SftrlError(
+            "there are no episodes to show; pass those of a run (run.episodes()) or of a rollout "
+            "([e.as_dict(task) for e in episodes])."
+        )
+    groups = {
+        "all": list(episodes),
+        "solved": [e for e in episodes if e["solved"]],
+        "failed": [e for e in episodes if not e["solved"]],
+    }
+    options = [(f"{name} ({len(group)})", name) for name, group in groups.items() if group]
+    which = ipywidgets.Dropdown(options=options, description="show")
+    number = ipywidgets.BoundedIntText(value=1, min=1, max=len(episodes), description="episode")
+    back, on = (ipywidgets.Button(description=text) for text in ("previous", "next"))
+    page = ipywidgets.HTML()
+
+    def turn(_=None) -> None:
+        group = groups[which.value]
+        number.max = len(group)
+        back.disabled, on.disabled = number.value <= 1, number.value >= len(group)
+        page.value = render_episode(group[number.value - 1])
+
+    def move(by: int) -> None:
+        number.value += by  # the bounds of the field hold
+
+    which.observe(turn, "value")
+    number.observe(turn, "value")
+    back.on_click(lambda _: move(-1))
+    on.on_click(lambda _: move(+1))
+    turn()
+    return ipywidgets.VBox([ipywidgets.HBox([which, number, back, on]), page])
+
+
+def render_episode(episode: Mapping[str, Any]) -> str:
+    """One episode as plain HTML: the question, then every answer with its verdict. All text is
+    escaped: what a model writes is shown, never interpreted."""
+    keys = ("step", "split", "index")
+    facts = ", ".join(f"{k} {escape(str(episode[k]))}" for k in keys if k in episode)
+    parts = [f"<p><b>Question</b> {facts and f'({facts})'}</p>", _pre(episode["prompt"])]
+    for number, turn in enumerate(episode["turns"], 1):
+        reason = str(turn["reason"]).replace("_", " ")
+        said = "" if turn["ok"] else f": {turn['message']}"
+        verdict = escape(f"{reason} ({turn['reward']:+g}){said}")
+        color = _COLORS[bool(turn["ok"])]
+        parts += [
+            f"<p><b>Try {number}</b></p>",
+            _pre(turn["answer"]),
+            f'<p style="border-left: 4px solid {color}; padding-left: 0.6em">{verdict}</p>',
+        ]
+    return f'<div style="max-width: 60em">{"".join(parts)}</div>'
+
+
+def _pre(text: str) -> str:
+    style = "white-space: pre-wrap; overflow-wrap: anywhere; background: #F5F5F5; color: #222"
+    return f'<pre style="{style}">{escape(str(text))}</pre>'
