@@ -288,8 +288,7 @@ pd.DataFrame(both).style.format("{:.1%}")
 # %% [markdown]
 # ## What to inspect
 #
-# * In the last table: which reason shrinks first? Look for `unreadable` and `illegal_formula`,
-#   the faults of *form*, before you look at `solved`.
+# * In the last table: did form (`legal`) change more, or content (`success`)? And value reading?
 # * In the episode: does a message change the next answer, or does the model repeat itself?
 # * In the table of splits: `id_unseen` and `rule_ood` differ in more than the rule. In what, and
 #   which splits repair that?

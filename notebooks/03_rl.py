@@ -172,7 +172,8 @@ def with_signal(scheme: str, tries: int) -> float:
     return found / len(groups)
 
 
-shares = {s: {f"tries: {t}": with_signal(s, t) for t in (1, exp.tries)} for s in ("binary", "paper")}
+schemes, lengths = ("binary", "paper"), (1, exp.tries)
+shares = {s: {f"tries: {n}": with_signal(s, n) for n in lengths} for s in schemes}
 pd.DataFrame(shares).style.format("{:.0%}")
 
 # %% [markdown]

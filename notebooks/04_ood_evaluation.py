@@ -51,7 +51,8 @@ setup(preset, precision, seed)
 # OOD success may well be:
 #
 # $$
-# \frac{1}{1 + z^2/n} \left( \hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4n^2}} \right)
+# \frac{1}{1 + z^2/n} \left( \hat p + \frac{z^2}{2n}
+# \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4n^2}} \right)
 # $$
 
 # %%

@@ -35,6 +35,7 @@ from .errors import SftrlError
 from .tasks import general_points as gp
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "foundation"
+SAVE_EVERY = 60.0  # seconds between two checkpoints of pre-training
 _BOS, _PAD, _USER, _ASSISTANT, _END, _IMAGE = (
     "<|begin_of_text|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>",
 )  # fmt: skip
@@ -355,7 +356,7 @@ def _pretrain_worker(
             row = {"step": step, "loss": round(loss * workers, 4), "seconds": round(seconds, 1), "tokens": tokens}
             with log_file.open("a") as log:
                 log.write(json.dumps(row) + "\n")
-        if rank == 0 and now - saved > 60:
+        if rank == 0 and now - saved > SAVE_EVERY:
             save(step + 1)
             saved = now
     if rank == 0:

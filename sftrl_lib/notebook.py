@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers.utils import logging as hf_logging
 
 from .config import PRESETS, Experiment
 from .errors import SftrlError
+from .evaluate import CURVE_SPLITS
+from .experiments import run_experiment
 from .foundation import FOLDER as FOUNDATIONS
 from .policy import resolve_precision
-from .runs import LIVE, RESULTS, ROOT, load_results
+from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, load_results, read_manifest
+from .stats import main_grid
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
@@ -32,14 +38,64 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     resolved, why = resolve_precision(exp)
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} thread(s)"
-    hub = "on (SFTRL_ONLINE=1)" if os.environ.get("HF_HUB_OFFLINE", "1") == "0" else "off"
+    online = os.environ.get("SFTRL_ONLINE") == "1"
     print(f"tier       {preset}")
     print(f"device     {device}")
     print(f"precision  {resolved}: {why}")
     print(f"seed       {seed} (same seed, machine and threads: same numbers)")
-    print(f"model hub  {hub}")
+    print(f"model hub  {'on' if online else 'off (SFTRL_ONLINE=1 turns it on)'}")
     print(f"reads      {_weights(exp)}; {_recorded()}")
-    print(f"writes     {LIVE.relative_to(ROOT)}/ (live runs, not committed)")
+    print(f"writes     {_short(_live_root())}/ (live runs, not committed)")
+
+
+def live(exp: Experiment) -> Run:
+    """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
+    trained before; says which. SFTRL_RUNS names another folder than runs/."""
+    root, short = _live_root(), dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
+    before = [read_manifest(p.parent) for p in root.glob(f"*-{exp.hash[:8]}/manifest.json")]
+    run = run_experiment(exp, root, final=short)
+    said = f"{exp.method.upper()}, {exp.steps} steps of {exp.batch}, in {_short(run.path)}"
+    if any(manifest["state"] == "done" for manifest in before):
+        print(f"LOADED, not trained: {said} (delete the folder to train again)")
+    else:
+        print(f"TRAINED just now: {said}, {run.manifest['wall_s']:.0f} s")
+    return run
+
+
+def recorded_run(method: str, preset: str = "tiny", seed: int = 0) -> Run:
+    """The recorded run of the main grid behind one arm (or behind the init) of a seed."""
+    rows = main_grid(load_results())
+    rows = rows[(rows.method == method) & (rows.preset == preset) & (rows.seed == seed)]
+    if not len(rows):
+        raise SftrlError(
+            f"there is no recorded run of {method} (tier {preset}, seed {seed}); choose another seed "
+            f"or make one with `{REBUILD}`."
+        )
+    path = RUNS / rows.run_id.iloc[0]
+    return Run(path, read_manifest(path))
+
+
+def recorded_log(method: str, preset: str = "tiny", seed: int = 0) -> dict[str, pd.DataFrame]:
+    """{label: training log} of a recorded run, for `figures.training_log`."""
+    return {f"recorded, seed {seed}": recorded_run(method, preset, seed).metrics()}
+
+
+def recorded_episodes(
+    method: str, split: str, preset: str = "tiny", seed: int = 0
+) -> dict[int, dict[str, Any]]:
+    """{index of the deal: episode} of the sample kept at the end of a recorded run."""
+    sample = recorded_run(method, preset, seed).episodes()
+    sample = [e for e in sample if e["split"] == split and e.get("seed", seed) == seed]
+    end = max((e["step"] for e in sample), default=0)
+    return {e["index"]: e for e in sample if e["step"] == end}
+
+
+def _live_root() -> Path:
+    return Path(os.environ.get("SFTRL_RUNS") or LIVE)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _weights(exp: Experiment) -> str:
@@ -48,7 +104,7 @@ def _weights(exp: Experiment) -> str:
     folder = FOUNDATIONS / exp.foundation
     found = (folder / "model.safetensors").exists()
     build = "" if found else " (missing: build it with 'python -m sftrl_lib foundation')"
-    return f"{folder.relative_to(ROOT)}/{build}"
+    return f"{_short(folder)}/{build}"
 
 
 def _recorded() -> str:
@@ -56,7 +112,7 @@ def _recorded() -> str:
     if not len(ours):
         return "no recorded runs yet (make them with 'python -m sftrl_lib experiments')"
     runs = ours.run_id.nunique()
-    return f"{RESULTS.relative_to(ROOT)} ({len(ours):,} rows of {runs} recorded runs)"
+    return f"{_short(RESULTS)} ({len(ours):,} rows of {runs} recorded runs)"
 
 
 def _short_errors() -> None:

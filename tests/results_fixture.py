@@ -4,6 +4,7 @@ The numbers follow the shape the tests look for (RL's OOD rises, SFT's falls) pl
 """
 
 import random
+from functools import lru_cache
 
 import pandas as pd
 
@@ -49,6 +50,7 @@ def measure(method, seed, step, share, *, n, rl_gain=0.06, sft_loss=0.07, **othe
     return out
 
 
+@lru_cache
 def synthetic(seeds=range(5), **shape):
     """Init, RL and SFT on every seed, five checkpoints, 1,500 episodes at the last."""
     made = []

@@ -110,7 +110,7 @@ def test_kl_of_the_init_to_itself_is_zero():
 
 
 def test_main_grid_leaves_out_ablations_other_foundations_and_development_seeds():
-    results = synthetic(seeds=[0, 100])
+    results = synthetic(seeds=(0, 100))
     other = results.assign(condition='{"tries": 1}')
     assert set(stats.main_grid(results).seed) == {0}
     assert len(stats.main_grid(other)) == 0
@@ -118,7 +118,7 @@ def test_main_grid_leaves_out_ablations_other_foundations_and_development_seeds(
 
 
 def test_headline_is_success_at_the_tries_that_all_runs_share():
-    results = synthetic(seeds=[0])
+    results = synthetic(seeds=(0,))
     short = live()
     assert stats.headline_tries(results) == 3
     assert set(stats.headline(results).tries) == {3}

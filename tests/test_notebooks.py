@@ -1,0 +1,129 @@
+"""Every notebook runs, keeps its shape as text, and has the sections a reader is promised."""
+
+import re
+
+import jupytext
+import nbformat
+import pytest
+
+from sftrl_lib import book
+from sftrl_lib.errors import SftrlError
+
+NAMES = [path.stem for path in book.NOTEBOOKS]
+SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
+
+
+@pytest.fixture(params=book.NOTEBOOKS, ids=NAMES)
+def notebook(request):
+    return request.param
+
+
+def markdown(notebook) -> str:
+    cells = jupytext.read(notebook).cells
+    return "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+
+
+def code_cells(notebook) -> list[str]:
+    return [c.source for c in jupytext.read(notebook).cells if c.cell_type == "code"]
+
+
+def solutions(notebook) -> list[str]:
+    """The code of the folded solutions, which must run at the notebook's end."""
+    folded = markdown(notebook).split("<summary>Solution</summary>")[1:]
+    inside = [part.split("</details>")[0] for part in folded]
+    return [code for part in inside for code in re.findall(r"```python\n(.*?)```", part, re.DOTALL)]
+
+
+def test_the_book_has_the_six_notebooks_of_the_first_slice():
+    assert NAMES == [
+        "00_start_here", "01_environments", "02_sft", "03_rl", "04_ood_evaluation", "05_ablations",
+    ]  # fmt: skip
+
+
+def test_notebook_and_its_solutions_run_with_the_fast_parameters(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFTRL_RUNS", str(tmp_path / "runs"))
+    nb = jupytext.read(notebook)
+    nb.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
+    with_solutions = tmp_path / notebook.name
+    jupytext.write(nb, with_solutions, fmt="py:percent")
+    out = book.execute(with_solutions, book.FAST, tmp_path / f"{notebook.stem}.ipynb")
+    ran = nbformat.read(out, 4)
+    counts = [c.execution_count for c in ran.cells if c.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    printed = "".join(o.text for c in ran.cells for o in c.get("outputs", []) if "text" in o)
+    assert "TRAINED just now" in printed
+
+
+def test_text_and_notebook_are_the_same_both_ways(notebook):
+    text = notebook.read_text()
+    as_ipynb = nbformat.writes(jupytext.reads(text, fmt="py:percent"))
+    back = jupytext.writes(nbformat.reads(as_ipynb, as_version=4), fmt="py:percent")
+    assert back.strip() == text.strip()
+
+
+def test_skeleton_sections_stand_in_order(notebook):
+    text = markdown(notebook)
+    places = [text.find(section) for section in SECTIONS]
+    assert -1 not in places and places == sorted(places)
+    assert text.startswith(f"# {notebook.stem[:2]} ")
+    assert all(row in text for row in ("| time |", "| memory |", "| needs |", "| writes |"))
+
+
+def test_three_exercises_each_with_hint_and_solution(notebook):
+    exercises = markdown(notebook).split("## Exercises")[1].split("## Summary")[0]
+    assert re.findall(r"\*\*(\d)\. [^*]+\*\*\s\((?:easy|medium|hard), \d+ minutes\)", exercises) == [
+        "1", "2", "3",
+    ]  # fmt: skip
+    assert exercises.count("<summary>Hint</summary>") == 3
+    assert exercises.count("<summary>Solution</summary>") == 3
+
+
+def test_preset_and_precision_are_parameters_and_fast_ones_exist(notebook):
+    parameters = book.parameters_of(jupytext.read(notebook))
+    assert parameters["preset"] == "tiny" and parameters["precision"] == "auto"
+    assert set(book.FAST) <= set(parameters)
+
+
+def test_setup_is_the_first_thing_after_the_parameters(notebook):
+    first, second = code_cells(notebook)[:2]
+    assert first.startswith("preset = ") and "setup(preset, precision, seed)" in second
+
+
+def test_cells_are_short(notebook):
+    assert max(code.count("\n") + 1 for code in code_cells(notebook)) <= 25
+
+
+def test_notebooks_import_the_library_and_never_each_other(notebook):
+    modules = re.findall(r"^(?:from|import) ([\w.]+)", "\n".join(code_cells(notebook)), re.MULTILINE)
+    assert "sftrl_lib.notebook" in modules
+    assert not any(re.match(r"notebooks|\d\d_", module) for module in modules)
+
+
+def test_unknown_parameter_is_refused_by_name():
+    nb = jupytext.read(book.NOTEBOOKS[0])
+    with pytest.raises(SftrlError, match="unknown parameter speed; the notebook has preset"):
+        book.inject(nb, {"speed": 3})
+
+
+def test_failing_cell_names_notebook_heading_and_error(tmp_path):
+    nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "p"}})
+    tags = {"tags": ["parameters"]}
+    nb.cells = [
+        nbformat.v4.new_markdown_cell("# Broken"),
+        nbformat.v4.new_code_cell("n = 0", metadata=tags),
+        nbformat.v4.new_code_cell("1 / n"),
+    ]
+    jupytext.write(nb, tmp_path / "broken.py", fmt="py:percent")
+    with pytest.raises(SftrlError, match="broken.py stopped under 'Broken' with ZeroDivisionError"):
+        book.execute(tmp_path / "broken.py", {}, tmp_path / "broken.ipynb")
+    assert (tmp_path / "broken.ipynb").exists()
+
+
+def test_pages_ask_no_other_host(tmp_path):
+    page = book.build_html(executed=tmp_path / "none", html=tmp_path / "html")
+    loaded = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//[^"']+""")
+    pages = list(page.parent.rglob("*.html"))
+    assert len(pages) >= len(NAMES)
+    for path in pages:
+        assert loaded.findall(path.read_text()) == [], path
+    assert "<math" in (page.parent / "notebooks" / "03_rl.html").read_text()
