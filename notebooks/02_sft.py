@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -69,11 +70,11 @@ print(policy.decode(learned))
 # %% [markdown]
 # ## The loss, written out
 #
-# For a deal with question $q$ and expert answer $a = (a_1, \dots, a_T)$, the last of which is the
+# For a deal with question $q$ and expert answer $a = (a_1, \ldots, a_T)$, the last of which is the
 # end of the answer, SFT minimises the mean over all answer tokens of a batch of
 #
 # $$
-# -\log \pi_\theta(a_t \mid q, a_1, \dots, a_{t-1})
+# -\log \pi_\theta(a_t \mid q, a_1, \ldots, a_{t-1})
 # $$
 #
 # (paper, section 3.1). The logits at place $t$ predict the token at $t+1$, hence the shift by one.

@@ -70,22 +70,23 @@ def execute(
     """Run a jupytext notebook in a fresh kernel and write it, outputs included, to `out` (.ipynb).
 
     Where a cell fails, what ran is written all the same, and SftrlError says which cell and why.
-    `on_cell(heading)` is called after each cell with the heading it stands under.
+    `on_cell(heading)` is called before each cell with the heading it stands under.
     """
     nb = jupytext.read(notebook)
     inject(nb, parameters)
     heading = ""
 
-    def after(cell: nbformat.NotebookNode, cell_index: int, **_) -> None:
+    def follow(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal heading
         if cell.cell_type == "markdown":
-            heading = next((s for s in cell.source.splitlines() if s.startswith("#")), heading)
+            titles = [line.lstrip("# ") for line in cell.source.splitlines() if line[:1] == "#"]
+            heading = (titles or [heading])[0]
         if on_cell:
-            on_cell(heading.lstrip("# "))
+            on_cell(heading)
 
     client = NotebookClient(
         nb, timeout=CELL_TIMEOUT, kernel_name="python3", store_widget_state=False,
-        resources={"metadata": {"path": str(notebook.parent)}}, on_cell_complete=after,
+        resources={"metadata": {"path": str(notebook.parent)}}, on_cell_start=follow,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -94,7 +95,7 @@ def execute(
     except CellExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
         raise SftrlError(
-            f"{notebook.name} stopped under '{heading.lstrip('# ')}' with {reason}; open {out} to "
+            f"{notebook.name} stopped under '{heading}' with {reason}; open {out} to "
             "see the cell, repair it and run the book again."
         ) from error
     finally:

@@ -27,6 +27,7 @@ from .stats import (
 )
 
 ALPHA = 0.05
+SEEDS = 5  # the protocol's minimum (DESIGN.md, section 5): with fewer, a claim was not run
 
 
 class Outcome(NamedTuple):
@@ -162,7 +163,7 @@ def claims_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict a claim and tier: id, statement, tier, task, split, metric, n (episodes a seed at
     least), seeds, init, sft, rl ({value, lo, hi} over seeds; at the matched level where one is
     meant), change, compute, test, p_holm, verdict, paper, command (None: no code runs it yet). With
-    fewer than two paired seeds a claim was not run."""
+    fewer than `SEEDS` paired seeds a claim was not run."""
     rows = []
     for tier in sorted(set(table[table.source == "ours"].preset)) or ["tiny"]:
         rows += _tier(table[(table.source == "paper") | (table.preset == tier)], tier)
@@ -174,7 +175,7 @@ def _tier(table: pd.DataFrame, tier: str) -> list[dict[str, Any]]:
     rows = []
     for claim in CLAIMS:
         found = claim.outcome and claim.outcome(ours[ours.task == claim.task], claim)
-        run = bool(found) and found.change.seeds >= 2
+        run = bool(found) and found.change.seeds >= SEEDS
         values = found.values if run else {}
         means = {m: seed_mean(list(v.values()))._asdict() for m, v in values.items() if len(v) > 1}
         rows.append(
@@ -224,6 +225,10 @@ def render(rows: list[dict[str, Any]]) -> str:
         lines.append((f"{r['tier']} {r['id']}", r["verdict"], p, size, *arms))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     table = ["  ".join(c.ljust(w) for c, w in zip(x, widths, strict=True)).rstrip() for x in lines]
+    spent = {r["tier"]: r["compute"] for r in rows if r["compute"]}
+    for tier, arms in spent.items():
+        flops = ", ".join(f"{m.upper()} {f:.3g}" for m, f in arms.items())
+        table.append(f"{tier}: training compute, init included, mean over seeds: {flops} FLOPs")
     said = [f"{c.id}: {c.statement} ({c.test})." for c in CLAIMS]
     return "\n".join([*table, "", *said])
 

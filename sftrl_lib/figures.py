@@ -50,7 +50,7 @@ METRICS = {
     "kl_to_init": "KL to the init (nats an answer)",
 }  # fmt: skip
 X_AXES = {
-    "compute": "compute after the init (FLOPs)", "step": "optimizer step",
+    "compute": "training compute, init included (FLOPs)", "step": "optimizer step",
     "id_unseen": "ID, unseen hands, success (%)", "kl_to_init": METRICS["kl_to_init"],
 }  # fmt: skip
 _BOTH = ("rule_ood", "id_unseen")
@@ -92,7 +92,8 @@ class Data:
         results = results[results.task == task]
         self.tier = f"{task.upper()}, {preset} tier"
         self.paper = results[results.source == "paper"]
-        self.ours = results[(results.source == "ours") & (results.preset == preset)]
+        ours = results[(results.source == "ours") & (results.preset == preset)]
+        self.ours = ours[~ours.seed.isin(stats.DEVELOPMENT_SEEDS)]
         self.grid = stats.main_grid(self.ours)
         self.init = self.grid[self.grid.method == "init"]
         self.live = self.grid.iloc[:0] if live is None else live
@@ -197,7 +198,7 @@ def _against_compute(axis: Axes, data: Data, split: str, metric: str) -> None:
     power = int(np.log10(max(1.0, data.drawn.compute.max())))
     for method, rows, live in data.lines(split, metric):
         _draw(axis, method, rows.assign(x=rows.compute / 10**power, y=100 * rows.value), live)
-    label = f"compute after the init ($10^{{{power}}}$ FLOPs)"
+    label = f"training compute, init included ($10^{{{power}}}$ FLOPs)"
     axis.set(title=SPLITS[split], xlabel=label, ylabel=METRICS[metric], ylim=(0, _top(axis)))
     axis.set_xlim(left=0)
 
@@ -390,8 +391,9 @@ def explore(
     with mpl.rc_context(_RC):
         figure, (axis,) = _frame(title, f"success within {tries} tries; {_SEEDS}", [2.2])
         arms = data.ours[data.ours.method != "init"].groupby(["method", "foundation", "condition"])
-        for (method, *_, condition), arm in arms:
-            table = _stack(data.init, arm)
+        for (method, foundation, condition), arm in arms:
+            start = data.ours[(data.ours.method == "init") & (data.ours.condition == "{}")]
+            table = _stack(start[start.foundation == foundation], arm)
             rows = stats.curve(table, method, split, metric, tries if metric == "success" else 1)
             rows = rows.assign(y=scale * rows.value)
             if x in ("id_unseen", "kl_to_init"):
@@ -403,6 +405,7 @@ def explore(
                 rows["x"] = rows[x]
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]
+                changed += [foundation] * (foundation != "default")
                 label = " ".join([NAMES.get(method, method), *changed])
                 plain = method in STYLE and not changed
                 _seeds_and_mean(axis, rows, label, STYLE[method] if plain else next(spare))

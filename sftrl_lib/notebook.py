@@ -68,8 +68,8 @@ def recorded_run(method: str, preset: str = "tiny", seed: int = 0) -> Run:
     rows = rows[(rows.method == method) & (rows.preset == preset) & (rows.seed == seed)]
     if not len(rows):
         raise SftrlError(
-            f"there is no recorded run of {method} (tier {preset}, seed {seed}); choose another seed "
-            f"or make one with `{REBUILD}`."
+            f"there is no recorded run of {method} (tier {preset}, seed {seed}); choose another "
+            f"seed, or record it with `{REBUILD}`."
         )
     path = RUNS / rows.run_id.iloc[0]
     return Run(path, read_manifest(path))

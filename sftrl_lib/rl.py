@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -71,7 +72,7 @@ def group_advantages(
 
 def episode_row(episode: Episode, advantages: Sequence[float]) -> dict[str, list]:
     """One training row. The question is the prompt; the completion holds every answer and, between
-    them, the verifier's messages, with env_mask 0 and advantage 0 (the model did not write them)."""
+    them, the verifier's messages, which the model did not write: env_mask 0, advantage 0."""
     first = episode.turns[0]
     row = {"prompt_ids": first.prompt_ids, "completion_ids": [], "env_mask": [], "advantages": []}
     for turn, advantage in zip(episode.turns, advantages, strict=True):
@@ -110,6 +111,7 @@ def train_rl(
 
     def play(prompts: list[str], trainer: EpisodeTrainer) -> dict[str, list]:
         deals = {i: task.item("train", exp.seed, int(i)) for i in dict.fromkeys(prompts)}
+        began = time.monotonic()
         # The step decides the random stream: a resumed run samples what it would have sampled.
         seed = random.Random(f"rollout/{exp.seed}/{trainer.state.global_step}").getrandbits(63)
         episodes = rollout(
@@ -128,6 +130,7 @@ def train_rl(
             "solved": sum(e.solved for e in episodes) / n,
             "solved_first": sum(e.turns[0].verdict.ok for e in episodes) / n,
             "tries": sum(len(e.turns) for e in episodes) / n,
+            "rollout_seconds": round(time.monotonic() - began, 3),
         }
         columns = {key: [row[key] for row in rows] for key in rows[0]}
         returns = [discounted_returns(e.rewards, exp.discount)[0] for e in episodes]

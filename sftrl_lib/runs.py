@@ -59,8 +59,8 @@ _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are 
 
 @dataclass
 class Compute:
-    """Tokens spent since the init. The first two count every row, also those without advantage, as
-    the paper does (Fig. 5); `done_*` count what was executed."""
+    """Tokens spent by one run. The first two count every row, also those without advantage, as the
+    paper does (Fig. 5); `done_*` count what was executed."""
 
     train_tokens: int = 0
     rollout_tokens: int = 0
@@ -221,7 +221,8 @@ class Run:
 
     def _merge(self, name: str, rows: Iterable[Mapping[str, Any]], key: tuple[str, ...]) -> None:
         both = [*read_jsonl(self.path / name), *map(_plain, rows)]
-        kept = {tuple(row.get(k) for k in key): row for row in both}
+        config = self.manifest["config"]  # what a row does not say is its run's: method and seed
+        kept = {tuple(row.get(k, config.get(k)) for k in key): row for row in both}
         write_atomic(self.path / name, "".join(map(_line, kept.values())))
 
     def evals(self) -> pd.DataFrame:
@@ -268,9 +269,9 @@ def episode_row(prompt: str, episode: Any, **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         "prompt": prompt,
+        "solved": bool(verdicts and verdicts[-1].ok),
         "turns": [turn.text for turn in episode.turns],
         "verdicts": [dict(reason=v.reason, message=v.message, reward=v.reward) for v in verdicts],
-        "solved": bool(verdicts and verdicts[-1].ok),
     }
 
 
@@ -361,9 +362,9 @@ def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.Da
 def _read_csv(path: Path) -> pd.DataFrame:
     text = {"foundation": str, "condition": str}
     try:
-        return _typed(pd.read_csv(path, float_precision="round_trip", dtype=text))
+        return _typed(pd.read_csv(path, dtype=text))
     except (KeyError, ValueError, TypeError) as error:
         raise SftrlError(
             f"{path} is not a results table ({error}), whose columns must be {', '.join(COLUMNS)}; "
-            f"restore it, or rebuild it with `{REBUILD}`."
+            f"restore it, or rebuild it from the runs with `{REBUILD} --table`."
         ) from error

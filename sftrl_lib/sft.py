@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from datasets import Dataset
 from trl import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from .config import Experiment
 from .policy import Policy
@@ -37,19 +38,20 @@ def train_sft(
     folder. Ctrl-C saves and raises KeyboardInterrupt.
     """
     check_versions()
+    pad = DataCollatorForLanguageModeling(policy.tokenizer.pad_token_id)
 
-    def rows(batch: dict) -> dict[str, list]:
-        made = [expert_row(exp, policy, task, i) for i in batch["index"]]
-        return {key: [row[key] for row in made] for key in ("input_ids", "labels")}
+    def collate(batch: list[dict]) -> dict:
+        # Rows are made when their batch is due: a short run does not wait for a long one's deals.
+        return pad([expert_row(exp, policy, task, example["index"]) for example in batch])
 
-    # Rows are made when their batch is due: a short run does not wait for a long one's deals.
-    stream = Dataset.from_dict({"index": range(exp.steps * exp.batch)}).with_transform(rows)
     with lent(policy.model):
         config = SFTConfig(
             **arguments(exp, policy, run), train_sampling_strategy="sequential", max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
         trainer = AnswerTrainer(
-            model=policy.model, args=config, train_dataset=stream, processing_class=policy.tokenizer
-        )
+            model=policy.model, args=config, processing_class=policy.tokenizer,
+            train_dataset=Dataset.from_dict({"index": range(exp.steps * exp.batch)}),
+            data_collator=collate,
+        )  # fmt: skip
         fit(trainer, exp, policy, run, on_checkpoint, progress, "loss {loss:.3f}".format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,9 @@ def wilson(successes: float, n: float) -> Estimate:
     z, p = ndtri((1 + LEVEL) / 2), successes / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Estimate(float(p), float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+    # Exact at the ends, where rounding could put the estimate outside its own interval.
+    lo, hi = middle - half if successes else 0.0, middle + half if successes < n else 1.0
+    return Estimate(float(p), float(lo), float(hi))
 
 
 def clustered_interval(successes: Sequence[int], sizes: Sequence[int]) -> Estimate:
@@ -164,19 +167,14 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
 
 def curve(table: pd.DataFrame, method: str, split: str, metric: str, tries: int) -> pd.DataFrame:
     """One measurement of one arm along training: rows (seed, step, compute, value, lo, hi, n).
-
-    Each seed starts with the init's own measurement at step 0 and compute 0, since compute is
-    counted from the init; the init's KL to itself is 0 without measurement.
-    """
+    Each seed starts at step 0 with the init, as measured on that seed's own deals."""
     columns = ["seed", "step", "compute", "value", "lo", "hi", "n"]
     rows = table[(table.split == split) & (table.metric == metric) & (table.tries == tries)]
     arm = rows[rows.method == method][columns]
     start = rows[rows.method == "init"].sort_values("step").drop_duplicates("seed", keep="last")
     if method == "init":
         return start[columns]
-    if metric == "kl_to_init":
-        start = arm.drop_duplicates("seed").assign(value=0.0, lo=0.0, hi=0.0)
-    start = start[start.seed.isin(arm.seed)].assign(step=0, compute=0.0)
+    start = start[start.seed.isin(arm.seed)].assign(step=0)
     both = pd.concat([start[columns], arm]) if len(start) else arm
     return both.sort_values(["seed", "step"], ignore_index=True)
 
@@ -192,8 +190,8 @@ def matched(table: pd.DataFrame, x: tuple[str, str, int], y: tuple[str, str, int
     each arm there). x and y are (split, metric, tries)."""
     curves = {}
     for method in ("rl", "sft"):
-        measured = [curve(table, method, *which).set_index(["seed", "step"]) for which in (x, y)]
-        both = measured[0].join(measured[1], lsuffix="_x", rsuffix="_y", how="inner")
+        across, up = (curve(table, method, *which) for which in (x, y))
+        both = across.merge(up, on=["seed", "step"], suffixes=("_x", "_y"))
         for seed, rows in both.groupby("seed"):
             curves[method, seed] = Curve.of(rows.value_x, rows.value_y, rows.n_y.astype(float))
     seeds = sorted(s for m, s in curves if m == "rl" and ("sft", s) in curves)
@@ -202,7 +200,9 @@ def matched(table: pd.DataFrame, x: tuple[str, str, int], y: tuple[str, str, int
 
 
 def tries_ablation(table: pd.DataFrame) -> pd.DataFrame:
-    """RL runs that differ from the main grid at most in the number of training tries."""
-    rl = table[(table.method == "rl") & table.condition.str.fullmatch(r'\{("tries": \d+)?\}')]
-    rl = rl[(rl.source == "ours") & (rl.foundation == "default")]
-    return rl[~rl.seed.isin(DEVELOPMENT_SEEDS)]
+    """RL runs with several numbers of training tries: the main grid's, and those that differ in the
+    tries and, to spend the same compute, in batch or steps."""
+    changed = table.condition.map(lambda text: set(json.loads(text)))
+    equal = changed.map(lambda names: not names or "tries" in names <= {"tries", "batch", "steps"})
+    rl = table[equal.astype(bool) & (table.method == "rl") & (table.source == "ours")]
+    return rl[(rl.foundation == "default") & ~rl.seed.isin(DEVELOPMENT_SEEDS)]

@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.utils import pad
 
 from .config import Experiment
 from .errors import SftrlError
@@ -110,9 +112,9 @@ class _Stepwise:
                 loss = self.compute_loss(model, part, num_items_in_batch=items)
             self.accelerator.backward(loss)
             total += loss.detach()
-        for parameter in self.optimizer.state:  # no row with a gradient: a zero gradient is not None,
-            if parameter.grad is None:  # AdamW still moves by its momentum
-                parameter.grad = torch.zeros_like(parameter)
+        for parameter in self.optimizer.state:
+            if parameter.grad is None:  # nothing was executed: its gradient is zero, and on zero
+                parameter.grad = torch.zeros_like(parameter)  # AdamW moves by its momentum
         return total
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -121,8 +123,8 @@ class _Stepwise:
         super().log(logs, start_time)
 
     def _save(self, output_dir=None, state_dict=None) -> None:
-        """Weights only, under the names they have in memory. transformers would write a Mllama under
-        the Hub's names, and on resuming, not finding its own, quietly begin from the init."""
+        """Weights only, under the names they have in memory. transformers writes a Mllama under the
+        Hub's names, finds none of its own when it resumes, and quietly begins from the init."""
         if hasattr(self.model, "peft_config"):
             self.model.save_pretrained(output_dir)
         else:
@@ -130,10 +132,17 @@ class _Stepwise:
             save_model(self.model, str(Path(output_dir) / WEIGHTS))
 
     def _load_from_checkpoint(self, checkpoint, model=None) -> None:
-        if hasattr(self.model, "peft_config"):
-            super()._load_from_checkpoint(checkpoint, model)
-        else:
-            load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
+        try:
+            self.ledger.load_state_dict(json.loads((Path(checkpoint) / LEDGER).read_text()))
+            if hasattr(self.model, "peft_config"):
+                super()._load_from_checkpoint(checkpoint, model)
+            else:
+                load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise SftrlError(
+                f"the checkpoint {checkpoint} cannot be read ({type(error).__name__}), and nothing "
+                "replaces it; delete that folder, and the run begins again."
+            ) from error
 
     def _save_checkpoint(self, model, trial) -> None:
         """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
@@ -178,7 +187,8 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, *args, batch_size=None, **kwargs):
         # TRL would score the reference on all rows of the step at once.
-        return super()._get_per_token_logps_and_entropies(*args, batch_size=self.micro_batch, **kwargs)
+        kwargs["batch_size"] = self.micro_batch
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def parts(self, inputs):
         """Plays the episodes, then yields (micro-batch, None): TRL's "dapo" loss divides by the
@@ -186,10 +196,8 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         batch = self._generate_and_score_completions(inputs)
         self.model.train()  # the rollout left it in eval mode
         mask = batch["completion_mask"]
-        advantages = torch.zeros(mask.shape, device=mask.device)
-        for row, example in zip(advantages, inputs, strict=True):
-            row[: len(example["advantages"])] = torch.tensor(example["advantages"], device=mask.device)
-        batch["advantages"] = advantages
+        rows = [torch.tensor(example["advantages"]) for example in inputs]
+        batch["advantages"] = pad(rows, padding_value=0.0).to(mask.device)
         prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
         tokens = int((prompts + completions).sum())
         self.ledger.train_tokens += tokens
@@ -229,18 +237,13 @@ class _Boundary(TrainerCallback):
         self.exp, self.policy, self.run, self.ledger = exp, policy, run, trainer.ledger
         self.on_checkpoint, self.describe = on_checkpoint, describe
         self.measured = lambda: trainer.measured
-        self.bar = tqdm(
-            total=exp.steps, desc=exp.method.upper(), unit="step", disable=not progress
-        )
+        self.bar = tqdm(total=exp.steps, desc=exp.method.upper(), unit="step", disable=not progress)
         self.interrupted = self.evaluating = False
 
     def on_train_begin(self, args, state, control, **_) -> None:
-        self.saved = time.monotonic()
         self.bar.initial = self.bar.n = state.global_step
-        self._curve_point(state.global_step)  # resumed where a measurement was due: perhaps not made
-
-    def on_step_begin(self, *_, **__) -> None:
-        self.started = time.monotonic()
+        self._curve_point(state.global_step)  # of a resumed run: it may have been killed in it
+        self.saved = self.began = time.monotonic()
 
     def on_step_end(self, args, state, control, **_) -> None:
         due = time.monotonic() - self.saved > SAVE_EVERY
@@ -252,16 +255,17 @@ class _Boundary(TrainerCallback):
         if "loss" not in logs:  # the summary at the end
             return
         row = {key: logs[key] for key in LOGGED if key in logs} | self.measured()
-        row["seconds"] = round(time.monotonic() - self.started, 3)
+        row["seconds"] = round(time.monotonic() - self.began, 3)  # without saving and measuring
         self.run.log(step=state.global_step, **row, **self.ledger.state_dict())
         self.bar.update(state.global_step - self.bar.n)
         self.bar.set_postfix_str(self.describe(**logs))
+        self.began = time.monotonic()
 
     def on_save(self, args, state, control, **_) -> None:
-        self.saved = time.monotonic()
         if self.interrupted:
             raise KeyboardInterrupt
         self._curve_point(state.global_step)
+        self.saved = self.began = time.monotonic()
 
     def _curve_point(self, step: int) -> None:
         if self.on_checkpoint and step in self.exp.eval_steps:
@@ -270,7 +274,6 @@ class _Boundary(TrainerCallback):
             with preserved_rng():
                 self.on_checkpoint(self.policy, step, replace(self.ledger))
             self.evaluating = False
-            self.saved = time.monotonic()
 
     def _on_sigint(self, *_) -> None:
         if self.evaluating or self.interrupted:  # nothing to lose: the last checkpoint stands
@@ -280,7 +283,7 @@ class _Boundary(TrainerCallback):
 
     @contextlib.contextmanager
     def ctrl_c(self):
-        """Within: the first Ctrl-C waits for the end of the step. In a thread there is no Ctrl-C."""
+        """The first Ctrl-C waits for the end of the step. (A thread cannot be interrupted.)"""
         try:
             previous = signal.signal(signal.SIGINT, self._on_sigint)
         except ValueError:
@@ -297,8 +300,9 @@ class _Boundary(TrainerCallback):
 
 @contextlib.contextmanager
 def lent(model: torch.nn.Module):
-    """The model is lent to a trainer of TRL, which replaces its `forward`; afterwards it has its own
-    again. Meanwhile only our progress line is shown, and no notice about settings that are meant."""
+    """The model is lent to a trainer of TRL, which replaces its `forward`; afterwards it has its
+    own again. Meanwhile only our progress line is shown, no notice about settings that are meant.
+    """
     modules = [model, model.get_base_model()] if hasattr(model, "peft_config") else [model]
     before = [module.__dict__.get("forward") for module in modules]
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
@@ -325,9 +329,6 @@ def fit(
 ) -> None:  # fmt: skip
     """Train to `exp.steps`, from the run folder's checkpoint if there is one."""
     trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
-    checkpoint = get_last_checkpoint(str(run.path))
-    if checkpoint:
-        trainer.ledger.load_state_dict(json.loads((Path(checkpoint) / LEDGER).read_text()))
     for parameter in policy.model.parameters():  # TRL casts QLoRA adapters to bf16, whose rounding
         if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # eats small updates
             if getattr(policy.model, "is_loaded_in_4bit", False):
@@ -336,4 +337,4 @@ def fit(
     boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
     trainer.add_callback(boundary)
     with boundary.ctrl_c():
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.path)))

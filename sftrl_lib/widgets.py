@@ -54,11 +54,11 @@ def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
 
 
 def episode_viewer(episodes: Sequence[Mapping[str, Any]]) -> ipywidgets.Widget:
-    """Step through episodes (`Episode.as_dict`, `Run.episodes`): all, the solved, the failed."""
+    """Step through episodes (`Run.episodes`, `runs.episode_row`): all, the solved, the failed."""
     if not episodes:
         raise SftrlError(
             "there are no episodes to show; pass those of a run (run.episodes()) or of a rollout "
-            "([e.as_dict(task) for e in episodes])."
+            "([episode_row(task.prompt(e.item), e) for e in episodes])."
         )
     groups = {
         "all": list(episodes),
@@ -94,16 +94,14 @@ def render_episode(episode: Mapping[str, Any]) -> str:
     keys = ("step", "split", "index")
     facts = ", ".join(f"{k} {escape(str(episode[k]))}" for k in keys if k in episode)
     parts = [f"<p><b>Question</b> {facts and f'({facts})'}</p>", _pre(episode["prompt"])]
-    for number, turn in enumerate(episode["turns"], 1):
-        reason = str(turn["reason"]).replace("_", " ")
-        said = "" if turn["ok"] else f": {turn['message']}"
-        verdict = escape(f"{reason} ({turn['reward']:+g}){said}")
-        color = _COLORS[bool(turn["ok"])]
-        parts += [
-            f"<p><b>Try {number}</b></p>",
-            _pre(turn["answer"]),
-            f'<p style="border-left: 4px solid {color}; padding-left: 0.6em">{verdict}</p>',
-        ]
+    for number, answer in enumerate(episode["turns"], 1):
+        verdict = episode["verdicts"][number - 1]
+        solved = verdict["reason"] == "solved"
+        message = "" if solved else f": {verdict['message']}"
+        said = f"{verdict['reason'].replace('_', ' ')} ({verdict['reward']:+g}){message}"
+        style = f"border-left: 4px solid {_COLORS[solved]}; padding-left: 0.6em"
+        parts += [f"<p><b>Try {number}</b></p>", _pre(answer)]
+        parts += [f'<p style="{style}">{escape(said)}</p>']
     return f'<div style="max-width: 60em">{"".join(parts)}</div>'
 
 

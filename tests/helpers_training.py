@@ -1,4 +1,4 @@
-"""A small random policy and a task of three words, so that a training step takes a tenth of a second."""
+"""A small random policy and a toy task: a training step takes a twentieth of a second."""
 
 from __future__ import annotations
 

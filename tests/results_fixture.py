@@ -45,8 +45,7 @@ def measure(method, seed, step, share, *, n, rl_gain=0.06, sft_loss=0.07, **othe
                             **known))
     out.append(rows(method, seed, step, "rule_ood", "value_reading", near(reading, 0.02), **known))
     out.append(rows(method, seed, step, "id_unseen", "value_reading", near(0.98, 0.01), **known))
-    if arm != "init":
-        out.append(rows(method, seed, step, "id_unseen", "kl_to_init", kl, **known))
+    out.append(rows(method, seed, step, "id_unseen", "kl_to_init", kl, **known))
     return out
 
 
@@ -61,7 +60,7 @@ def synthetic(seeds=range(5), **shape):
             for step in STEPS:
                 share = step / STEPS[-1]
                 n = 1500 if step == STEPS[-1] else 300
-                compute = 4e14 * share * (1 + 0.02 * seed)
+                compute = 3e13 + 4e14 * share * (1 + 0.02 * seed)
                 made += measure(method, seed, step, share, n=n, compute=compute, **shape)
     return table(made)
 
@@ -73,7 +72,7 @@ def with_ablation(results, gains=((1, 0.01), (10, 0.09))):
         for tries, gain in gains
         for seed in range(5)
         for row in measure("rl", seed, 100, 1.0, n=1500, rl_gain=gain, train_tries=tries,
-                           compute=4e14, condition='{"tries": %d}' % tries,
+                           compute=4e14, condition=f'{{"tries": {tries}}}',
                            run_id=f"fixture-rl-{tries}-s{seed}")
     ]  # fmt: skip
     return pd.concat([results, table(made)], ignore_index=True)

@@ -71,9 +71,8 @@ def test_skeleton_sections_stand_in_order(notebook):
 
 def test_three_exercises_each_with_hint_and_solution(notebook):
     exercises = markdown(notebook).split("## Exercises")[1].split("## Summary")[0]
-    assert re.findall(r"\*\*(\d)\. [^*]+\*\*\s\((?:easy|medium|hard), \d+ minutes\)", exercises) == [
-        "1", "2", "3",
-    ]  # fmt: skip
+    title = r"\*\*(\d)\. [^*]+\*\*\s\((?:easy|medium|hard), \d+ minutes\)"
+    assert re.findall(title, exercises) == ["1", "2", "3"]
     assert exercises.count("<summary>Hint</summary>") == 3
     assert exercises.count("<summary>Solution</summary>") == 3
 
@@ -94,7 +93,8 @@ def test_cells_are_short(notebook):
 
 
 def test_notebooks_import_the_library_and_never_each_other(notebook):
-    modules = re.findall(r"^(?:from|import) ([\w.]+)", "\n".join(code_cells(notebook)), re.MULTILINE)
+    code = "\n".join(code_cells(notebook))
+    modules = re.findall(r"^(?:from|import) ([\w.]+)", code, re.MULTILINE)
     assert "sftrl_lib.notebook" in modules
     assert not any(re.match(r"notebooks|\d\d_", module) for module in modules)
 
@@ -121,7 +121,7 @@ def test_failing_cell_names_notebook_heading_and_error(tmp_path):
 
 def test_pages_ask_no_other_host(tmp_path):
     page = book.build_html(executed=tmp_path / "none", html=tmp_path / "html")
-    loaded = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//[^"']+""")
+    loaded = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//""")
     pages = list(page.parent.rglob("*.html"))
     assert len(pages) >= len(NAMES)
     for path in pages:

@@ -1,0 +1,169 @@
+"""How fast an SFT step and an RL step are on this machine, before and after each optimisation.
+
+Run `python benchmarks/training.py` (three minutes on one core); it writes
+data/benchmarks/training.json.
+
+Useful work is 6 N operations a trained token (forward and backward) and 2 N a token read or written
+in a rollout, N being the parameters a text token passes through; the attention's own products are
+left out. It is divided by the time and by the rate of a large matrix product, measured between the
+rounds. Only what was executed counts, but for "matmul_share_of_all_tokens": there a skipped row
+counts as work done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import torch
+from tqdm.auto import tqdm
+
+from sftrl_lib import trl_compat
+from sftrl_lib.config import Experiment
+from sftrl_lib.experiments import make_task, start_policy
+from sftrl_lib.rl import train_rl
+from sftrl_lib.sft import train_sft
+
+OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "training.json"
+ROUNDS, STEPS = 3, 2  # every variant is timed ROUNDS times in turn; the best round counts
+
+
+class Log:
+    """A run folder that keeps its rows in memory."""
+
+    def __init__(self, folder: str) -> None:
+        self.path, self.rows = Path(folder), []
+
+    def log(self, **row) -> None:
+        self.rows.append(row)
+
+
+def unsorted(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Micro-batches in the order of the batch, rows without a gradient left out."""
+    return list((lengths > 0).nonzero()[:, 0].split(size))
+
+
+def every_row(batch: dict) -> torch.Tensor:
+    """All of every completion."""
+    return batch["completion_mask"].sum(1)
+
+
+def whole_rows(batch: dict) -> torch.Tensor:
+    """All of the completions that carry any advantage."""
+    return torch.where(skipping_and_cutting(batch) > 0, every_row(batch), 0)
+
+
+skipping_and_cutting = trl_compat.lengths_with_signal
+# (name, rows a backward pass (0: the preset's), order, which part of the rows)
+VARIANTS = {
+    "sft": [
+        ("one backward pass a step", 10**6, unsorted, None),
+        ("+ micro-batches", 0, unsorted, None),
+        ("+ sorted by length", 0, trl_compat.by_length, None),
+    ],
+    "rl": [
+        ("one backward pass a step", 10**6, unsorted, every_row),
+        ("+ micro-batches", 0, unsorted, every_row),
+        ("+ sorted by length", 0, trl_compat.by_length, every_row),
+        ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
+        ("+ cut after the last advantage", 0, trl_compat.by_length, skipping_and_cutting),
+    ],
+}
+
+
+def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
+    """Operations a second of a float32 matrix product, the best of `repeats`."""
+    a, best = torch.randn(size, size), 0.0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ a
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def timed(exp: Experiment, policy, micro_batch: int, order, part) -> list[dict]:
+    """The log of STEPS steps from a copy of the policy."""
+    exp = exp.but(micro_batch=micro_batch)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(trl_compat, "by_length", order))
+        if part:
+            stack.enter_context(mock.patch.object(trl_compat, "lengths_with_signal", part))
+        run = Log(stack.enter_context(tempfile.TemporaryDirectory()))
+        train = train_rl if exp.method == "rl" else train_sft
+        train(exp, copy.deepcopy(policy), make_task(exp), run, progress=False)
+    return run.rows
+
+
+def summary(rows: list[dict], n_active: int, peak: float) -> dict:
+    """Rates of one round."""
+    last, seconds = rows[-1], sum(row["seconds"] for row in rows)
+    rollout = sum(row.get("rollout_seconds", 0.0) for row in rows)
+    done = 6 * last["done_train_tokens"] + 2 * last["done_rollout_tokens"]
+    claimed = 6 * last["train_tokens"] + 2 * last["rollout_tokens"]
+    update = seconds - rollout
+    return {
+        "seconds_a_step": seconds / len(rows),
+        "rollout_seconds": rollout / len(rows),
+        "update_seconds": update / len(rows),
+        "tokens_a_second": last["train_tokens"] / seconds,
+        "matmul_share": n_active * done / seconds / peak,
+        "matmul_share_update": n_active * 6 * last["done_train_tokens"] / update / peak,
+        "matmul_share_rollout": n_active * 2 * last["done_rollout_tokens"] / rollout / peak
+        if rollout
+        else None,
+        "matmul_share_of_all_tokens": n_active * claimed / seconds / peak,
+        "trained_rows": sum(row.get("trained_rows", 1.0) for row in rows) / len(rows),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=0, help="rows a step (0: the preset's)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results, peaks = [], []
+    for method, variants in VARIANTS.items():
+        exp = Experiment(method=method, steps=STEPS, batch=args.batch, seed=100, warmup=0.0)
+        policy = start_policy(exp)
+        best: dict[str, dict] = {}
+        turns = [(r, v) for r in range(ROUNDS) for v in variants]
+        for _, (name, micro_batch, order, part) in tqdm(turns, desc=method):
+            peaks.append(matmul_rate())
+            rows = timed(exp, policy, min(micro_batch, exp.batch), order, part)
+            found = summary(rows, policy.n_active, max(peaks))
+            if name not in best or found["seconds_a_step"] < best[name]["seconds_a_step"]:
+                best[name] = found
+        for name, *_ in variants:
+            results.append({"method": method, "variant": name, "batch": exp.batch, **best[name]})
+    facts = {
+        "command": f"python benchmarks/training.py --threads {args.threads}",
+        "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "threads": args.threads, "load_average": os.getloadavg()[0],
+        "torch": torch.__version__, "n_active": policy.n_active,
+        "matmul_gflops": max(peaks) / 1e9, "rounds": ROUNDS, "steps": STEPS, "results": results,
+    }  # fmt: skip
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"matrix product {facts['matmul_gflops']:.0f} GFLOP/s on {args.threads} thread(s)")
+    heads = ["", "s/step", "rollout s", "update s", "tokens/s", "of matmul", "update", "rows"]
+    print("{:42}{:>8}{:>11}{:>10}{:>10}{:>11}{:>8}{:>7}".format(*heads))
+    for row in results:
+        print(
+            f"{row['method'] + ' ' + row['variant']:42}{row['seconds_a_step']:8.2f}"
+            f"{row['rollout_seconds']:11.2f}{row['update_seconds']:10.2f}"
+            f"{row['tokens_a_second']:10.0f}{row['matmul_share']:11.0%}"
+            f"{row['matmul_share_update']:8.0%}{row['trained_rows']:7.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Figures and widgets on made-up results: what is drawn, what is said, what is refused."""
+
+import pandas as pd
+import pytest
+from results_fixture import live, synthetic, with_ablation
+
+from sftrl_lib import figures, runs
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.rollout import Episode, Turn
+from sftrl_lib.tasks.base import Verdict
+from sftrl_lib.widgets import episode_viewer, explorer, render_episode
+
+PAPER = runs.load_results(runs.ROOT / "none.csv")
+RESULTS = pd.concat([with_ablation(synthetic()), PAPER], ignore_index=True)
+EPISODE = {
+    "step": 10, "split": "rule_ood", "index": 4, "solved": False, "prompt": "Cards: <b>J</b>",
+    "turns": ["<script>alert(1)</script>"],
+    "verdicts": [{"reward": -3.0, "reason": "illegal_formula", "message": "no & no"}],
+}  # fmt: skip
+
+
+def labels(figure):
+    return [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+
+
+def label_lines(axis):
+    return {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
+
+
+@pytest.mark.parametrize("name", figures.ALL)
+def test_figure_names_tier_seeds_and_size_and_has_alt_text(name):
+    figure = figures.ALL[name](RESULTS)
+    caption = " ".join(t.get_text() for t in figure.texts)
+    assert "GP-L, tiny tier" in figure.get_suptitle()
+    assert "5 seeds" in caption and "1,500 episodes" in caption
+    assert len(figure.alt) > 80 and ("%" in figure.alt or "points" in figure.alt)
+
+
+@pytest.mark.parametrize("name", figures.ALL)
+def test_no_rows_is_an_error_that_says_how_to_make_them(name):
+    with pytest.raises(SftrlError, match="python -m sftrl_lib experiments"):
+        figures.ALL[name](PAPER)
+
+
+def test_curves_show_every_seed_and_their_mean():
+    axis = figures.success_against_compute(RESULTS).axes[0]
+    thin = [line for line in axis.lines if line.get_label().startswith("_")]
+    mean = label_lines(axis)["RL"]
+    assert len(thin) == 2 * 5
+    assert mean.get_linewidth() > 2 * thin[0].get_linewidth()
+    grid = RESULTS[(RESULTS.run_id.str.startswith("fixture-rl-s")) & (RESULTS.step == 100)]
+    want = grid[(grid.split == "rule_ood") & (grid.metric == "success") & (grid.tries == 3)].value
+    assert mean.get_ydata()[-1] == pytest.approx(100 * want.mean())
+    assert mean.get_xdata()[0] == pytest.approx(0.3)  # the init's own compute, in 10^14 FLOPs
+
+
+def test_methods_differ_by_colour_marker_and_line():
+    styles = [*figures.STYLE.values()]
+    for key in ("color", "marker", "linestyle"):
+        assert len({style[key] for style in styles}) == len(styles)
+    assert len({s["marker"] for s in [*styles, *figures._MORE]}) == len(styles) + len(figures._MORE)
+
+
+def test_this_session_is_dashed_and_open_over_the_recorded_curves():
+    figure = figures.success_against_compute(RESULTS, live=pd.concat([live(), live("sft", 1)]))
+    lines = label_lines(figure.axes[0])
+    assert set(lines) == {"RL", "SFT", "RL, this session", "SFT, this session"}
+    assert set(labels(figure)) == set(lines)
+    line = lines["RL, this session"]
+    assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
+    assert line.get_xdata()[0] == pytest.approx(0.3)  # from the recorded init of its seed
+    assert len(line.get_xdata()) == 3
+
+
+def test_a_live_run_alone_can_be_drawn():
+    figure = figures.success_against_compute(PAPER, live=live())
+    assert labels(figure) == ["RL, this session"]
+    assert "this session" in " ".join(t.get_text() for t in figure.texts)
+
+
+def test_the_papers_numbers_are_separate_and_hatched():
+    figure = figures.changes_from_init(RESULTS)
+    ours, paper = figure.axes[0], figure.axes[2]
+    assert "paper, 11B, n = 234" in paper.get_title(loc="left")
+    assert [round(bar.get_height(), 1) for bar in paper.patches] == [11.5, 15.0, 3.4]
+    assert all(bar.get_hatch() for bar in paper.patches)
+    assert not any(bar.get_hatch() for bar in ours.patches)
+    assert "init 11.5%, RL 15.0%, SFT 3.4%" in figure.alt
+
+
+def test_bars_carry_the_paired_change():
+    figure = figures.changes_from_init(RESULTS)
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts[0] == "" and texts[1].startswith("+6.0\n[+5.") and texts[2].startswith("-6.4\n[-7")
+    assert "RL 15.9% +6.0" in figure.alt
+
+
+def test_value_reading_falls_under_sft_in_words_and_lines():
+    figure = figures.value_reading(RESULTS)
+    line = label_lines(figure.axes[0])["SFT"].get_ydata()
+    assert line[0] > 95 and line[-1] < 10
+    assert "SFT 7.0%" in figure.alt
+
+
+def test_success_by_tries_has_one_point_a_try():
+    axis = figures.success_by_tries(RESULTS, live=live()).axes[0]
+    lines = label_lines(axis)
+    assert set(lines) == {"init", "SFT", "RL", "RL, this session"}
+    assert all(list(line.get_xdata()) == [1, 2, 3] for line in lines.values())
+
+
+def test_training_tries_shows_growth_and_the_papers_beside_it():
+    figure = figures.training_tries(RESULTS)
+    assert list(figure.axes[0].get_xticks()) == [1, 3, 10]
+    assert list(figure.axes[1].lines[0].get_ydata()) == pytest.approx([0.48, 2.15, 2.99, 5.99])
+    assert "10 tries +5.99" in figure.alt
+
+
+def test_matched_figure_plots_ood_against_id_and_kl():
+    id_axis, kl_axis = figures.ood_against_id_and_kl(RESULTS).axes
+    assert label_lines(kl_axis)["SFT"].get_xdata()[-1] == pytest.approx(3.0)
+    assert label_lines(kl_axis)["RL"].get_xdata()[0] == 0
+    assert 20 < label_lines(id_axis)["RL"].get_xdata()[-1] < 26
+
+
+def test_saved_files_are_the_same_bytes_and_carry_alt_text(tmp_path):
+    for folder in ("a", "b"):
+        figure = figures.value_reading(RESULTS)
+        assert figures.save(figure, "reading", tmp_path / folder).name == "reading.png"
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == ["reading.alt.txt", "reading.png", "reading.svg"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / "reading.alt.txt").read_text() == figure.alt + "\n"
+
+
+def test_notebook_image_escapes_its_alt_text():
+    figure = figures.value_reading(RESULTS)
+    figure.alt = 'a "quote" <b>'
+    text = figures.html(figure)
+    assert text.startswith('<img src="data:image/png;base64,')
+    assert 'alt="a &quot;quote&quot; &lt;b&gt;"' in text
+
+
+def test_training_log_draws_the_columns_that_were_asked_for():
+    log = pd.DataFrame({"step": [1, 2], "loss": [3.0, 1.0]})
+    figure = figures.training_log({"SFT, this session": log}, columns=["loss"])
+    assert list(figure.axes[0].lines[0].get_ydata()) == [3.0, 1.0]
+    with pytest.raises(SftrlError, match="no column reward; choose `columns` among loss, step"):
+        figures.training_log({"SFT, this session": log}, columns=["reward"])
+
+
+@pytest.mark.parametrize("x", figures.X_AXES)
+def test_explore_names_every_arm_and_ablation(x):
+    figure = figures.explore(RESULTS, x=x)
+    assert set(labels(figure)) == {"RL", "SFT", "RL tries=1", "RL tries=10"}
+    with pytest.raises(SftrlError, match="no results for success on rule_five"):
+        figures.explore(RESULTS, split="rule_five", x=x)
+
+
+def test_explore_keeps_foundations_apart():
+    young = RESULTS[(RESULTS.source == "ours") & (RESULTS.condition == "{}")]
+    young = young.assign(foundation="young", value=young.value / 2)
+    figure = figures.explore(pd.concat([RESULTS, young]))
+    lines = label_lines(figure.axes[0])
+    assert {"RL", "RL young", "SFT young"} < set(lines)
+    assert lines["RL young"].get_ydata()[0] == pytest.approx(lines["RL"].get_ydata()[0] / 2)
+
+
+def test_explorer_redraws_on_a_choice(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "show", lambda figure: shown.append(figure.alt))
+    menus = explorer(RESULTS).children[0].children
+    assert [m.description for m in menus] == ["task", "tier", "split", "metric", "against"]
+    menus[3].value = "kl_to_init"
+    assert [m.value for m in menus] == ["gp-l", "tiny", "rule_ood", "kl_to_init", "compute"]
+    menus[2].value = "id_unseen"
+    assert "KL to the init" in shown[-1]
+    assert len(shown) == 2  # there is no KL on rule_ood, which is said instead of drawn
+    with pytest.raises(SftrlError, match="no recorded runs to explore"):
+        explorer(PAPER)
+
+
+def test_a_rollouts_episode_is_rendered_with_every_try():
+    wrong = Verdict(False, -1.0, "wrong_value", "your formula equals 23 and not 24")
+    right = Verdict(True, 5.0, "solved", "correct")
+    played = Episode(None, [Turn([1], [2], "first", wrong), Turn([3], [4], "second", right)])
+    row = runs.episode_row("What is 24?", played, split="rule_ood")
+    assert row["solved"] and row["turns"] == ["first", "second"]
+    page = render_episode(row)
+    assert "Try 2" in page and "wrong value (-1): your formula equals 23" in page
+    assert "solved (+5)<" in page and "split rule_ood" in page
+
+
+def test_rendered_episode_never_interprets_what_a_model_wrote():
+    page = render_episode(EPISODE)
+    assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;b&gt;J&lt;/b&gt;" in page and "no &amp; no" in page
+    assert "illegal formula (-3)" in page and "index 4" in page
+
+
+def test_episode_viewer_steps_through_and_filters():
+    solved = EPISODE | {"solved": True, "index": 5}
+    viewer = episode_viewer([EPISODE, solved, EPISODE | {"index": 6}])
+    (which, number, back, on), page = viewer.children[0].children, viewer.children[1]
+    assert back.disabled and "index 4" in page.value
+    on.click()
+    assert number.value == 2 and "index 5" in page.value
+    which.value = "failed"
+    assert number.value == 2 and "index 6" in page.value and on.disabled
+    which.value = "solved"
+    assert number.value == 1 and "index 5" in page.value and back.disabled and on.disabled
+    with pytest.raises(SftrlError, match="no episodes to show"):
+        episode_viewer([])
