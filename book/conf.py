@@ -13,6 +13,7 @@ exclude_patterns = ["_build"]
 
 nb_execution_mode = "off"  # they were executed by sftrl_lib.book, with the parameters of the tier
 nb_output_stderr = "remove"  # progress bars
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # widgets need a kernel; the page has the plain figure that follows each
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 2

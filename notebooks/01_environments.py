@@ -235,10 +235,11 @@ before = rollout(base, task, deals, tries=3, max_new_tokens=exp.max_new_tokens, 
 # %%
 from IPython.display import HTML
 
+from sftrl_lib.runs import episode_row
 from sftrl_lib.widgets import render_episode
 
 longest = max(before[:20], key=lambda e: len(e.turns))
-HTML(render_episode(longest.as_dict(task)))
+HTML(render_episode(episode_row(task.prompt(longest.item), longest)))
 
 # %% [markdown]
 # And what of that conversation does the model really see? Tokens. On the tiny tier the constant

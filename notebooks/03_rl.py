@@ -99,19 +99,19 @@ def advantages(group: list[list[float]], discount: float) -> list[list[float]]:
 
 
 # %% [markdown]
-# A group of four: solved at once; failed, then solved; failed twice, in two ways.
+# A group of six: four solved at once, one failed and then solved, one failed twice.
 
 # %%
 from sftrl_lib.rl import group_advantages
 
-example = [[5.0], [-1.0, 5.0], [-1.0, -1.0], [-3.0, -2.0]]
+example = [[5.0]] * 4 + [[-1.0, 5.0], [-1.0, -1.0]]
 for rewards, credit in zip(example, advantages(example, 0.9), strict=True):
     print(f"rewards {str(rewards):14} advantages {[round(x, 2) for x in credit]}")
 
 # %% [markdown]
-# Look at the second episode: what is said of its first try, and what of its second? Success
-# followed, but a group-mate was right at once, and the first try is measured against that. This
-# is **credit per try**. The library's function gives the same numbers on any group:
+# Look at the fifth episode. Its second try is praised; its first is not, although success
+# followed, since most of its group were right at once: failing first gains nothing. This is
+# **credit per try**. The library's function gives the same numbers on any group:
 
 # %%
 import random
@@ -232,12 +232,13 @@ figures.show(figures.value_reading(results, live=run.evals()))
 # <details><summary>Solution</summary>
 #
 # ```python
-# for rewards, credit in zip(example, group_advantages(example, 0.9, "episode"), strict=True):
-#     print(rewards, [round(x, 2) for x in credit])
+# by_try = group_advantages(example, 0.9)[4]
+# by_episode = group_advantages(example, 0.9, credit="episode")[4]
+# print(by_try, by_episode)
+# assert by_try[1] > 0 > by_episode[1]
 # ```
 #
-# All tries of an episode now share one number: the failed first try is judged by what came after
-# it.
+# It is blamed for the first one. All tries of an episode share one number, right or wrong.
 #
 # </details>
 #

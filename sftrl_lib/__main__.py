@@ -1,4 +1,4 @@
-"""The command line: python -m sftrl_lib {foundation,init,sft,rl,evaluate,experiments,claims,book}."""
+"""Command line: python -m sftrl_lib {foundation,init,sft,rl,evaluate,experiments,claims,book}."""
 
 from __future__ import annotations
 
@@ -18,48 +18,77 @@ _TRAINERS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every error of ours."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message}; see '{self.prog} --help'.\n")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sftrl_lib", description=__doc__)
+    parser = _Parser(prog="python -m sftrl_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     made = commands.add_parser("foundation", help="pre-train the tiny tier's foundation model")
-    made.add_argument("--name", default="default", help="folder under data/foundation (default: default)")
-    made.add_argument("--steps", type=int, help="optimizer steps")
+    made.add_argument(
+        "--name", default="default", help="folder under data/foundation (default: default)"
+    )
+    made.add_argument("--steps", type=_count, help="optimizer steps")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    made.add_argument("--without-json", action="store_true",
-                      help="leave the task's own answer format out (the paper's Fig. 9)")  # fmt: skip
+    made.add_argument("--workers", type=_count, default=2, help="processes of one thread each")
+    made.add_argument(
+        "--without-json",
+        action="store_true",
+        help="leave the task's own answer format out (the paper's Fig. 9)",
+    )
 
     for method, what in _TRAINERS.items():
-        one = commands.add_parser(method, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        one = commands.add_parser(method, help=what)
         one.add_argument("--config", type=Path, help="YAML file with the same settings")
         one.add_argument("--root", type=Path, help="folder for the run (default: runs/)")
-        one.add_argument("--threads", type=int, default=2, help="CPU threads")
+        one.add_argument("--threads", type=_count, default=2, help="CPU threads [2]")
         for f in fields(Experiment):
             if f.name != "method":
                 kind = type(f.default)
-                one.add_argument(f"--{f.name}", type=kind, default=argparse.SUPPRESS, metavar=kind.__name__,
-                                 help=f"{f.metadata['help']} [{f.default}]")  # fmt: skip
+                one.add_argument(
+                    f"--{f.name}", type=kind, default=argparse.SUPPRESS, metavar=kind.__name__,
+                    help=f"{f.metadata['help']} [{f.default}]",
+                )  # fmt: skip
 
     tested = commands.add_parser("evaluate", help="measure a folder of weights")
     tested.add_argument("weights", type=Path, help="e.g. data/init/default")
-    tested.add_argument("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
-    tested.add_argument("--episodes", type=int, default=300)
+    tested.add_argument(
+        "--split", action="append", help="repeatable (default: id_unseen, rule_ood)"
+    )
+    tested.add_argument("--episodes", type=_count, default=300)
     tested.add_argument("--tries", type=int, default=3)
     tested.add_argument("--seed", type=int, default=0)
     tested.add_argument("--json", action="store_true")
 
     many = commands.add_parser("experiments", help="the runs behind the book's results; resumable")
-    many.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each")
-    many.add_argument("--estimate", action="store_true", help="say how long it would take, and stop")
-    many.add_argument("--table", action="store_true", help="only rebuild data/results.csv from the runs")
+    many.add_argument("--workers", type=_count, default=2, help="runs side by side, of one thread")
+    many.add_argument(
+        "--estimate", action="store_true", help="say how long it would take, and stop"
+    )
+    many.add_argument(
+        "--table", action="store_true", help="only rebuild data/results.csv from the runs"
+    )
+    many.add_argument("--tuning", action="store_true", help="the grid on the development seeds")
 
     claimed = commands.add_parser("claims", help="hold the paper's claims against our rows")
     claimed.add_argument("--json", action="store_true")
 
     from .book import add_arguments  # the notebooks' settings are the book's own
 
-    add_arguments(commands.add_parser("book", help="run the notebooks, write figures/ and the HTML book"))
+    add_arguments(
+        commands.add_parser("book", help="run the notebooks, write figures/ and the HTML book")
+    )
     return parser
 
 
@@ -75,18 +104,37 @@ def _foundation(args: argparse.Namespace) -> None:
     print(f"weights and model card are in {folder}")
 
 
-def _train(args: argparse.Namespace) -> None:
-    import torch
+def _settings(path: Path) -> dict:
+    """Settings of a YAML file, typed like the fields (YAML 1.1 takes 3e-4 for a word)."""
     import yaml
+
+    kinds = {f.name: type(f.default) for f in fields(Experiment)}
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+        return {str(k): kinds.get(k, str)(str(v)) for k, v in given.items()}
+    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise SftrlError(
+            f"cannot read settings from {path} ({str(error).splitlines()[0]}); it must be a YAML "
+            "file with lines such as 'lr: 3e-4'."
+        ) from error
+
+
+def _train(args: argparse.Namespace) -> None:
+    known = {f.name for f in fields(Experiment)}
+    settings = _settings(args.config) if args.config else {}
+    settings |= {k: v for k, v in vars(args).items() if k in known}
+    if settings.setdefault("method", args.command) != args.command:
+        raise SftrlError(
+            f"{args.config} is for method {settings['method']}, not {args.command}; use the "
+            f"command {settings['method']}, or another file."
+        )
+    exp = Experiment(method=args.command).but(**settings)
+    import torch  # slow to import: a typo is answered at once
 
     from .experiments import run_experiment
     from .runs import LIVE
 
     torch.set_num_threads(args.threads)
-    known = {f.name for f in fields(Experiment)}
-    settings = yaml.safe_load(args.config.read_text()) or {} if args.config else {}
-    settings |= {k: v for k, v in vars(args).items() if k in known}
-    exp = Experiment(method=args.command).but(**settings)
     run = run_experiment(exp, args.root or LIVE)
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
@@ -94,11 +142,11 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    exp = Experiment(seed=args.seed, eval_tries=args.tries)
     from .evaluate import CURVE_SPLITS, evaluate
     from .experiments import make_task
     from .policy import load_policy
 
-    exp = Experiment(seed=args.seed, eval_tries=args.tries)
     task = make_task(exp)
     wanted = args.split or list(CURVE_SPLITS)
     for split in wanted:
@@ -121,7 +169,7 @@ def _experiments(args: argparse.Namespace) -> None:
     if args.table:
         print(f"{len(write_results())} rows in data/results.csv")
     else:
-        book_runs(args.workers, args.estimate)
+        book_runs(args.workers, args.estimate, args.tuning)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -85,8 +85,8 @@ def execute(
             on_cell(heading)
 
     client = NotebookClient(
-        nb, timeout=CELL_TIMEOUT, kernel_name="python3", store_widget_state=False,
-        resources={"metadata": {"path": str(notebook.parent)}}, on_cell_start=follow,
+        nb, timeout=CELL_TIMEOUT, kernel_name="python3", on_cell_start=follow,
+        resources={"metadata": {"path": str(notebook.parent)}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -115,6 +115,7 @@ def without_widgets(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 kept.append(nbformat.v4.new_output("display_data", {"text/plain": NO_KERNEL}))
         if "outputs" in cell:
             cell.outputs = kept
+    nb.metadata.pop("widgets", None)  # their state
     return nb
 
 

@@ -2,4 +2,4 @@
 
 
 class SftrlError(ValueError):
-    """A mistake the user can repair. Its text is one sentence: what was given, what is allowed, what to do."""
+    """A mistake the user can repair; one sentence: what was given, what is allowed, what to do."""

@@ -1,7 +1,7 @@
 """Measure a policy: success by number of tries, value reading, legality, KL to the init.
 
-Everything is derived from one rollout a split; intervals are Wilson's with episodes clustered by value
-multiset, since two deals of one multiset are nearly one question (DESIGN.md, section 5).
+Everything is derived from one rollout a split; intervals are Wilson's with episodes clustered by
+value multiset, since two deals of one multiset are nearly one question (DESIGN.md, section 5).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .stats import clustered_interval
 from .tasks.base import Task
 
 CURVE_SPLITS = ("id_unseen", "rule_ood")
-SIDE_SPLITS = ("id_seen", "id_paired", "rule_paired", "rule_five", "rule_random")  # no claim rests on
+# No claim rests on these.
+SIDE_SPLITS = ("id_seen", "id_paired", "rule_paired", "rule_five", "rule_random")
 
 
 def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool]]) -> dict:
@@ -37,7 +38,7 @@ def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool
 
 
 def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[dict]:
-    """Result rows of played episodes. Success within t tries for every t; the rest on the first try."""
+    """Result rows of played episodes: success within t tries for every t; the rest on the first."""
     rows = []
     cluster = [tuple(sorted(e.item.numbers)) for e in episodes]
     for t in range(1, tries + 1):
@@ -64,10 +65,10 @@ def evaluate(
 ) -> tuple[list[dict], dict[str, list[Episode]]]:
     """Play `splits` ({name: episodes}); result rows and the episodes behind them.
 
-    A policy is tested as RL trains it, and as the paper tests it: sampled at the training temperature,
-    with retries (greedily, most retries repeat the answer that failed). First tries of the claims'
-    splits are played greedily too: metric success_greedy. Deals come from the run's own seed in a
-    stream of their own, so no two seeds share test deals.
+    A policy is tested as RL trains it, and as the paper tests it: sampled at the training
+    temperature, with retries (greedily, most retries repeat the answer that failed). First tries of
+    the claims' splits are played greedily too: metric success_greedy. Deals come from the run's own
+    seed in a stream of their own, so no two seeds share test deals.
     """
     rows, played = [], {}
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
@@ -88,7 +89,7 @@ def evaluate(
 
 
 def full_battery(exp: Experiment) -> dict[str, int]:
-    """The last evaluation of a run: what claims rest on at `final_episodes`, the rest at `eval_episodes`."""
+    """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
     return dict.fromkeys(CURVE_SPLITS, exp.final_episodes) | dict.fromkeys(
         SIDE_SPLITS, exp.eval_episodes
     )
@@ -98,18 +99,21 @@ class KlToInit:
     """KL(init || policy) on the training rule, in nats an answer: how far a policy has moved.
 
     The init's own sampled answers to ID-unseen deals are fixed at construction; the full next-token
-    distributions are compared at every answer token (Shenfeld et al., 2509.04259: forgetting follows
-    this KL on the *new* task).
+    distributions are compared at every answer token (Shenfeld et al., 2509.04259: forgetting
+    follows this KL on the *new* task).
     """
 
     def __init__(self, policy: Policy, task: Task, exp: Experiment, answers: int = 256):
         generator = torch.Generator(policy.device).manual_seed(exp.seed)
         items = [task.item("id_unseen", exp.seed, i) for i in range(answers)]
         episodes = rollout(
-            policy, task, items, temperature=1.0, generator=generator, max_new_tokens=exp.max_new_tokens,
+            policy, task, items, temperature=1.0, generator=generator,
+            max_new_tokens=exp.max_new_tokens,
         )  # fmt: skip
         turns = [e.turns[0] for e in episodes]
-        self.rows = sorted(((t.prompt_ids, t.completion_ids) for t in turns), key=lambda r: len(r[0] + r[1]))
+        self.rows = sorted(
+            ((t.prompt_ids, t.completion_ids) for t in turns), key=lambda r: len(r[0] + r[1])
+        )
         self.reference = [self._log_probs(policy, part) for part in self._parts()]
 
     def _parts(self, size: int = 64) -> list:
@@ -117,13 +121,18 @@ class KlToInit:
 
     @torch.no_grad()
     def _log_probs(self, policy: Policy, part: list) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows, length, vocabulary) log-probabilities and the (rows, length) mask of answer tokens."""
+        """Log-probabilities (rows, length, vocabulary) and mask of answer tokens (rows, length)."""
         width = max(len(p) + len(c) for p, c in part)
         pad = policy.tokenizer.pad_token_id
-        ids = torch.tensor([p + c + [pad] * (width - len(p) - len(c)) for p, c in part], device=policy.device)
-        seen = torch.tensor([[1] * len(p + c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device)
+        ids = torch.tensor(
+            [p + c + [pad] * (width - len(p) - len(c)) for p, c in part], device=policy.device
+        )
+        seen = torch.tensor(
+            [[1] * len(p + c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device
+        )
         written = torch.tensor(
-            [[0] * len(p) + [1] * len(c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device
+            [[0] * len(p) + [1] * len(c) + [0] * (width - len(p + c)) for p, c in part],
+            device=ids.device,
         )
         logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
         return logits[:, :-1].float().log_softmax(-1), written[:, 1:]

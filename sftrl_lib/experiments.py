@@ -7,21 +7,37 @@ import multiprocessing
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .config import Experiment
+from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
 from .policy import Policy, load_policy
 from .rl import train_rl
-from .runs import LIVE, ROOT, RUNS, Compute, Run, episode_row, read_manifest, write_results
+from .runs import (
+    LIVE,
+    ROOT,
+    RUNS,
+    Compute,
+    Run,
+    episode_row,
+    load_results,
+    read_manifest,
+    results_table,
+    write_atomic,
+    write_results,
+)
 from .sft import train_sft
+from .stats import DEVELOPMENT_SEEDS
 from .tasks.base import Task
 from .tasks.general_points import GeneralPoints
 
 INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start from
+TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
+LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
 SHOWN = 12  # episodes of each split that are kept to be looked at
 
 
@@ -60,17 +76,20 @@ def start_policy(exp: Experiment) -> Policy:
     folder = init_folder(exp)
     if not (folder / "model.safetensors").exists():
         raise SftrlError(
-            f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib init "
-            f"--foundation {exp.foundation}'."
+            f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
+            f"init --foundation {exp.foundation}'."
         )
     return load_policy(exp, folder)
 
 
 def init_compute(exp: Experiment) -> float:
-    """6 N D_init, where the compute axis of both arms begins (paper, Fig. 5); 0 for unknown inits."""
+    """6 N D_init, where the compute axis of both arms begins (paper, Fig. 5); 0 if unknown."""
     for manifest in sorted(RUNS.glob("*-init-*/manifest.json")):
         facts = read_manifest(manifest.parent)
-        if facts["config"]["foundation"] == exp.foundation and facts["config"]["preset"] == exp.preset:
+        if (
+            facts["config"]["foundation"] == exp.foundation
+            and facts["config"]["preset"] == exp.preset
+        ):
             return float(facts.get("compute", 0.0))
     return 0.0
 
@@ -91,13 +110,23 @@ def run_experiment(
         base = 0.0 if exp.method == "init" else init_compute(exp)
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
         splits = full_battery(exp) if final is None else final
+        started = "step" in run.metrics()
+        if exp.method == "rl" and final is None and not started:
+            # The init on this seed's own deals: the other half of the pair with both arms.
+            as_init = {"method": "init", "lr": PRESETS[exp.preset]["init"]["lr"], "train_tries": 1}
+            measure(
+                exp, policy, task, run, splits, step=0, spent=(base, base), kl=kl,
+                progress=progress, **as_init,
+            )  # fmt: skip
 
         def on_checkpoint(policy: Policy, step: int, compute: Compute) -> None:
             n = policy.n_active
             spent = (base + compute.flops(n), base + compute.done_flops(n))
             last = step == exp.steps
             chosen = splits if last else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
-            measure(exp, policy, task, run, chosen, step=step, spent=spent, kl=kl, progress=progress)
+            measure(
+                exp, policy, task, run, chosen, step=step, spent=spent, kl=kl, progress=progress
+            )
             if last:
                 run.note(compute=spent[0], compute_done=spent[1], n_active=n)
 
@@ -108,48 +137,65 @@ def run_experiment(
     return run
 
 
-def measure_init(exp: Experiment, seed: int, progress: bool = True) -> None:
-    """The init's rows on one seed's own deals: the other half of the pair with each arm of that seed."""
-    run = Run.open(exp, RUNS)
-    facts, rows = run.manifest, run.evals()
-    if ((rows.seed == seed) & (rows.metric == "success")).any():
-        return
-    there = exp.but(seed=seed)
-    policy = load_policy(exp, init_folder(exp))
-    spent = (facts["compute"], facts["compute_done"])
-    measure(there, policy, make_task(exp), run, full_battery(there), step=exp.steps, spent=spent,
-            progress=progress, seed=seed)  # fmt: skip
-    zero = {"split": "id_unseen", "metric": "kl_to_init", "tries": 1, "successes": None, "n": 0,
-            "value": 0.0, "lo": None, "hi": None}  # fmt: skip
-    run.add_evals([zero | dict(step=exp.steps, seed=seed, compute=spent[0], compute_done=spent[1])])
-
-
-# --- the grid ----------------------------------------------------------------------------------------
+# --- the grid ------------------------------------------------------------------------------------
 def main_grid(seeds=TEST_SEEDS, **changes) -> list[Experiment]:
     """Both arms of every seed at the preset's settings."""
     return [Experiment(method=m, seed=s, **changes) for s in seeds for m in ("rl", "sft")]
 
 
 def tries_ablation(seeds=TEST_SEEDS[:2]) -> list[Experiment]:
-    """RL with 1, 5 and 10 verification iterations (paper, Fig. 10); the main grid has 3. Deals a step are
-    fewer where tries are more: the compute stays about that of the main grid."""
-    return [Experiment(method="rl", seed=s, tries=t) for t in (1, 5, 10) for s in seeds]
+    """RL with 1, 5 and 10 verification iterations (paper, Fig. 10) beside the main grid's 3, with
+    as many steps as make the compute about the same (an episode of few tries is short)."""
+    steps = Experiment(method="rl").steps
+    share = {1: 2.0, 5: 0.6, 10: 0.3}
+    return [
+        Experiment(method="rl", seed=s, tries=t, steps=round(steps * share[t]), eval_points=1)
+        for t in share
+        for s in seeds
+    ]
 
 
-def book_runs(workers: int = 2, only_estimate: bool = False) -> None:
-    """Every run that the book shows: the init, both arms on the test seeds, the ablation of tries."""
-    init = Experiment(method="init")
+def tuning_grid() -> list[Experiment]:
+    """Both arms at every learning rate on the development seeds."""
+    return [
+        Experiment(method=m, seed=s, lr=lr, eval_points=4)
+        for s in DEVELOPMENT_SEEDS
+        for lr in LEARNING_RATES
+        for m in ("rl", "sft")
+    ]
+
+
+def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = False) -> None:
+    """Every run that the book shows: the init, both arms on the test seeds, the tries ablation. Or,
+    with `tuning`, the learning-rate grid on the development seeds, added to data/tuning.csv."""
+    init = Experiment(method="init", eval_points=1)
     curve = dict.fromkeys(CURVE_SPLITS, init.eval_episodes)
-    runs = [*main_grid(), *tries_ablation()]
+    grids = [(main_grid(), RUNS, None), (tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
+    if tuning:
+        grids = [(tuning_grid(), TUNING, curve)]
     if only_estimate:
-        print(f"{estimate(runs) / 60:.0f} core-minutes left of {len(runs)} runs")
+        left = sum(estimate(runs, root) for runs, root, _ in grids)
+        known = f"{left / 60:.0f} core-minutes" if left == left else "a time not yet known"  # nan
+        print(f"{known} left of {sum(len(g[0]) for g in grids)} runs")
         return
-    run_experiment(init, RUNS, final={})  # measured on every seed's own deals below
-    for seed in TEST_SEEDS:
-        measure_init(init, seed)
-    run_grid(main_grid(), RUNS, workers)
-    run_grid(tries_ablation(), RUNS, workers, final=curve)
-    write_results()
+    run_experiment(init, RUNS, final={})  # its measurements belong to each seed's runs
+    for runs, root, final in grids:
+        run_grid(runs, root, workers, final)
+    if tuning:
+        write_tuning()
+    else:
+        write_results()
+
+
+def write_tuning() -> pd.DataFrame:
+    """Add the tuning runs' last measurements to data/tuning.csv, where every attempt stays."""
+    rows = results_table([TUNING], done_only=True)
+    rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
+    if TUNING_TABLE.exists():
+        before = load_results(TUNING_TABLE, paper=TUNING_TABLE / "none")
+        rows = pd.concat([before[~before.run_id.isin(rows.run_id)], rows])
+    write_atomic(TUNING_TABLE, rows.to_csv(index=False, lineterminator="\n"))
+    return rows
 
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
@@ -179,10 +225,12 @@ def run_grid(
     experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None
 ) -> None:
     """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
-    it at any time; the same command goes on. Rebuilds data/results.csv when root is data/runs."""
+    it at any time; the same command goes on."""
     seconds = estimate(experiments, root)
-    about = f"about {seconds / 60 / workers:.0f} minutes" if seconds == seconds else "a time not yet known"
-    print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command goes on.")
+    known = seconds == seconds  # not nan
+    about = f"about {seconds / 60 / workers:.0f} minutes" if known else "a time not yet known"
+    stop = "Ctrl-C stops; the same command goes on."
+    print(f"{len(experiments)} runs, {workers} at a time: {about}. {stop}")
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
     with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
@@ -199,10 +247,10 @@ def run_grid(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     bar.close()
-    if Path(root) == RUNS:
-        write_results()
 
 
 def _steps_done(exp: Experiment, root: Path) -> int:
-    log = root / f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}" / "metrics.jsonl"
+    log = (
+        root / f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}" / "metrics.jsonl"
+    )
     return min(exp.steps, log.read_bytes().count(b"\n")) if log.exists() else 0

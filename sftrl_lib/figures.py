@@ -138,8 +138,11 @@ class Data:
             said.append(f"{SPLITS[split]}: {', '.join(parts) or 'nothing recorded'}")
         return f"At the end of training, means over seeds: {'; '.join(said)}."
 
-    def caption(self, *more: str, tries: int = 0) -> str:
-        arms = self.grid[self.grid.method.isin(("sft", "rl")) & (self.grid.metric == "success")]
+    def caption(self, *more: str, tries: int = 0, ends: bool = False) -> str:
+        """Seeds, episodes (of the last points only if `ends`), tries, and `more`."""
+        arms = self.grid[self.grid.method.isin(("sft", "rl")) & self.grid.split.isin(_BOTH)]
+        arms = arms[arms.metric == "success"]
+        arms = arms[arms.step == arms.groupby("run_id").step.transform("max")] if ends else arms
         sizes = " to ".join(f"{n:,}" for n in sorted({arms.n.min(), arms.n.max()}) if len(arms))
         n = f"{sizes} episodes a point" if sizes else ""
         seeds = f"{arms.seed.nunique()} seeds" if sizes else "this session's runs only"
@@ -272,7 +275,8 @@ def ood_against_id_and_kl(data: Data) -> Figure:
 def changes_from_init(data: Data) -> Figure:
     """Init, RL and SFT at the end of training, with the changes (the paper's Fig. 6)."""
     title = f"{data.tier}: what RL and SFT change"
-    caption = data.caption("bars: mean with 95% t interval over seeds; points: seeds")
+    said = "bars: mean with 95% t interval over seeds; points: seeds"
+    caption = data.caption(said, ends=True)
     figure, axes = _frame(title, caption, [1, 1, 0.85])
     said = [_our_bars(axis, data, split) for axis, split in zip(axes, _BOTH, strict=False)]
     return _end(figure, f"{title}. {' '.join(said)} {_paper_bars(axes[2], data)}")
@@ -320,7 +324,7 @@ def value_reading(data: Data) -> Figure:
 def success_by_tries(data: Data) -> Figure:
     """Success within 1, 2, ... tries at the end of training: what the verifier's messages buy."""
     title = f"{data.tier}: success by number of tries"
-    figure, axes = _frame(title, data.caption(_SEEDS), [1.2, 1.2])
+    figure, axes = _frame(title, data.caption(_SEEDS, ends=True), [1.2, 1.2])
     live = [(run.method.iloc[0], run, True) for _, run in data.live.groupby("run_id")]
     for axis, split in zip(axes, _BOTH, strict=True):
         for method, table, is_live in [*((m, data.grid, False) for m in NAMES), *live]:
@@ -340,7 +344,9 @@ def training_tries(data: Data) -> Figure:
     tries = stats.headline_tries(_stack(arms, data.init))
     start = stats.last(data.init, "init", "rule_ood", "success", tries).value
     title = f"{data.tier}: OOD growth by verification iterations in training"
-    caption = data.caption("points: seeds; bars: 95% t interval of the mean", tries=tries)
+    said = "points: seeds; bars: 95% t interval of the mean"
+    seeds = sorted(set(arms.groupby("train_tries").seed.nunique()))
+    caption = f"{' or '.join(map(str, seeds))} seeds; within {tries} tries; {said}"
     figure, (ours, theirs) = _frame(title, caption, [1.2, 1])
     color, said = STYLE["rl"]["color"], []
     for k, rows in arms.groupby("train_tries"):

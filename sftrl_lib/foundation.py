@@ -1,9 +1,10 @@
 """The tiny tier's foundation model: tokenizer, architecture, pre-training data, pre-training.
 
-It plays the part of Llama-3.2-Vision: the same architecture (Mllama) with a fortieth of a per mille of
-the parameters. It follows *any* stated card rule, knows some arithmetic, reacts to the verifier's words and answers in
-five formats, of which the task's own is rare. What it must not have seen is kept out by `Pretraining`
-and held by a test: the named rules, the held-out mappings, and held-out multisets with the target 24.
+It plays the part of Llama-3.2-Vision: the same architecture (Mllama), about a seven-thousandth of
+the parameters. It follows *any* stated card rule, knows some arithmetic, reacts to the verifier's
+words and answers in five formats, of which the task's own is rare. What it must not have seen is
+kept out by `Pretraining` and held by a test: the named rules, the held-out mappings, and held-out
+multisets with the target 24.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ _BOS, _PAD, _USER, _ASSISTANT, _END, _IMAGE = (
 )  # fmt: skip
 # `generation` marks what the model itself says, which is what assistant-only losses train on.
 _CHAT = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|end|>"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|end|>"
     "{% else %}<|assistant|>{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
-# --- architecture ------------------------------------------------------------------------------------
+# --- architecture --------------------------------------------------------------------------------
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each constant phrase, rank, operator and number below 100; bytes for all else.
 
@@ -61,8 +63,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     words = [*prompts.PHRASES, *(str(n) for n in range(10, 100))]
-    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in dict.fromkeys(words) if len(w) > 1])
-    special = [_BOS, _PAD, _USER, _ASSISTANT, _END, _IMAGE]  # the image token's id == text vocab_size
+    tokenizer.add_tokens(
+        [AddedToken(w, normalized=False) for w in dict.fromkeys(words) if len(w) > 1]
+    )
+    special = [_BOS, _PAD, _USER, _ASSISTANT, _END, _IMAGE]  # the image's id is text vocab_size
     tokenizer.add_special_tokens([AddedToken(s, normalized=False, special=True) for s in special])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=_BOS, eos_token=_END, pad_token=_PAD,
@@ -80,8 +84,8 @@ def build_processor() -> MllamaProcessor:
 
 
 def build_model(seed: int = 0) -> MllamaForConditionalGeneration:
-    """The architecture of Llama-3.2-Vision at a width of 128: 4 self-attention and 2 cross-attention
-    layers of text, 2+1 layers of vision. Cross-attention gates start open, else images are ignored."""
+    """Llama-3.2-Vision's architecture at a width of 128: 4 self-attention and 2 cross-attention
+    layers of text, 2+1 of vision. Cross-attention gates start open, else images are ignored."""
     tokenizer = build_tokenizer()
     hidden, vision = 128, 64
     config = MllamaConfig(
@@ -94,9 +98,10 @@ def build_model(seed: int = 0) -> MllamaForConditionalGeneration:
             pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=False,
         ),
         vision_config=dict(
-            hidden_size=vision, intermediate_size=2 * vision, num_hidden_layers=2, num_global_layers=1,
-            attention_heads=4, image_size=64, patch_size=8, max_num_tiles=1,
-            supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[1], vision_output_dim=2 * vision,
+            hidden_size=vision, intermediate_size=2 * vision, num_hidden_layers=2,
+            num_global_layers=1, attention_heads=4, image_size=64, patch_size=8, max_num_tiles=1,
+            supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[1],
+            vision_output_dim=2 * vision,
         ),
         image_token_index=tokenizer.image_token_id,
     )  # fmt: skip
@@ -111,14 +116,16 @@ def build_model(seed: int = 0) -> MllamaForConditionalGeneration:
     return model
 
 
-# --- pre-training data -------------------------------------------------------------------------------
-_OPS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+# --- pre-training data ---------------------------------------------------------------------------
+_OPS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
 _SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 def worked_steps(formula: str) -> list[str] | None:
-    """The calculation of one of our own formulas step by step, e.g. "10*3=30"; None where a step leaves
-    the whole numbers 0..99. Parsed (never run) with `ast`."""
+    """The calculation of one of our own formulas step by step, e.g. "10*3=30"; None where a step
+    leaves the whole numbers 0..99. Parsed (never run) with `ast`."""
     steps: list[str] = []
 
     def walk(node: ast.expr) -> Fraction | None:
@@ -161,7 +168,7 @@ class Pretraining:
     """The recipe. Shares are of examples; every number here is printed in the model card."""
 
     seed: int = 0
-    steps: int = 1200
+    steps: int = 900
     batch: int = 128
     lr: float = 3e-3
     json: float = 0.03  # 0 leaves the task's own format out (the paper's Fig. 9)
@@ -210,7 +217,7 @@ class Pretraining:
         return formula
 
     def example(self, rng: random.Random) -> list[tuple[str, str]]:
-        """One conversation: [(role, text), ...]. Only its last answer is trained on, and it is right."""
+        """One conversation [(role, text), ...]. Only its last answer is trained on; it is right."""
         deal, formula = self.deal(rng)
         weights = self.formats()
         style = rng.choices(list(weights), list(weights.values()))[0]
@@ -225,7 +232,9 @@ class Pretraining:
                 verdict = gp.verify_formula(wrong, deal.numbers, deal.target)
                 if verdict.ok:
                     continue
-                shown = prompts.gp_answer(deal.cards, deal.numbers, wrong, style, worked_or_none(wrong))
+                shown = prompts.gp_answer(
+                    deal.cards, deal.numbers, wrong, style, worked_or_none(wrong)
+                )
                 turns += [("assistant", shown), ("user", prompts.retry(verdict.message))]
         return [*turns, ("assistant", answer)]
 
@@ -243,7 +252,9 @@ def worked_or_none(formula: str) -> list[str]:
         return []
 
 
-FORBIDDEN_RULES = frozenset([(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()] + list(gp.HELD_OUT_MAPPINGS))
+FORBIDDEN_RULES = frozenset(
+    [(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()] + list(gp.HELD_OUT_MAPPINGS)
+)
 
 
 def encode(example: list[tuple[str, str]], tokenizer) -> tuple[list[int], int]:
@@ -268,18 +279,20 @@ def batches(encoded: list, pad: int, rows: int = 32) -> Iterator[tuple[torch.Ten
         yield ids, labels
 
 
-# --- pre-training ------------------------------------------------------------------------------------
+# --- pre-training --------------------------------------------------------------------------------
 def learning_rate(step: int, recipe: Pretraining) -> float:
-    """Linear warm-up over 100 steps, constant, then linear to zero over the last third."""
-    return recipe.lr * min(1.0, (step + 1) / 100, max(0.0, 3 * (1 - step / recipe.steps)))
+    """Linear warm-up over 100 steps, then constant: never annealed. An annealed model is surer of
+    itself, and leaves RL little to sharpen (data/tuning.csv)."""
+    return recipe.lr * min(1.0, (step + 1) / 100)
 
 
 def pretrain(recipe: Pretraining, folder: Path, workers: int = 2, progress: bool = True) -> Path:
     """Pre-train from scratch, or go on where an interrupted build stopped; writes fp16 safetensors.
 
     `workers` processes of one thread each share every batch: on two cores that is nearly twice as
-    fast as one process of two threads, which wait for each other at every layer. A checkpoint is written once
-    a minute, so that is what Ctrl-C loses. Same recipe, machine and workers: same weights.
+    fast as one process of two threads, which wait for each other at every layer. A checkpoint is
+    written once a minute, so that is what Ctrl-C loses. Same recipe, machine and workers: same
+    weights.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -307,7 +320,8 @@ def _pretrain_worker(
         state = torch.load(state_file, weights_only=True)
         if state["recipe"] != asdict(recipe):
             raise SftrlError(
-                f"{state_file} belongs to another recipe ({state['recipe']}); remove it or name another folder."
+                f"{state_file} belongs to another recipe ({state['recipe']}); remove it or name "
+                "another folder."
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -318,8 +332,8 @@ def _pretrain_worker(
 
     def save(step: int) -> None:
         state = {
-            "recipe": asdict(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-            "step": step, "seconds": seconds, "tokens": tokens,
+            "recipe": asdict(recipe), "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds, "tokens": tokens,
         }  # fmt: skip
         torch.save(state, state_file.with_suffix(".tmp"))
         state_file.with_suffix(".tmp").replace(state_file)
@@ -331,7 +345,9 @@ def _pretrain_worker(
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
-        encoded = sorted((encode(e, tokenizer) for e in recipe.batch_of(step)), key=lambda e: len(e[0]))
+        encoded = sorted(
+            (encode(e, tokenizer) for e in recipe.batch_of(step)), key=lambda e: len(e[0])
+        )
         count = sum(len(ids) - start for ids, start in encoded)
         loss = 0.0
         for ids, labels in batches(encoded[rank::workers], tokenizer.pad_token_id):
@@ -344,7 +360,9 @@ def _pretrain_worker(
             loss += float(part.detach()) / count
         gradient = torch.cat([p.grad.flatten() for p in text_only])
         torch.distributed.all_reduce(gradient)
-        for parameter, part in zip(text_only, gradient.split([p.numel() for p in text_only]), strict=True):
+        for parameter, part in zip(
+            text_only, gradient.split([p.numel() for p in text_only]), strict=True
+        ):
             parameter.grad.copy_(part.view_as(parameter))
         torch.nn.utils.clip_grad_norm_(text_only, 1.0)
         optimizer.step()
@@ -354,7 +372,10 @@ def _pretrain_worker(
         seconds, clock = seconds + now - clock, now
         if rank == 0 and step % 20 == 0:
             bar.set_postfix(loss=f"{loss * workers:.3f}", tok_s=f"{tokens / seconds:.0f}")
-            row = {"step": step, "loss": round(loss * workers, 4), "seconds": round(seconds, 1), "tokens": tokens}
+            row = {
+                "step": step, "loss": round(loss * workers, 4), "seconds": round(seconds, 1),
+                "tokens": tokens,
+            }  # fmt: skip
             with log_file.open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if rank == 0 and now - saved > SAVE_EVERY:
@@ -373,8 +394,9 @@ def write(
     model.half().save_pretrained(folder)
     build_processor().save_pretrained(folder)
     seen = {
-        "recipe": asdict(recipe), "formats": recipe.formats(), "seconds": round(seconds), "tokens": tokens,
-        "parameters": sum(p.numel() for p in model.parameters()), "workers": workers,
+        "recipe": asdict(recipe), "formats": recipe.formats(), "seconds": round(seconds),
+        "tokens": tokens, "parameters": sum(p.numel() for p in model.parameters()),
+        "workers": workers,
         "never_seen": {
             "rules": sorted(FORBIDDEN_RULES),
             "multisets": "gp.held_out(...) together with the target 24",

@@ -1,4 +1,4 @@
-"""What the foundation model has seen, and what it can do: measured, and written beside its weights."""
+"""What the foundation model has seen and what it can do, written beside its weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .tasks.general_points import GeneralPoints, verify_formula
 
 def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
     """What a foundation model can do before any post-training: per answer format the share of deals
-    solved, of face cards read right and of calculation steps that are true, under an unseen random rule
-    and the named rules (held-out multisets, greedy); and success by number of tries in the task's format."""
+    solved, of face cards read right and of calculation steps that are true, under unseen random
+    rules and the named rules (held-out multisets, greedy); and success by number of tries in the
+    task's format."""
     splits = {"ten": "id_paired", "eleven_twelve_thirteen": "rule_paired", "five": "rule_five",
               "held-out mappings": "rule_random"}  # fmt: skip
     task = GeneralPoints()
@@ -30,7 +31,8 @@ def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
             report["by_format"].setdefault(style, {})[rule] = _skill(items, answers, style)
         played = rollout(policy, task, items, tries=5)
         report["by_tries"][rule] = [
-            sum(any(turn.verdict.ok for turn in e.turns[:t]) for e in played) / deals for t in range(1, 6)
+            sum(any(turn.verdict.ok for turn in e.turns[:t]) for e in played) / deals
+            for t in range(1, 6)
         ]
     return report
 
@@ -45,9 +47,8 @@ def _skill(items: list, answers: list[str], style: str) -> dict[str, float]:
             if card in "JQK":
                 faces, read = faces + 1, read + (n == value)
         for left, sign, right, value in re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", text):
-            steps, true = steps + 1, true + verify_formula(
-                f"{left}{sign}{right}", [int(left), int(right)], int(value)
-            ).ok
+            steps += 1
+            true += verify_formula(f"{left}{sign}{right}", [int(left), int(right)], int(value)).ok
     result = {"solved": solved / len(items)}
     if faces:
         result["faces_read"] = read / faces
@@ -71,30 +72,34 @@ def card_text(name: str, facts: dict) -> str:
     lines = [
         f"# Foundation model `{name}`",
         "",
-        f"A Llama-3.2-Vision (Mllama) architecture with {facts['parameters']:,} parameters, pre-trained from scratch by "
-        f"`python -m sftrl_lib foundation` in {facts['seconds'] / 60:.0f} minutes ({facts['workers']} processes of one "
-        f"thread): {recipe['steps']:,} steps of {recipe['batch']} examples, {facts['tokens'] / 1e6:.1f} million tokens, "
-        f"seed {recipe['seed']}. Its vision tower and cross-attention are present and untrained.",
+        f"A Llama-3.2-Vision (Mllama) architecture with {facts['parameters']:,} parameters, "
+        f"pre-trained from scratch by `python -m sftrl_lib foundation` in "
+        f"{facts['seconds'] / 60:.0f} minutes ({facts['workers']} processes of one thread): "
+        f"{recipe['steps']:,} steps of {recipe['batch']} examples, "
+        f"{facts['tokens'] / 1e6:.1f} million tokens, seed {recipe['seed']}. "
+        "Its vision tower and cross-attention are present and untrained.",
         "",
         "## What it has seen",
         "",
-        f"Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), the target 24 in "
-        f"{recipe['target_24']:.0%} of the deals and another one in the rest; in {recipe['faces']:.0%} of the deals every "
-        f"card is a face card with probability 1/2 or more. {recipe['conversations']:.0%} are conversations in which one or "
-        "two wrong answers get the verifier's message and a right answer follows. Loss on the last answer only, and it is "
-        "always right. Answer formats: "
+        "Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), "
+        f"the target 24 in {recipe['target_24']:.0%} of the deals and another one in the rest; in "
+        f"{recipe['faces']:.0%} of the deals every card is a face card with probability 1/2 or "
+        f"more. {recipe['conversations']:.0%} are conversations in which one or two wrong answers "
+        "get the verifier's message and a right answer follows. Loss on the last answer only, and "
+        "it is always right. Answer formats: "
         + ", ".join(f"{style} {share:.1%}" for style, share in facts["formats"].items())
         + ".",
         "",
         "## What it has never seen",
         "",
-        f"The rules J, Q, K = {', '.join(str(tuple(r)) for r in facts['never_seen']['rules'])}; the held-out quarter of "
-        "the value multisets together with the target 24; images.",
+        f"The rules J, Q, K = {', '.join(str(tuple(r)) for r in facts['never_seen']['rules'])}; "
+        "the held-out quarter of the value multisets together with the target 24; images.",
         "",
         "## Measured skills",
         "",
-        f"Greedy, {measured['deals']} deals a cell, each with a face card and a held-out multiset, before any "
-        "post-training: solved / face cards read right / calculation steps that are true.",
+        f"Greedy, {measured['deals']} deals a cell, each with a face card and a held-out multiset, "
+        "before any post-training: "
+        "solved / face cards read right / calculation steps that are true.",
         "",
         "| format | " + " | ".join(rules) + " |",
         "|---" * (len(rules) + 1) + "|",
@@ -109,5 +114,7 @@ def card_text(name: str, facts: dict) -> str:
         ]
         lines.append(f"| {style} | " + " | ".join(cells) + " |")
     lines += ["", "Solved within 1 to 5 tries, in the task's own format (json):", ""]
-    lines += [f"- {rule}: " + ", ".join(f"{v:.1%}" for v in measured["by_tries"][rule]) for rule in rules]
+    lines += [
+        f"- {rule}: " + ", ".join(f"{v:.1%}" for v in measured["by_tries"][rule]) for rule in rules
+    ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Load a policy for any preset: processor, model, quantisation, LoRA; generate; save.
 
-A policy is a model plus the few things the rollout needs: how a turn is spelled in tokens, and how to
-sample many answers at once.
+A policy is a model plus the few things the rollout needs: how a turn is spelled in tokens, and how
+to sample many answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -24,7 +25,7 @@ from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .foundation import FOLDER as FOUNDATIONS
 
-# LoRA adapts the language model only; NF4 must skip the head and the vision side (DESIGN.md, section 4).
+# LoRA adapts the language model; NF4 skips the head and the vision side (DESIGN.md, section 4).
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 NF4_SKIP = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
 _SENTINEL = "\u241e"
@@ -51,7 +52,9 @@ class Policy:
         return next(self.model.parameters()).device
 
     def _template(self, messages: list[dict]) -> str:
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -61,8 +64,8 @@ class Policy:
         return self._ids(self._template([{"role": "user", "content": text}]))
 
     def next_turn(self, text: str) -> list[int]:
-        """Token ids between an answer, which ends with EOS, and the next: the template is asked once
-        with sentinels, so any chat template works."""
+        """Token ids between an answer, which ends with EOS, and the next: the template is asked
+        once with sentinels, so any chat template works."""
         if not self._between:
             user, reply, again = (_SENTINEL + c for c in "abc")
             turns = [("user", user), ("assistant", reply), ("user", again)]
@@ -80,7 +83,7 @@ class Policy:
         self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> list[list[int]]:  # fmt: skip
-        """Answer every prompt; new token ids, EOS included where it was reached. Temperature 0 is greedy.
+        """Answer every prompt: new token ids, EOS included if reached. Temperature 0 is greedy.
 
         Left-padded, with a key-value cache; a row that has ended leaves the batch, so that one
         long-winded answer does not make all others wait.
@@ -126,24 +129,26 @@ class Policy:
         folder = Path(folder)
         if hasattr(self.model, "peft_config"):
             self.model.save_pretrained(folder)
-        else:
-            dtype = self.model.dtype
-            self.model.half().save_pretrained(folder)
-            self.model.to(dtype)
+        else:  # the copies are rounded, not the model itself
+            weights = self.model.state_dict().items()
+            halves = {n: t.half() if t.is_floating_point() else t for n, t in weights}
+            self.model.save_pretrained(folder, state_dict=halves)
         self.processor.save_pretrained(folder)
 
 
 def active_parameters(model: torch.nn.Module) -> int:
-    """Parameters of the layers a text token passes through: no vision, no cross-attention, no embedding
-    look-up (a look-up multiplies nothing)."""
+    """Parameters of the layers a text token passes through: no vision, no cross-attention, no
+    embedding look-up (a look-up multiplies nothing)."""
     text = getattr(model.config, "text_config", None)
     skipped = [f"layers.{i}." for i in getattr(text, "cross_attention_layers", None) or ()]
     names = ("vision", "projector", "embed_tokens", "lora_", *skipped)
-    return sum(p.numel() for n, p in model.named_parameters() if not any(s in n for s in names))
+    used = [p for n, p in model.named_parameters() if not any(s in n for s in names)]
+    packed = [getattr(p, "quant_state", None) for p in used]  # NF4: two weights in a byte
+    return sum((q.shape if q else p.shape).numel() for p, q in zip(used, packed, strict=True))
 
 
 def resolve_precision(exp: Experiment) -> tuple[str, str]:
-    """(precision, why). `auto` asks the preset; `qlora` elsewhere is allowed wherever bitsandbytes runs."""
+    """(precision, why). `auto` asks the preset; `qlora` is allowed wherever bitsandbytes runs."""
     tier = PRESETS[exp.preset]
     if exp.precision == "auto":
         return tier["precision"], tier["why"]
@@ -163,18 +168,29 @@ def lora_config(rank: int = 16):
     """LoRA on every linear layer of the language model."""
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
+    )
 
 
 def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
-    """The policy of an experiment: `path` (a checkpoint folder), else its `model`, else the preset's."""
+    """An experiment's policy: `path` (weights, or an adapter and where its base lies), else its
+    `model`, else the preset's. SftrlError where there are none to load."""
     precision, why = resolve_precision(exp)
     tiny = exp.preset == "tiny" and not exp.model
-    source = str(path or exp.model or (FOUNDATIONS / exp.foundation if tiny else PRESETS[exp.preset]["model"]))
+    source = str(
+        path
+        or exp.model
+        or (FOUNDATIONS / exp.foundation if tiny else PRESETS[exp.preset]["model"])
+    )
+    adapter = Path(source) / "adapter_config.json"
+    adapted = source if adapter.exists() else None
+    if adapted:
+        source = json.loads(adapter.read_text())["base_model_name_or_path"]
     if tiny and not (Path(source) / "model.safetensors").exists():
         raise SftrlError(
-            f"there are no weights in {source}; build them with 'python -m sftrl_lib foundation' "
-            "or fetch the complete repository."
+            f"there are no weights (model.safetensors) in {source}; name a folder that has them, "
+            f"or build them with 'python -m sftrl_lib foundation --name {exp.foundation}'."
         )
     if exp.preset == "llama-11b" and not torch.cuda.is_available():
         raise SftrlError(
@@ -193,17 +209,21 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         except ValueError:  # a text-only architecture
             model = AutoModelForCausalLM.from_pretrained(source, **options)
             processor = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SftrlError(
-            f"cannot load {source!r} ({str(error).splitlines()[0]}); for gated weights accept the licence on "
-            "the model's page, set HF_TOKEN, and set SFTRL_ONLINE=1, or give the path of a local copy."
+            f"cannot load {source!r} ({str(error).splitlines()[0]}); for gated weights accept the "
+            "licence on the model's page, set HF_TOKEN, and set SFTRL_ONLINE=1, or give the path "
+            "of a local copy."
         ) from error
-    if precision in ("qlora", "lora"):
-        from peft import get_peft_model, prepare_model_for_kbit_training
+    if precision in ("qlora", "lora") or adapted:
+        from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 
         if precision == "qlora":
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        model = get_peft_model(model, lora_config())
+        if adapted:
+            model = PeftModel.from_pretrained(model, adapted, is_trainable=True)
+        else:
+            model = get_peft_model(model, lora_config())
         for name, parameter in model.named_parameters():
             if "lora_" in name:  # bf16 adapters round small updates away
                 parameter.data = parameter.data.float()

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# --- GeneralPoints: the question -------------------------------------------------------------------
+# --- GeneralPoints: the question -----------------------------------------------------------------
 _TASK = (
-    "You are given playing cards. Build one formula whose value is the target. Use the value of every "
-    "card exactly once, with +, -, *, / and brackets.\n"
+    "You are given playing cards. Build one formula whose value is the target. Use the value of "
+    "every card exactly once, with +, -, *, / and brackets.\n"
 )
 _TARGET, _TARGET_END = "Target: ", ".\n"
 _RULE_J, _RULE_Q, _RULE_K = "Rule: A counts as 1, J counts as ", ", Q counts as ", ", K counts as "
 _CARDS = "Cards: "
 _SEP = ", "
 
-# How the answer is to be written. The task's own format is "json"; the others exist so that the tiny
-# foundation model, like a pretrained LLM, knows many ways to answer (DESIGN.md, section 2).
+# How the answer is to be written. The task's own format is "json"; the others exist so that the
+# tiny foundation model, like a pretrained LLM, knows many ways to answer (DESIGN.md, section 2).
 FORMATS = {
     "json": 'Answer with a JSON object: {"cards": [the cards], "number": [their values], '
     '"formula": "the formula"}.',
@@ -32,7 +32,7 @@ FORMATS = {
 _JSON = ('{"cards": ["', '", "', '"], "number": [', '], "formula": "', '"}')
 _VALUES, _SO, _COUNTS = "Values: ", ". Formula: ", " is "
 
-# --- GeneralPoints: the verifier's words ---------------------------------------------------------------
+# --- GeneralPoints: the verifier's words ---------------------------------------------------------
 _RETRY = ("You failed this trial because ", ". Try again.")
 _WRONG_VALUE = ("your formula equals ", " and not ")
 _WRONG_NUMBERS = ("you used invalid numbers: ", "; the values of the cards must each be used once")
@@ -78,7 +78,7 @@ def gp_answer(
 
 
 def claimed_values(text: str, answer_format: str) -> str:
-    """The part of an answer that states the cards' values, in card order ("" in format "equation")."""
+    """The part of an answer that states the cards' values, in card order ("" in "equation")."""
     if answer_format == "json":
         return text.partition(_JSON[2])[2].partition("]")[0]
     if answer_format == "named":
@@ -87,7 +87,7 @@ def claimed_values(text: str, answer_format: str) -> str:
 
 
 def verdict_message(reason: str, **facts) -> str:
-    """What the verifier says. Facts: wrong_value -> value, target; wrong_numbers -> numbers (list of int)."""
+    """What the verifier says. Facts: wrong_value -> value, target; wrong_numbers -> numbers."""
     if reason == "solved":
         return _SOLVED
     if reason == "wrong_value":

@@ -25,7 +25,7 @@ from .policy import Policy
 from .rollout import Episode, rollout
 from .runs import Run
 from .tasks.base import Task
-from .trl_compat import EpisodeTrainer, arguments, check_versions, fit, lent
+from .trl_compat import EpisodeTrainer, arguments, fit
 
 
 def discounted_returns(rewards: Sequence[float], discount: float) -> list[float]:
@@ -102,7 +102,6 @@ def train_rl(
 
     The KL, where `exp.kl_weight` asks for it, is to the policy as it was handed in.
     """
-    check_versions()
     if exp.temperature <= 0:
         raise SftrlError(
             f"temperature is {exp.temperature}, but RL learns from answers that differ and needs "
@@ -140,25 +139,26 @@ def train_rl(
         return returns  # for TRL's log only: the advantages come from `play`
 
     adapters = hasattr(policy.model, "peft_config")  # TRL then keeps a copy of the adapter
-    reference = None
-    if exp.kl_weight and not adapters:
-        reference = copy.deepcopy(policy.model).eval().requires_grad_(False)
-        add_fused_lm_head(reference, temperature=exp.temperature)
-    deals = exp.steps * exp.batch // exp.group
-    stream = Dataset.from_dict({"prompt": [str(i) for i in range(deals)]})
-    with lent(policy.model):
+    reference = copy.deepcopy(policy.model).eval() if exp.kl_weight and not adapters else None
+
+    def build() -> EpisodeTrainer:
         config = GRPOConfig(
             **arguments(exp, policy, run), num_generations=exp.group, shuffle_dataset=False,
             temperature=exp.temperature, epsilon=exp.clip, beta=exp.kl_weight if adapters else 0.0,
             num_iterations=1, steps_per_generation=1, loss_type="dapo",
         )  # fmt: skip
+        deals = range(exp.steps * exp.batch // exp.group)
         trainer = EpisodeTrainer(
-            model=policy.model, reward_funcs=reward, args=config, train_dataset=stream,
-            processing_class=policy.tokenizer, rollout_func=play,
+            model=policy.model, args=config, processing_class=policy.tokenizer,
+            train_dataset=Dataset.from_dict({"prompt": [str(i) for i in deals]}),
+            reward_funcs=reward, rollout_func=play,
         )  # fmt: skip
         if reference is not None:  # TRL would load the reference from the Hub, by the model's name
+            add_fused_lm_head(reference, temperature=exp.temperature)
             trainer.ref_model, trainer.beta = reference, exp.kl_weight
-        line = "reward {reward:+.2f}, solved {solved:.0%}, loss {loss:.3f}"
-        fit(trainer, exp, policy, run, on_checkpoint, progress, line.format)
+        return trainer
+
+    line = "reward {reward:+.2f}, solved {solved:.0%}, loss {loss:.3f}"
+    fit(build, exp, policy, run, on_checkpoint, progress, line)
     if adapters and exp.kl_weight:
         policy.model.delete_adapter("ref")

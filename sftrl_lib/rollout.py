@@ -20,8 +20,8 @@ from .tasks.base import Task, Verdict
 @dataclass
 class Turn:
     """One try. `prompt_ids` is what the model read since its last answer: the question, or the
-    verifier's message; `completion_ids` what it wrote, EOS included where it was reached. (The EOS of
-    an answer that was cut off opens the next prompt: the model did not write it.)"""
+    verifier's message; `completion_ids` what it wrote, EOS included where it was reached. (The EOS
+    of an answer that was cut off opens the next prompt: the model did not write it.)"""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -63,7 +63,7 @@ def rollout(
     generator: torch.Generator | None = None, max_new_tokens: int = 40, batch_size: int = 256,
     progress: bool = False,
 ) -> list[Episode]:  # fmt: skip
-    """Play one episode for every item, in order. A solved episode leaves the batch: it costs no more."""
+    """Play one episode an item, in order. A solved episode leaves the batch: it costs no more."""
     if tries < 1:
         raise SftrlError(f"tries is {tries}, but an episode has at least 1; give tries=1 or more.")
     episodes = [Episode(item) for item in items]
@@ -77,7 +77,9 @@ def rollout(
         order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
-            answers = policy.generate([contexts[i] for i in part], max_new_tokens, temperature, generator)
+            answers = policy.generate(
+                [contexts[i] for i in part], max_new_tokens, temperature, generator
+            )
             for i, ids in zip(part, answers, strict=True):
                 text = policy.decode(ids)
                 verdict = task.verify(active[i].item, text)

@@ -13,7 +13,7 @@ from .config import Experiment
 from .policy import Policy
 from .runs import Run
 from .tasks.base import Task
-from .trl_compat import AnswerTrainer, arguments, check_versions, fit, lent
+from .trl_compat import AnswerTrainer, arguments, fit
 
 
 def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[str, list[int]]:
@@ -37,21 +37,21 @@ def train_sft(
     `on_checkpoint(policy, step, compute)` is called at `exp.eval_steps`. Resumes from the run
     folder. Ctrl-C saves and raises KeyboardInterrupt.
     """
-    check_versions()
-    pad = DataCollatorForLanguageModeling(policy.tokenizer.pad_token_id)
+    padded = DataCollatorForLanguageModeling(policy.tokenizer.pad_token_id)
 
     def collate(batch: list[dict]) -> dict:
         # Rows are made when their batch is due: a short run does not wait for a long one's deals.
-        return pad([expert_row(exp, policy, task, example["index"]) for example in batch])
+        return padded([expert_row(exp, policy, task, example["index"]) for example in batch])
 
-    with lent(policy.model):
+    def build() -> AnswerTrainer:
         config = SFTConfig(
             **arguments(exp, policy, run), train_sampling_strategy="sequential", max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
-        trainer = AnswerTrainer(
+        return AnswerTrainer(
             model=policy.model, args=config, processing_class=policy.tokenizer,
             train_dataset=Dataset.from_dict({"index": range(exp.steps * exp.batch)}),
             data_collator=collate,
         )  # fmt: skip
-        fit(trainer, exp, policy, run, on_checkpoint, progress, "loss {loss:.3f}".format)
+
+    fit(build, exp, policy, run, on_checkpoint, progress, "loss {loss:.3f}")

@@ -258,7 +258,7 @@ class _Boundary(TrainerCallback):
         row["seconds"] = round(time.monotonic() - self.began, 3)  # without saving and measuring
         self.run.log(step=state.global_step, **row, **self.ledger.state_dict())
         self.bar.update(state.global_step - self.bar.n)
-        self.bar.set_postfix_str(self.describe(**logs))
+        self.bar.set_postfix_str(self.describe.format(**logs))
         self.began = time.monotonic()
 
     def on_save(self, args, state, control, **_) -> None:
@@ -299,7 +299,7 @@ class _Boundary(TrainerCallback):
 
 
 @contextlib.contextmanager
-def lent(model: torch.nn.Module):
+def _lent(model: torch.nn.Module):
     """The model is lent to a trainer of TRL, which replaces its `forward`; afterwards it has its
     own again. Meanwhile only our progress line is shown, no notice about settings that are meant.
     """
@@ -324,17 +324,21 @@ def lent(model: torch.nn.Module):
 
 
 def fit(
-    trainer: _Stepwise, exp: Experiment, policy: Policy, run: Run, on_checkpoint: Callable | None,
-    progress: bool, describe: Callable[..., str],
+    build: Callable[[], _Stepwise], exp: Experiment, policy: Policy, run: Run,
+    on_checkpoint: Callable | None, progress: bool, describe: str,
 ) -> None:  # fmt: skip
-    """Train to `exp.steps`, from the run folder's checkpoint if there is one."""
-    trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
-    for parameter in policy.model.parameters():  # TRL casts QLoRA adapters to bf16, whose rounding
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # eats small updates
-            if getattr(policy.model, "is_loaded_in_4bit", False):
-                parameter.data = parameter.data.float()
-    trainer.remove_callback(PrinterCallback)
-    boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
-    trainer.add_callback(boundary)
-    with boundary.ctrl_c():
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.path)))
+    """Train to `exp.steps` with the trainer that `build` makes, from the run folder's checkpoint if
+    there is one. `describe` formats the progress line from the logged metrics."""
+    check_versions()
+    trainable = [(p, p.data) for p in policy.model.parameters() if p.requires_grad]
+    with _lent(policy.model):
+        trainer = build()
+        for parameter, data in trainable:  # TRL casts QLoRA adapters to bf16, in which small
+            if parameter.dtype != data.dtype:  # updates are rounded away
+                parameter.data = data
+        trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
+        trainer.remove_callback(PrinterCallback)
+        boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
+        trainer.add_callback(boundary)
+        with boundary.ctrl_c():
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.path)))

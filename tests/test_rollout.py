@@ -110,5 +110,6 @@ def test_turns_spell_the_conversation_as_the_chat_template_does(policy):
     whole = policy.tokenizer.apply_chat_template(
         [{"role": r, "content": c} for r, c in turns], add_generation_prompt=True, tokenize=False
     )
-    spelled = policy.first_turn(first) + policy._ids(answer) + [policy.end_id] + policy.next_turn(again)
+    said = [*policy._ids(answer), policy.end_id]
+    spelled = policy.first_turn(first) + said + policy.next_turn(again)
     assert spelled == policy._ids(whole)

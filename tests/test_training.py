@@ -363,8 +363,16 @@ class InterruptingTask(WordTask):
         return super().item(split, seed, index)
 
 
+@pytest.fixture
+def default_ctrl_c():
+    """A shell lets its background jobs ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("method, deal", [("sft", 30), ("rl", 7)])
-def test_ctrl_c_saves_the_step_and_the_run_goes_on_exactly(tmp_path, method, deal):
+def test_ctrl_c_saves_the_step_and_the_run_goes_on_exactly(tmp_path, method, deal, default_ctrl_c):
     straight, _ = train(method, tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
         train(method, tmp_path / "b", task=InterruptingTask(deal))
@@ -440,6 +448,17 @@ def test_only_the_adapter_is_trained(tmp_path, method):
     assert before.keys() == after.keys()  # TRL's copy for the KL is gone
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed and all("lora_" in name for name in changed)
+
+
+@pytest.mark.parametrize("method", ["sft", "rl"])
+def test_adapters_of_a_quantised_model_stay_float32(tmp_path, method, monkeypatch):
+    """TRL casts them to bf16, whose steps are larger than this learning rate's updates."""
+    policy = small_policy(lora=True)
+    monkeypatch.setattr(type(policy.model), "is_loaded_in_4bit", True, raising=False)
+    train(method, tmp_path, policy, lr=1e-6)
+    plain, _ = train(method, tmp_path / "plain", small_policy(lora=True), lr=1e-6)
+    assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
+    assert_equal(policy, plain)
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -12,10 +12,10 @@ REASONS = ("solved", "wrong_value", "wrong_numbers", "illegal_formula", "unreada
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verifier says of one answer. The same object is the reward, the metric and the feedback.
+    """What the verifier says of one answer: at once the reward, the metric and the feedback.
 
-    `reason` is one of `REASONS`; `message` is the sentence that goes back to the model (paper, section 3.2);
-    `value` is the exact value of a legal formula; `numbers` the card values the answer claims.
+    `reason` is one of `REASONS`; `message` goes back to the model (paper, section 3.2); `value` is
+    the exact value of a legal formula; `numbers` the card values the answer claims.
     """
 
     ok: bool
@@ -27,13 +27,13 @@ class Verdict:
 
 
 class Task(Protocol):
-    """A task deals items, turns them into prompts, knows an expert answer and verifies any answer."""
+    """A task deals items, makes prompts of them, knows an expert answer and verifies any answer."""
 
     name: str
     splits: tuple[str, ...]
 
     def item(self, split: str, seed: int, index: int) -> Any:
-        """Item `index` of a split: the same for the same (split, seed, index), whatever the batch."""
+        """Item `index` of a split: the same for the same (split, seed, index), in any batch."""
 
     def prompt(self, item: Any) -> str:
         """The user's first message."""

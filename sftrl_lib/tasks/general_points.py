@@ -430,9 +430,12 @@ class GeneralPoints:
     def read_values(self, deal: Deal, text: str) -> list[tuple[str, int | None, int]]:
         """(card, value claimed or None, true value) for each card: the metric value_reading.
 
-        The answer's "number" list is read along its own "cards" list, whatever their order.
+        The answer's "number" list is read along its own "cards" list, whatever their order; where
+        that list is not the deal's cards, by position.
         """
         names, numbers, _ = _read(text) or ([], [], "")
+        if sorted(names) != sorted(deal.cards):
+            names = list(deal.cards)
         claims = defaultdict(list)
         for name, number in zip(names, numbers, strict=False):
             claims[name].insert(0, number)

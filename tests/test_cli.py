@@ -1,0 +1,210 @@
+"""The command line: what it lists, and how it refuses: exit code 2, one line, no traceback."""
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from sftrl_lib import Experiment, experiments
+from sftrl_lib.__main__ import _settings, main
+from sftrl_lib.config import PRESETS
+
+CELLS = [
+    f"{task}.{shift}.{method}"
+    for task, shift in (
+        ("gp-l", "rule"), ("virl-l", "rule"), ("gp-vl", "rule"), ("virl-vl", "rule"),
+        ("gp-vl", "visual"), ("virl-vl", "visual"),
+    )
+    for method in ("rl", "sft")
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def threads_of_this_process(monkeypatch):
+    """Stay as they are: they change the speed and the last digits of other tests."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+def call(*arguments) -> int:
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as end:  # argparse's own way to stop
+        return end.code
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line on stderr with which a command is refused."""
+    assert call(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.endswith(".\n")
+    assert err.count("\n") == 1
+    return err
+
+
+# --- help -----------------------------------------------------------------------------------------
+def test_help_lists_every_command():
+    command = [sys.executable, "-m", "sftrl_lib", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
+    commands = ["foundation", "init", "sft", "rl", "evaluate", "experiments", "claims", "book"]
+    assert done.returncode == 0 and [w for w in listed if w in commands] == commands
+
+
+@pytest.mark.parametrize("command", ["init", "sft", "rl"])
+def test_help_of_a_trainer_shows_every_setting_with_its_default(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")  # no line is broken
+    assert call(command, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for f in fields(Experiment):
+        if f.name != "method":
+            assert f"--{f.name} {type(f.default).__name__}" in shown
+            assert f"{f.metadata['help']} [{f.default}]" in shown
+
+
+# --- refusals -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("rl --preset giant", ("preset is 'giant'", *PRESETS)),
+        ("sft --rule elevens", ("'elevens'", "eleven_twelve_thirteen", "J=7,Q=3,K=12")),
+        ("rl --rule J=7,Q=3,K=14", ("14", "13")),
+        ("rl --suits SX", ("--suits SX", "--help")),
+        ("rl --tries -1", ("tries is -1", "at least 1")),
+        ("rl --tries many", ("--tries", "'many'")),
+        ("rl --max_new_tokens -4", ("max_new_tokens is -4", "at least 1")),
+        ("rl --seed -1", ("seed is -1", "0 or more")),
+        ("rl --discount 2", ("discount is 2.0", "from 0 to 1")),
+        ("rl --precision int3", ("precision is 'int3'", "qlora")),
+        ("rl --batch 30", ("batch is 30", "multiple of group (8)")),
+        ("rl --threads 0", ("--threads", "'0'", "at least 1")),
+        ("evaluate somewhere --split sideways", ("'sideways'", "id_unseen", "rule_ood")),
+        ("evaluate somewhere --tries 0", ("eval_tries is 0", "at least 1")),
+        ("evaluate somewhere --episodes -5", ("--episodes", "'-5'", "at least 1")),
+        ("foundation --steps 0", ("--steps", "'0'", "at least 1")),
+        ("experiments --workers 0", ("--workers", "'0'", "at least 1")),
+        ("book --only 99", ("'99'", "00_start_here")),
+        ("fly", ("'fly'", "evaluate", "--help")),
+    ],
+)
+def test_mistake_is_one_line_that_says_what_was_given_and_what_is_allowed(capsys, arguments, words):
+    said = refused(capsys, *arguments.split())
+    assert [word for word in words if word not in said] == []
+
+
+@pytest.mark.parametrize("method", ["init", "sft", "rl"])
+def test_missing_weights_name_the_folder_and_the_command_that_makes_them(capsys, tmp_path, method):
+    said = refused(capsys, method, "--foundation", "nowhere", "--root", tmp_path)
+    command = "foundation --name nowhere" if method == "init" else "init --foundation nowhere"
+    assert f"python -m sftrl_lib {command}" in said and "nowhere" in said.split(";")[0]
+
+
+def test_evaluate_names_the_folder_without_weights(capsys, tmp_path):
+    said = refused(capsys, "evaluate", tmp_path)
+    assert f"no weights (model.safetensors) in {tmp_path}" in said
+
+
+def test_llama_without_a_gpu_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = refused(capsys, "rl", "--preset", "llama-11b", "--root", tmp_path)
+    assert "needs a CUDA GPU" in said and "preset=tiny" in said
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"hash": 3}', None], ids=["torn", "list", "bare", "none"]
+)
+def test_damaged_run_folder_names_the_file_and_is_left_as_it_is(capsys, tmp_path, text):
+    exp = Experiment(method="rl", steps=3)
+    manifest = tmp_path / f"gp-l-rl-tiny-s0-{exp.hash[:8]}" / "manifest.json"
+    manifest.parent.mkdir()
+    (manifest.parent / "metrics.jsonl").write_text('{"step": 1}\n')
+    if text is not None:
+        manifest.write_text(text)
+    said = refused(capsys, "rl", "--steps", 3, "--root", tmp_path)
+    assert str(manifest) in said and "run the experiment again" in said
+    assert (manifest.read_text() if manifest.exists() else None) == text
+    assert (manifest.parent / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+# --- settings from a file -------------------------------------------------------------------------
+def test_settings_of_a_file_have_the_types_of_their_fields(tmp_path):
+    file = tmp_path / "arm.yaml"
+    file.write_text("lr: 3e-4\nsteps: 12\nrule: five\nkl_weight: 1\nprecision: full\n")
+    expected = {"lr": 3e-4, "steps": 12, "rule": "five", "kl_weight": 1.0, "precision": "full"}
+    assert _settings(file) == expected
+    assert [type(v) for v in _settings(file).values()] == [float, int, str, float, str]
+
+
+def test_command_line_wins_over_the_file(capsys, tmp_path):
+    file = tmp_path / "arm.yaml"
+    file.write_text("tries: 2\nrule: five\n")
+    assert "tries is -3" in refused(capsys, "rl", "--config", file, "--tries", "-3")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, ("cannot read settings", "No such file")),
+        ("lr: [1", ("cannot read settings",)),
+        ("- lr", ("cannot read settings",)),
+        ("steps: 2.5", ("cannot read settings", "2.5")),
+        ("speed: 3", ("unknown setting speed", "the settings are task")),
+        ("method: sft", ("for method sft, not rl",)),
+    ],
+)
+def test_bad_settings_file_is_refused(capsys, tmp_path, text, words):
+    file = tmp_path / "arm.yaml"
+    if text is not None:
+        file.write_text(text)
+    said = refused(capsys, "rl", "--config", file, "--root", tmp_path)
+    assert [word for word in words if word not in said] == []
+
+
+def test_another_preset_fills_in_its_own_numbers_but_keeps_what_was_set():
+    llama = Experiment(method="rl", lr=7e-5).but(preset="llama-11b")
+    assert llama == Experiment(method="rl", lr=7e-5, preset="llama-11b")
+    assert llama.steps == PRESETS["llama-11b"]["rl"]["steps"] and llama.max_new_tokens == 256
+    assert Experiment().but(method="sft") == Experiment(method="sft")
+
+
+# --- what runs ------------------------------------------------------------------------------------
+def test_claims_as_json_hold_the_twelve_cells(capsys):
+    def not_json(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    assert call("claims", "--json") == 0
+    claims = json.loads(capsys.readouterr().out, parse_constant=not_json)
+    assert [i for i in dict.fromkeys(c["id"] for c in claims) if i in CELLS] == CELLS  # of any tier
+    assert {c["verdict"] for c in claims} <= {"supported", "not supported", "not run"}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path, recorded):
+    def started(*_, **__):
+        raise AssertionError("a run was started")
+
+    for name in ("run_experiment", "run_grid", "write_results", "write_tuning"):
+        monkeypatch.setattr(experiments, name, started)
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    for method in ("rl", "sft") if recorded else ():
+        (tmp_path / method).mkdir()
+        facts = {"state": "done", "hash": "", "wall_s": 120.0}
+        config = {"method": method, "steps": 2}
+        (tmp_path / method / "manifest.json").write_text(json.dumps(facts | {"config": config}))
+    assert call("experiments", "--estimate") == 0
+    said = capsys.readouterr().out
+    grid = [*experiments.main_grid(), *experiments.tries_ablation()]
+    minutes = f"{sum(e.steps for e in grid)} core-minutes"  # at the recorded minute a step
+    assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "book_runs", interrupted)
+    assert call("experiments") == 130
+    assert "the same command goes on" in capsys.readouterr().err

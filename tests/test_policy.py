@@ -1,0 +1,239 @@
+"""A policy: loaded for any preset and precision, saved, and refused with a sentence."""
+
+import re
+import shutil
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from sftrl_lib import PRESETS, Experiment, SftrlError, foundation, policy, prompts
+from sftrl_lib.policy import load_policy, resolve_precision
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
+WEIGHTS = foundation.FOLDER / "default"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_policy(Experiment())
+
+
+@pytest.fixture(scope="module")
+def qlora():
+    return load_policy(Experiment(precision="qlora"))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, as far as `load_policy` can see."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def answers(of):
+    asked = [of.first_turn(prompts.gp_prompt(deal)) for deal in DEALS]
+    return [of.decode(ids) for ids in of.generate(asked, 40)]
+
+
+def loss(of):
+    """Nats a token on right answers."""
+    total = tokens = 0
+    for deal in DEALS:
+        question = of.first_turn(prompts.gp_prompt(deal))
+        text = prompts.gp_answer(deal.cards, deal.numbers, deal.solutions()[0])
+        answer = of.tokenizer.encode(text, add_special_tokens=False) + [of.end_id]
+        ids = torch.tensor([question + answer], device=of.device)
+        with torch.no_grad():
+            logits = of.model(input_ids=ids).logits[0, len(question) - 1 : -1].float()
+        total += torch.nn.functional.cross_entropy(logits, ids[0, len(question) :]) * len(answer)
+        tokens += len(answer)
+    return float(total) / tokens
+
+
+def adapters(of):
+    return {n: p.detach() for n, p in of.model.named_parameters() if "lora_" in n}
+
+
+def refused(exp, path=None):
+    """The one sentence with which `load_policy` refuses."""
+    with pytest.raises(SftrlError) as caught:
+        load_policy(exp, path)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+# --- precision ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("preset, precision", [("tiny", "full"), ("llama-11b", "qlora")])
+def test_auto_precision_is_the_presets_with_its_reason(preset, precision):
+    assert resolve_precision(Experiment(preset=preset)) == (precision, PRESETS[preset]["why"])
+
+
+@pytest.mark.parametrize("precision", ["qlora", "lora", "full"])
+def test_precision_that_is_asked_for_is_taken_and_said(precision):
+    resolved, why = resolve_precision(Experiment(preset="llama-11b", precision=precision))
+    assert resolved == precision and f"precision={precision}" in why
+
+
+def test_tiny_preset_is_the_foundation_model_in_fp32(tiny):
+    stored = load_file(WEIGHTS / "model.safetensors")
+    head = stored["language_model.lm_head.weight"]
+    assert torch.equal(tiny.model.lm_head.weight, head.float())
+    assert {p.dtype for p in tiny.model.parameters()} == {torch.float32}
+    assert (tiny.precision, tiny.why) == ("full", PRESETS["tiny"]["why"])
+    assert not tiny.model.training
+
+
+def test_active_parameters_are_those_that_multiply_a_text_token(tiny):
+    """Four self-attention layers (attention, gated MLP, two norms), the last norm, the head."""
+    text = tiny.model.config.text_config
+    hidden, inner = text.hidden_size, text.intermediate_size
+    layer = 4 * hidden**2 + 3 * hidden * inner + 2 * hidden
+    assert tiny.n_active == 4 * layer + hidden + text.vocab_size * hidden
+
+
+# --- LoRA and NF4 ---------------------------------------------------------------------------------
+def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monkeypatch):
+    """Everything but the download: what arrives is a small model of the same architecture."""
+    asked = {}
+
+    def arrive(source, **options):
+        asked.update(options, source=source)
+        return foundation.build_model()
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda _: foundation.build_processor())
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", arrive)
+    loaded = load_policy(Experiment(preset="llama-11b"))
+    assert asked["source"] == "meta-llama/Llama-3.2-11B-Vision-Instruct"
+    assert (asked["dtype"], asked["device_map"]) == (torch.bfloat16, "cuda")
+    nf4 = asked["quantization_config"]
+    assert nf4.load_in_4bit and nf4.bnb_4bit_use_double_quant
+    assert (nf4.bnb_4bit_quant_type, nf4.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
+    assert nf4.llm_int8_skip_modules == [
+        "lm_head", "model.vision_model", "model.multi_modal_projector",
+    ]  # fmt: skip
+    assert loaded.precision == "qlora" and adapters(loaded)
+
+
+def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
+    model = foundation.build_model()
+    linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    found = {n for n, _ in model.named_modules() if re.fullmatch(policy.LORA_TARGETS, n)}
+    assert found == {n for n in linear if n.startswith("model.language_model.")}
+    assert len(found) == 6 * 7 and linear - found  # self- and cross-attention layers
+
+
+def test_qlora_quantises_the_language_model_and_nothing_else(qlora):
+    small = {n for n, m in qlora.model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
+    every = (n for n, _ in qlora.model.named_modules())
+    base = {n for n in every if re.fullmatch(policy.LORA_TARGETS + r"\.base_layer", n)}
+    assert small == base and len(small) == 6 * 7
+    for name in small:
+        state = qlora.model.get_submodule(name).weight.quant_state
+        assert state.quant_type == "nf4" and state.nested, name
+    rest = [p for n, p in qlora.model.named_parameters() if n.removesuffix(".weight") not in small]
+    assert all(p.is_floating_point() for p in rest)
+
+
+@pytest.mark.parametrize("precision, base", [("qlora", torch.uint8), ("lora", torch.bfloat16)])
+def test_only_adapters_are_trained_and_they_are_fp32(qlora, precision, base):
+    of = qlora if precision == "qlora" else load_policy(Experiment(precision=precision))
+    trained = {n: p.dtype for n, p in of.model.named_parameters() if p.requires_grad}
+    assert trained.keys() == adapters(of).keys() and set(trained.values()) == {torch.float32}
+    layer = of.model.get_base_model().model.language_model.layers[0].self_attn.q_proj.base_layer
+    assert layer.weight.dtype == base
+
+
+def test_qlora_answers_about_as_well_as_full_precision(tiny, qlora):
+    assert all(answers(qlora))
+    assert loss(qlora) < 1.2 * loss(tiny)
+
+
+def test_qlora_gradients_reach_the_adapters(qlora):
+    question = qlora.first_turn(prompts.gp_prompt(DEALS[0]))
+    ids = torch.tensor([question], device=qlora.device)
+    qlora.model(input_ids=ids, labels=ids).loss.backward()
+    slopes = {n: p.grad for n, p in qlora.model.named_parameters() if p.grad is not None}
+    qlora.model.zero_grad()
+    layers = {int(re.search(r"layers\.(\d)", n)[1]) for n, g in slopes.items() if g.abs().max() > 0}
+    assert layers == {0, 2, 3, 5}  # 1 and 4 look at images
+
+
+def test_a_packed_weight_counts_as_the_weights_it_stands_for(tiny, qlora):
+    assert qlora.n_active == tiny.n_active
+
+
+# --- saving ---------------------------------------------------------------------------------------
+def test_saved_weights_come_back_and_saving_changes_none(tiny, tmp_path):
+    name, weight = next(iter(tiny.model.named_parameters()))
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(1 + 1e-5)  # finer than fp16 can tell
+    moved = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
+    buffers = {n: b.clone() for n, b in tiny.model.named_buffers()}
+    tiny.save(tmp_path)
+    assert all(torch.equal(p, moved[n]) for n, p in tiny.model.named_parameters())
+    assert all(torch.equal(b, buffers[n]) for n, b in tiny.model.named_buffers())
+    with torch.no_grad():
+        weight.copy_(before)
+    again = load_policy(Experiment(), tmp_path)
+    stored = dict(again.model.named_parameters())
+    assert all(torch.equal(stored[n], p.half().float()) for n, p in moved.items())
+    assert answers(again) == answers(tiny)
+    assert {t.dtype for t in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
+
+
+def test_saved_adapter_comes_back_on_its_base_and_can_be_trained_on(tmp_path):
+    exp = Experiment(precision="qlora")
+    first = load_policy(exp)
+    torch.manual_seed(0)
+    for parameter in adapters(first).values():
+        parameter.normal_(std=0.05)
+    first.save(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()  # the base stays where it is
+    again = load_policy(exp, tmp_path)
+    assert adapters(again).keys() == adapters(first).keys()
+    assert all(torch.equal(p, adapters(first)[n]) for n, p in adapters(again).items())
+    assert answers(again) == answers(first) != answers(load_policy(exp))
+    assert all(p.requires_grad for n, p in again.model.named_parameters() if "lora_" in n)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+def test_missing_weights_name_the_folder_and_the_command():
+    said = refused(Experiment(foundation="nowhere"))
+    assert str(foundation.FOLDER / "nowhere") in said
+    assert "python -m sftrl_lib foundation --name nowhere" in said
+
+
+def test_missing_checkpoint_is_not_replaced_by_the_foundation_model(tmp_path):
+    assert str(tmp_path) in refused(Experiment(), tmp_path)
+
+
+def test_damaged_weights_name_the_folder(tmp_path):
+    shutil.copytree(WEIGHTS, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").write_bytes(b"\x10" * 200)
+    assert str(tmp_path) in refused(Experiment(), tmp_path)
+
+
+def test_llama_without_a_gpu_says_what_to_do_here(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = refused(Experiment(preset="llama-11b"))
+    assert "needs a CUDA GPU with 24 GB" in said and "preset=tiny" in said
+
+
+def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeypatch):
+    def gated(source):
+        raise OSError(f"You are trying to access a gated repo.\nMake sure to be let in: {source}")
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", gated)
+    said = refused(Experiment(preset="llama-11b"))
+    assert "'meta-llama/Llama-3.2-11B-Vision-Instruct' (You are trying to access a gated" in said
+    assert all(words in said for words in ("accept the licence", "HF_TOKEN", "SFTRL_ONLINE=1"))
+
+
+def test_model_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path):
+    said = refused(Experiment(model=str(tmp_path / "nothing")))
+    assert str(tmp_path / "nothing") in said
