@@ -217,20 +217,22 @@ print(reward, ended, info)
 # ## The model's side: an episode
 #
 # Now a policy meets the task: the foundation model of this tier, before anything has been trained
-# on the task. An episode is answer, verdict, message, answer, up to a number of tries.
+# on the task. An episode is answer, verdict, message, answer, up to a number of tries. Answers are
+# sampled, here as everywhere in the book: a model that always repeats itself learns nothing from a
+# second try.
 
 # %%
 from sftrl_lib.config import Experiment
+from sftrl_lib.evaluate import evaluate
 from sftrl_lib.policy import load_policy
-from sftrl_lib.rollout import rollout
 
 exp = Experiment(
     method="init", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=1, eval_episodes=episodes,
 )  # fmt: skip
 base = load_policy(exp)
-deals = [task.item("id_unseen", seed, i) for i in range(episodes)]
-before = rollout(base, task, deals, tries=3, max_new_tokens=exp.max_new_tokens, progress=True)
+was, played = evaluate(base, task, exp, {"id_unseen": episodes})
+before = played["id_unseen"]
 
 # %%
 from IPython.display import HTML
@@ -277,13 +279,10 @@ figures.show(figures.training_log(logs, columns=["loss"]))
 # 3 tries.
 
 # %%
-from sftrl_lib.evaluate import score
-
-was = pd.DataFrame(score(task, "id_unseen", before, tries=3))
 now = run.evals().query("split == 'id_unseen' and step == @live_steps")
 both = {
     name: rows[rows.metric != "kl_to_init"].set_index(["metric", "tries"]).value
-    for name, rows in {"foundation model": was, "after the live init": now}.items()
+    for name, rows in {"foundation model": pd.DataFrame(was), "after the live init": now}.items()
 }
 pd.DataFrame(both).style.format("{:.1%}")
 
@@ -347,7 +346,7 @@ pd.DataFrame(both).style.format("{:.1%}")
 #
 #
 # rng = random.Random(0)
-# trials = [d for d in deals for _ in range(100)]
+# trials = [e.item for e in before for _ in range(100)]
 # hits = sum(verify_formula(blind(d.numbers, rng), d.numbers).ok for d in trials)
 # print(f"{hits / len(trials):.2%}")
 # assert hits / len(trials) < 0.1

@@ -221,8 +221,8 @@ figures.show(figures.value_reading(results, live=run.evals()))
 # ## Exercises
 #
 # **1. Credit for the whole episode** (easy, 5 minutes). Give every try of an episode the
-# advantage of its first (`credit="episode"`). What happens to the failed first try of the second
-# episode above?
+# advantage of its first (`credit="episode"`). What becomes of the successful second try of
+# the fifth episode above?
 #
 # <details><summary>Hint</summary>
 #

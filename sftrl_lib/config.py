@@ -20,9 +20,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": "",  # empty: the foundation model in data/foundation
         "precision": "full",
         "why": "1.5 million parameters: quantising or adapting them would save nothing",
-        "init": {"lr": 1e-4, "steps": 10, "batch": 128},
-        "sft": {"lr": 3e-4, "steps": 300, "batch": 128},
-        "rl": {"lr": 1e-4, "steps": 60, "batch": 256},
+        "init": {"lr": 1e-4, "steps": 60, "batch": 128},
+        "sft": {"lr": 3e-4, "steps": 230, "batch": 128},
+        "rl": {"lr": 3e-4, "steps": 40, "batch": 256},
         "micro_batch": 64,
         "max_new_tokens": 40,
     },

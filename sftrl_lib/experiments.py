@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
@@ -134,6 +135,8 @@ def run_experiment(
         train(exp, policy, task, run, on_checkpoint, progress)
         if exp.method == "init" and Path(root) == RUNS:
             policy.save(init_folder(exp))
+        for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
+            shutil.rmtree(checkpoint)
     return run
 
 
