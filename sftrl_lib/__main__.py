@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     for method, what in _TRAINERS.items():
         one = commands.add_parser(method, help=what)
         one.add_argument("--config", type=Path, help="YAML file with the same settings")
-        one.add_argument("--root", type=Path, help="folder for the run (default: runs/)")
+        home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/"
+        one.add_argument("--root", type=Path, help=f"folder for the run (default: {home})")
         one.add_argument("--threads", type=_count, default=2, help="CPU threads [2]")
         for f in fields(Experiment):
             if f.name != "method":
@@ -132,10 +133,10 @@ def _train(args: argparse.Namespace) -> None:
     import torch  # slow to import: a typo is answered at once
 
     from .experiments import run_experiment
-    from .runs import LIVE
+    from .runs import LIVE, RUNS
 
     torch.set_num_threads(args.threads)
-    run = run_experiment(exp, args.root or LIVE)
+    run = run_experiment(exp, args.root or (RUNS if args.command == "init" else LIVE))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
     print(f"the run is in {run.path}")

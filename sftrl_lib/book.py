@@ -1,8 +1,8 @@
 """Run the notebooks and make the HTML book: jupytext -> nbclient -> Sphinx, all on this machine.
 
-    python -m sftrl_lib book                              every notebook at the default tier
-    python -m sftrl_lib book --only 03 --set seed=7       one notebook, one parameter changed
-    python -m sftrl_lib book --html                       pages only, from the notebooks run last
+python -m sftrl_lib book                              every notebook at the default tier
+python -m sftrl_lib book --only 03 --set seed=7       one notebook, one parameter changed
+python -m sftrl_lib book --html                       pages only, from the notebooks run last
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm.auto import tqdm
 
+from . import figures
 from .errors import SftrlError
+from .runs import ROOT, load_results
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = ROOT / "build"
 EXECUTED = BUILD / "notebooks"
@@ -156,6 +157,7 @@ def build(
 
                 bar.set_postfix_str(notebook.stem)
                 execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
+    figures.save_all(load_results())
     return build_html()
 
 

@@ -83,16 +83,13 @@ def start_policy(exp: Experiment) -> Policy:
     return load_policy(exp, folder)
 
 
-def init_compute(exp: Experiment) -> float:
-    """6 N D_init, where the compute axis of both arms begins (paper, Fig. 5); 0 if unknown."""
-    for manifest in sorted(RUNS.glob("*-init-*/manifest.json")):
-        facts = read_manifest(manifest.parent)
-        if (
-            facts["config"]["foundation"] == exp.foundation
-            and facts["config"]["preset"] == exp.preset
-        ):
-            return float(facts.get("compute", 0.0))
-    return 0.0
+def recorded_init(exp: Experiment) -> Run | None:
+    """The run of the recorded init that `exp` starts from, or is."""
+    for path in sorted(RUNS.glob("*-init-*/manifest.json")):
+        facts = read_manifest(path.parent)
+        if all(facts["config"][k] == getattr(exp, k) for k in ("task", "preset", "foundation")):
+            return Run(path.parent, facts)
+    return None
 
 
 def run_experiment(
@@ -103,12 +100,19 @@ def run_experiment(
     `final` ({split: episodes}) replaces the full battery at the last step. Ctrl-C leaves a folder
     from which the same call goes on.
     """
+    init, makes_init = recorded_init(exp), exp.method == "init" and Path(root) == RUNS
+    if makes_init and init and init.manifest["hash"] != exp.hash:
+        raise SftrlError(
+            f"foundation {exp.foundation} has an init with other settings in {RUNS}, and recorded "
+            "runs start from it; give --root another folder, or delete that run to replace it."
+        )
     run = Run.open(exp, root)
     if run.done:
         return run
     with run:
         task, policy = make_task(exp), start_policy(exp)
-        base = 0.0 if exp.method == "init" else init_compute(exp)
+        # Where the compute axis of both arms begins (paper, Fig. 5).
+        base = init.manifest.get("compute", 0.0) if init and exp.method != "init" else 0.0
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
         splits = full_battery(exp) if final is None else final
         started = "step" in run.metrics()
@@ -121,9 +125,11 @@ def run_experiment(
             )  # fmt: skip
 
         def on_checkpoint(policy: Policy, step: int, compute: Compute) -> None:
+            last = step == exp.steps
+            if exp.method == "init" and not last:
+                return  # nobody asks for the init's curve
             n = policy.n_active
             spent = (base + compute.flops(n), base + compute.done_flops(n))
-            last = step == exp.steps
             chosen = splits if last else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
             measure(
                 exp, policy, task, run, chosen, step=step, spent=spent, kl=kl, progress=progress
@@ -133,7 +139,7 @@ def run_experiment(
 
         train = train_rl if exp.method == "rl" else train_sft
         train(exp, policy, task, run, on_checkpoint, progress)
-        if exp.method == "init" and Path(root) == RUNS:
+        if makes_init:
             policy.save(init_folder(exp))
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)
@@ -150,7 +156,7 @@ def tries_ablation(seeds=TEST_SEEDS[:2]) -> list[Experiment]:
     """RL with 1, 5 and 10 verification iterations (paper, Fig. 10) beside the main grid's 3, with
     as many steps as make the compute about the same (an episode of few tries is short)."""
     steps = Experiment(method="rl").steps
-    share = {1: 2.0, 5: 0.6, 10: 0.3}
+    share = {1: 2.2, 5: 0.68, 10: 0.4}  # tokens an episode of the init: 0.45, 1.47, 2.52 of 3 tries
     return [
         Experiment(method="rl", seed=s, tries=t, steps=round(steps * share[t]), eval_points=1)
         for t in share
@@ -171,7 +177,7 @@ def tuning_grid() -> list[Experiment]:
 def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = False) -> None:
     """Every run that the book shows: the init, both arms on the test seeds, the tries ablation. Or,
     with `tuning`, the learning-rate grid on the development seeds, added to data/tuning.csv."""
-    init = Experiment(method="init", eval_points=1)
+    init = Experiment(method="init")
     curve = dict.fromkeys(CURVE_SPLITS, init.eval_episodes)
     grids = [(main_grid(), RUNS, None), (tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
     if tuning:

@@ -437,6 +437,11 @@ def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
     return folder / f"{name}.png"
 
 
+def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
+    """Every figure of the recorded runs, as files."""
+    return [save(draw(results), name, folder) for name, draw in ALL.items()]
+
+
 def html(figure: Figure) -> str:
     """The figure as an <img> with its alt text, which survives every export of a notebook."""
     with mpl.rc_context(_RC):

@@ -15,7 +15,7 @@ from transformers.utils import logging as hf_logging
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS
-from .experiments import run_experiment
+from .experiments import recorded_init, run_experiment
 from .foundation import FOLDER as FOUNDATIONS
 from .policy import resolve_precision
 from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, load_results, read_manifest
@@ -76,16 +76,22 @@ def recorded_run(method: str, preset: str = "tiny", seed: int = 0) -> Run:
 
 
 def recorded_log(method: str, preset: str = "tiny", seed: int = 0) -> dict[str, pd.DataFrame]:
-    """{label: training log} of a recorded run, for `figures.training_log`."""
-    return {f"recorded, seed {seed}": recorded_run(method, preset, seed).metrics()}
+    """{label: training log} of a recorded run, for `figures.training_log`. All seeds start from one
+    init, which has a run of its own."""
+    init = recorded_init(Experiment(method="init", preset=preset)) if method == "init" else None
+    run = init or recorded_run(method, preset, seed)
+    return {"recorded" if init else f"recorded, seed {seed}": run.metrics()}
 
 
 def recorded_episodes(
     method: str, split: str, preset: str = "tiny", seed: int = 0
 ) -> dict[int, dict[str, Any]]:
     """{index of the deal: episode} of the sample kept at the end of a recorded run."""
-    sample = recorded_run(method, preset, seed).episodes()
-    sample = [e for e in sample if e["split"] == split and e.get("seed", seed) == seed]
+    run = recorded_run(method, preset, seed)
+    mine = {"method": run.manifest["config"]["method"], "seed": seed}  # unless a row says otherwise
+    sample = [mine | e for e in run.episodes()]
+    wanted = {"method": method, "split": split, "seed": seed}
+    sample = [e for e in sample if all(e[k] == v for k, v in wanted.items())]
     end = max((e["step"] for e in sample), default=0)
     return {e["index"]: e for e in sample if e["step"] == end}
 

@@ -6,7 +6,6 @@ to sample many answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,10 +228,3 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
                 parameter.data = parameter.data.float()
     model.eval()
     return Policy(model, processor, precision, why)
-
-
-def read_card(folder: Path) -> dict:
-    """What a foundation model has seen (foundation.json), or {} for other models."""
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        return json.loads((Path(folder) / "foundation.json").read_text())
-    return {}

@@ -160,11 +160,6 @@ def headline_tries(table: pd.DataFrame) -> int:
     return max(set.intersection(*allowed), default=0) if allowed else 0
 
 
-def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Success at the largest number of tries that all runs of the table share."""
-    return table[(table.metric == "success") & (table.tries == headline_tries(table))]
-
-
 def curve(table: pd.DataFrame, method: str, split: str, metric: str, tries: int) -> pd.DataFrame:
     """One measurement of one arm along training: rows (seed, step, compute, value, lo, hi, n).
     Each seed starts at step 0 with the init, as measured on that seed's own deals."""

@@ -30,10 +30,12 @@ def rows(method, seed, step, split, metric, value, n, tries=1, compute=0.0, **ot
 def measure(method, seed, step, share, *, n, rl_gain=0.06, sft_loss=0.07, **other):
     """All rows of one checkpoint; `share` of the training is done."""
     noise = random.Random(f"{method}/{seed}/{step}/{other.get('condition')}")
+
     def near(value, spread=0.008):
         return min(1.0, max(0.0, value + noise.uniform(-spread, spread)))
+
     arm = method if method in ("rl", "sft") else "init"
-    ood = {"rl": 0.10 + rl_gain * share, "sft": 0.10 - sft_loss * share ** 0.5, "init": 0.10}[arm]
+    ood = {"rl": 0.10 + rl_gain * share, "sft": 0.10 - sft_loss * share**0.5, "init": 0.10}[arm]
     reading = {"rl": 0.97 - 0.05 * share, "sft": 0.97 - 0.9 * share, "init": 0.97}[arm]
     kl = {"rl": 0.8, "sft": 3.0, "init": 0.0}[arm] * share
     known = dict(n=n, **other)
@@ -41,8 +43,9 @@ def measure(method, seed, step, share, *, n, rl_gain=0.06, sft_loss=0.07, **othe
     for tries in (1, 2, 3):
         more = 1 + 0.15 * (tries - 3)
         for split, level in (("id_unseen", 0.11 + 0.12 * share), ("rule_ood", ood)):
-            out.append(rows(method, seed, step, split, "success", near(level) * more, tries=tries,
-                            **known))
+            out.append(
+                rows(method, seed, step, split, "success", near(level) * more, tries=tries, **known)
+            )
     out.append(rows(method, seed, step, "rule_ood", "value_reading", near(reading, 0.02), **known))
     out.append(rows(method, seed, step, "id_unseen", "value_reading", near(0.98, 0.01), **known))
     out.append(rows(method, seed, step, "id_unseen", "kl_to_init", kl, **known))
@@ -82,8 +85,16 @@ def live(method="rl", seed=0):
     """A short run of this session."""
     made = []
     for step, share in ((5, 0.1), (10, 0.2)):
-        made += measure(method, seed, step, share, n=60, compute=4e14 * share,
-                        condition='{"steps": 10}', run_id=f"live-{method}")
+        made += measure(
+            method,
+            seed,
+            step,
+            share,
+            n=60,
+            compute=4e14 * share,
+            condition='{"steps": 10}',
+            run_id=f"live-{method}",
+        )
     return table(made)
 
 

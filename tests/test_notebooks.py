@@ -6,8 +6,11 @@ import jupytext
 import nbformat
 import pytest
 
-from sftrl_lib import book
+from sftrl_lib import book, experiments
+from sftrl_lib import notebook as notebook_
+from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.runs import Run
 
 NAMES = [path.stem for path in book.NOTEBOOKS]
 SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
@@ -127,3 +130,27 @@ def test_pages_ask_no_other_host(tmp_path):
     for path in pages:
         assert loaded.findall(path.read_text()) == [], path
     assert "<math" in (page.parent / "notebooks" / "03_rl.html").read_text()
+
+
+def test_the_init_is_told_from_the_arm_in_whose_run_it_was_measured(tmp_path, monkeypatch):
+    facts = {"split": "rule_ood", "metric": "success", "tries": 1, "successes": 1, "n": 2}
+    facts |= {"compute": 1.0, "compute_done": 1.0, "value": 0.5, "lo": 0.1, "hi": 0.9}
+    with Run.open(Experiment(method="rl", steps=5), tmp_path) as run:
+        for step, columns in ((0, {"method": "init"}), (5, {})):
+            run.add_evals([facts | {"step": step} | columns])
+            run.add_episodes([{"step": step, "split": "rule_ood", "index": 0} | columns])
+    rows = run.evals().assign(condition="{}")
+    monkeypatch.setattr(notebook_, "RUNS", tmp_path)
+    monkeypatch.setattr(notebook_, "load_results", lambda: rows)
+    steps = {
+        method: notebook_.recorded_episodes(method, "rule_ood")[0]["step"]
+        for method in ("init", "rl")
+    }
+    assert steps == {"init": 0, "rl": 5}
+
+
+def test_log_of_the_init_is_of_its_own_run(tmp_path, monkeypatch):
+    with Run.open(Experiment(method="init"), tmp_path) as run:
+        run.log(step=1, loss=2.0)
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    assert list(notebook_.recorded_log("init")["recorded"].loss) == [2.0]

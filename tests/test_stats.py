@@ -127,10 +127,9 @@ def test_main_grid_leaves_out_ablations_other_foundations_and_development_seeds(
     assert len(stats.main_grid(results.assign(foundation="young"))) == 0
 
 
-def test_headline_is_success_at_the_tries_that_all_runs_share():
+def test_headline_tries_are_the_most_that_all_runs_share():
     results = synthetic(seeds=(0,))
     short = live()
     assert stats.headline_tries(results) == 3
-    assert set(stats.headline(results).tries) == {3}
     both = table([*results.to_dict("records"), *short[short.tries < 3].to_dict("records")])
     assert stats.headline_tries(both) == 2
