@@ -21,8 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "full",
         "why": "1.5 million parameters: quantising or adapting them would save nothing",
         "init": {"lr": 1e-4, "steps": 60, "batch": 128},
-        "sft": {"lr": 3e-4, "steps": 230, "batch": 128},
-        "rl": {"lr": 3e-4, "steps": 40, "batch": 256},
+        "sft": {"lr": 3e-4, "steps": 345, "batch": 128},
+        "rl": {"lr": 3e-4, "steps": 60, "batch": 256},
         "micro_batch": 64,
         "max_new_tokens": 40,
     },
@@ -105,6 +105,8 @@ class Experiment:
         _check("preset", self.preset, self.preset in PRESETS, " or ".join(PRESETS))
         _check("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS))
         _check("credit", self.credit, self.credit in ("try", "episode"), "try or episode")
+        if self.method == "init":  # where both arms start: only its end is of interest
+            object.__setattr__(self, "eval_points", 1)
         for name in FROM_PRESET:
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, self._preset(name))

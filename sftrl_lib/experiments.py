@@ -125,11 +125,9 @@ def run_experiment(
             )  # fmt: skip
 
         def on_checkpoint(policy: Policy, step: int, compute: Compute) -> None:
-            last = step == exp.steps
-            if exp.method == "init" and not last:
-                return  # nobody asks for the init's curve
             n = policy.n_active
             spent = (base + compute.flops(n), base + compute.done_flops(n))
+            last = step == exp.steps
             chosen = splits if last else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
             measure(
                 exp, policy, task, run, chosen, step=step, spent=spent, kl=kl, progress=progress
