@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "why": "1.5 million parameters: quantising or adapting them would save nothing",
         "init": {"lr": 1e-4, "steps": 60, "batch": 128},
         "sft": {"lr": 3e-4, "steps": 345, "batch": 128},
-        "rl": {"lr": 3e-4, "steps": 60, "batch": 256},
+        "rl": {"lr": 1e-4, "steps": 60, "batch": 256},
         "micro_batch": 64,
         "max_new_tokens": 40,
     },
