@@ -139,6 +139,16 @@ explorer(results)
 figures.show(figures.explore(results, split="rule_ood", metric="success", x="id_unseen"))
 
 # %% [markdown]
+# Behind each row stand episodes; every recorded run has kept a sample of them (three are printed in
+# notebook 00):
+
+# %%
+from sftrl_lib.notebook import recorded_run
+from sftrl_lib.widgets import episode_viewer
+
+episode_viewer(recorded_run("rl", preset, seed).episodes())
+
+# %% [markdown]
 # ## Live: turn a knob
 #
 # One setting changed, everything else as in the recorded RL arm, drawn under a name of its own.
