@@ -78,9 +78,10 @@ for split in ("id_paired", "rule_paired"):
 # ## The recorded result
 #
 # The test seeds were run once, by a protocol that was fixed beforehand; this page reads the rows
-# they left in `data/results.csv`. Right in each figure stand the paper's own numbers, hatched:
-# another model, thousands of times larger, another reward scale, so compare *directions*, not
-# heights.
+# they left in `data/results.csv`. From left to right the test moves away from training: hands that
+# were dealt in training, hands that never were, and such hands under the new rule. On the right
+# stand the paper's own numbers, hatched: another model, thousands of times larger, another reward
+# scale, so compare *directions*, not heights.
 
 # %%
 from sftrl_lib import figures
@@ -93,8 +94,9 @@ figures.show(figures.changes_from_init(results))
 figures.show(figures.success_against_compute(results))
 
 # %% [markdown]
-# Where an arm falls, what does it do wrong? An answer says aloud what each card counts as, so we
-# can ask:
+# Where an arm falls, what does it do wrong? An answer says aloud what each card counts as before it
+# calculates, so we can ask two things: is each face card read as the rule says (left, middle)? And
+# does the formula then use the numbers that the rule gives (right)?
 
 # %%
 figures.show(figures.value_reading(results))
@@ -142,7 +144,8 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 #   together?
 # * **The curves.** Where along the way does an arm turn? Would you have stopped there, had you
 #   only seen the ID panel?
-# * **Value reading.** Does it move before, with or after OOD success?
+# * **Reading and using.** Which of the two goes first, and does it go before, with or after OOD
+#   success?
 # * **The live run.** It is noisy: it has few episodes. Which recorded seeds does it lie between?
 #
 # The book's claims, one by one, supported or not, are in notebook 04; what they hang on is in 05.

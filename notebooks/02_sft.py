@@ -21,7 +21,7 @@
 #
 # * write the SFT loss in six lines, and check that it is the number that TRL trains on;
 # * train an SFT arm live, and place it on the recorded curves;
-# * see *what* is memorised: the value of a card, not the solution of a hand.
+# * see *what* is memorised: what a face card counts as, not only the solutions of hands.
 #
 # | | tiny tier | llama-11b tier |
 # |---|---|---|
@@ -145,10 +145,21 @@ results = load_results()
 figures.show(figures.success_against_compute(results, live=run.evals()))
 
 # %% [markdown]
-# ## The mechanism: value reading
+# ## Two kinds of memory
+#
+# About a quarter of all hands is never dealt in training. So memory of *hands* shows between the
+# first two panels, where the rule is the same, and memory of the *rule* between the second and the
+# third, where no hand was ever seen. (Recorded runs, at the end of training.)
+
+# %%
+figures.show(figures.changes_from_init(results))
+
+# %% [markdown]
+# ## The mechanism: reading the rule, and using it
 #
 # Every answer says what its cards count as, before it calculates. So we can ask of each J, Q and K
-# whether the claimed value is the one that the *question* states:
+# whether the claimed value is the one that the *question* states, and of each formula whether it
+# uses the numbers that the rule gives:
 
 # %%
 figures.show(figures.value_reading(results, live=run.evals()))
@@ -180,10 +191,33 @@ for method in ("init", "sft"):
     print(f"{figures.NAMES[method]}\n{claims(method).round(2).to_string()}\n")
 
 # %% [markdown]
+# That table is made from a sample of episodes. Over all of them, reading and using come apart: an
+# answer may say that a king counts as 13, and calculate with 10 two tokens later. Which of the two
+# is the training rule taking over?
+
+# %%
+from sftrl_lib.stats import last, main_grid
+
+grid = main_grid(results[results.preset == preset])
+steps_of_an_answer = {
+    "value_reading": "says the right value",
+    "numbers_right": "its formula uses the right numbers",
+}
+ends = {
+    figures.NAMES[m]: {
+        words: last(grid, m, "rule_ood", metric, 1).value.mean()
+        for metric, words in steps_of_an_answer.items()
+    }
+    for m in ("init", "sft", "rl")
+}
+pd.DataFrame(ends).style.format("{:.1%}")
+
+# %% [markdown]
 # ## What to inspect
 #
 # * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
-# * `id_unseen` hands are new as well. If SFT rises there, it did not memorise *hands*. Then what?
+# * Seen and unseen hands have the same rule. What would a model have to learn to rise on the first
+#   and not on the second? Would an ordinary test set, drawn like the training set, have told you?
 # * In the last tables: is the wrong value spread out, or is it one value?
 
 # %% [markdown]

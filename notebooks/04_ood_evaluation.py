@@ -179,7 +179,15 @@ figures.show(figures.success_by_tries(results, live=measured))
 ends = {
     (figures.NAMES[m], split): last(grid, m, split, "success", tries).value.mean()
     for m in ("init", "sft", "rl")
-    for split in ("id_unseen", "rule_ood", "id_paired", "rule_paired", "rule_five", "rule_random")
+    for split in (
+        "id_seen",
+        "id_unseen",
+        "rule_ood",
+        "id_paired",
+        "rule_paired",
+        "rule_five",
+        "rule_random",
+    )
 }
 pd.Series(ends).unstack().style.format("{:.1%}")
 

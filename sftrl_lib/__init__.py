@@ -1,5 +1,6 @@
 """SFT memorises, RL generalises? A thin library under an interactive experiment book."""
 
+import logging
 import os
 
 # Nothing leaves the machine unless SFTRL_ONLINE=1: no telemetry, no look-ups on a hub.
@@ -7,6 +8,8 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILE
     os.environ.setdefault(_name, "1")
 if os.environ.get("SFTRL_ONLINE", "0") != "1":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# bitsandbytes recommends a package that would fetch compiled code; its own CPU kernels do.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 from .config import PRESETS, Experiment  # noqa: E402
 from .errors import SftrlError  # noqa: E402

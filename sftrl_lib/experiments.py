@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers.utils import logging as hf_logging
 
 from .config import PRESETS, Experiment
 from .errors import SftrlError
@@ -225,6 +226,7 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
 
 def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
     torch.set_num_threads(1)
+    hf_logging.disable_progress_bar()  # one bar for all: the grid's
     return run_experiment(exp, root, progress=False, final=final).path.name
 
 

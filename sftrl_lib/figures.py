@@ -273,13 +273,16 @@ def ood_against_id_and_kl(data: Data) -> Figure:
 
 @_figure(("rule_ood", "success"), ("id_unseen", "success"))
 def changes_from_init(data: Data) -> Figure:
-    """Init, RL and SFT at the end of training, with the changes (the paper's Fig. 6)."""
+    """Init, RL and SFT at the end of training, with the changes (the paper's Fig. 6): on hands seen
+    in training, on unseen hands, and under the new rule."""
     title = f"{data.tier}: what RL and SFT change"
-    said = "bars: mean with 95% t interval over seeds; points: seeds"
-    caption = data.caption(said, ends=True)
-    figure, axes = _frame(title, caption, [1, 1, 0.85])
-    said = [_our_bars(axis, data, split) for axis, split in zip(axes, _BOTH, strict=False)]
-    return _end(figure, f"{title}. {' '.join(said)} {_paper_bars(axes[2], data)}")
+    splits = [s for s in ("id_seen", "id_unseen", "rule_ood") if data.ends(s, "success")]
+    sizes = {int(end.n.min()) for end in data.ends("id_seen", "success").values()}
+    said = [f"seen hands: {n}" for n in sizes if "id_seen" in splits]
+    said.append("bars: mean with 95% t interval over seeds; points: seeds")
+    figure, axes = _frame(title, data.caption(*said, ends=True), [0.95] * len(splits) + [0.85])
+    said = [_our_bars(axis, data, split) for axis, split in zip(axes, splits, strict=False)]
+    return _end(figure, f"{title}. {' '.join(said)} {_paper_bars(axes[-1], data)}")
 
 
 def _our_bars(axis: Axes, data: Data, split: str) -> str:
@@ -308,16 +311,20 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
     return f"{SPLITS[split]}, with change from init in points: {', '.join(said)}."
 
 
-@_figure(("rule_ood", "value_reading"), ("id_unseen", "value_reading"))
+@_figure(
+    ("rule_ood", "value_reading"), ("id_unseen", "value_reading"), ("rule_ood", "numbers_right")
+)
 def value_reading(data: Data) -> Figure:
-    """The mechanism: are J, Q and K still read as the stated rule says? A model that has memorised
-    the training rule calls every face card 10."""
-    title = f"{data.tier}: are J, Q and K read as the rule says?"
-    figure, axes = _frame(title, data.caption(_SEEDS, tries=1), [1.2, 1.2])
-    for axis, split in zip(axes, _BOTH, strict=True):
-        _against_compute(axis, data, split, "value_reading")
+    """The mechanism: are J, Q and K still read as the stated rule says, and is what was read used?
+    A model that has memorised the training rule calls every face card 10, or calculates so."""
+    title = f"{data.tier}: are J, Q and K read as the rule says, and used so?"
+    figure, axes = _frame(title, data.caption(_SEEDS, tries=1), [1, 1, 1])
+    panels = [(split, "value_reading") for split in _BOTH] + [("rule_ood", "numbers_right")]
+    for axis, (split, metric) in zip(axes, panels, strict=True):
+        _against_compute(axis, data, split, metric)
         axis.set(ylim=(0, 102))
-    return _end(figure, f"{title} Face cards whose value is right. {data.words('value_reading')}")
+    said = [f"{METRICS[m]}: {data.words(m)}" for m in ("value_reading", "numbers_right")]
+    return _end(figure, f"{title} {' '.join(said)}")
 
 
 @_figure(("rule_ood", "success"), ("id_unseen", "success"))

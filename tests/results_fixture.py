@@ -49,6 +49,9 @@ def measure(method, seed, step, share, *, n, rl_gain=0.06, sft_loss=0.07, **othe
     out.append(rows(method, seed, step, "rule_ood", "value_reading", near(reading, 0.02), **known))
     out.append(rows(method, seed, step, "id_unseen", "value_reading", near(0.98, 0.01), **known))
     out.append(rows(method, seed, step, "id_unseen", "kl_to_init", kl, **known))
+    out.append(rows(method, seed, step, "rule_ood", "numbers_right", near(reading), **known))
+    seen = {"rl": 0.2 + 0.1 * share, "sft": 0.2 + 0.6 * share, "init": 0.2}[arm]
+    out.append(rows(method, seed, step, "id_seen", "success", near(seen), tries=3, **known))
     return out
 
 

@@ -82,7 +82,7 @@ def test_a_live_run_alone_can_be_drawn():
 
 def test_the_papers_numbers_are_separate_and_hatched():
     figure = figures.changes_from_init(RESULTS)
-    ours, paper = figure.axes[0], figure.axes[2]
+    ours, paper = figure.axes[0], figure.axes[3]
     assert "paper, 11B, n = 234" in paper.get_title(loc="left")
     assert [round(bar.get_height(), 1) for bar in paper.patches] == [11.5, 15.0, 3.4]
     assert all(bar.get_hatch() for bar in paper.patches)
@@ -92,9 +92,14 @@ def test_the_papers_numbers_are_separate_and_hatched():
 
 def test_bars_carry_the_paired_change():
     figure = figures.changes_from_init(RESULTS)
-    texts = [t.get_text() for t in figure.axes[0].texts]
+    texts = [t.get_text() for t in figure.axes[2].texts]
     assert texts[0] == "" and texts[1].startswith("+6.0\n[+5.") and texts[2].startswith("-6.4\n[-7")
     assert "RL 15.9% +6.0" in figure.alt
+
+
+def test_bars_go_from_hands_seen_in_training_to_the_new_rule():
+    titles = [axis.get_title(loc="left") for axis in figures.changes_from_init(RESULTS).axes]
+    assert titles[:3] == ["ID, seen hands", "ID, unseen hands", "rule OOD"]
 
 
 def test_value_reading_falls_under_sft_in_words_and_lines():
