@@ -5,9 +5,13 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
+
+from sftrl_lib import stats
+from sftrl_lib.runs import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
@@ -112,3 +116,24 @@ def test_import_turns_hub_and_telemetry_off():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1", "1"], done.stderr
+
+
+README_ROWS = (
+    ("hands seen in training, same rule", "id_seen", "success"),
+    ("unseen hands, same rule", "id_unseen", "success"),
+    ("unseen hands, new rule", "rule_ood", "success"),
+    ("new rule: formula uses the right numbers", "rule_ood", "numbers_right"),
+)
+
+
+@pytest.mark.parametrize("row", README_ROWS, ids=lambda row: row[0])
+def test_results_in_the_readme_are_those_of_the_recorded_runs(row):
+    words, split, metric = row
+    grid = stats.main_grid(load_results())
+    tries = stats.headline_tries(grid) if metric == "success" else 1
+    ends = [dict(stats.last(grid, m, split, metric, tries).value) for m in ("init", "rl", "sft")]
+    cells = [f"{100 * fmean(ends[0].values()):.1f}"]
+    for end in ends[1:]:
+        mean, lo, hi = (100 * x for x in stats.paired_change(ends[0], end)[:3])
+        cells.append(f"{100 * fmean(end.values()):.1f} ({mean:+.1f} [{lo:+.1f}, {hi:+.1f}])")
+    assert f"| {' | '.join((words, *cells))} |" in (ROOT / "README.md").read_text()
