@@ -307,8 +307,11 @@ def test_value_reading_follows_the_cards_of_the_answer():
     assert claimed(answer("4KJJ", [4, 13, 11, 10])) == [11, 10, 13, 4]
 
 
+def test_value_reading_goes_by_position_where_the_answer_lists_other_cards():
+    assert claimed(answer("JK", [11, 10])) == [11, 10, None, None]
+
+
 def test_value_reading_gives_none_for_what_the_answer_leaves_out():
-    assert claimed(answer("JK", [11, 10])) == [11, None, 10, None]
     assert claimed(answer("JJK4", [11])) == [11, None, None, None]
     assert claimed("J is 11") == [None] * 4
 
