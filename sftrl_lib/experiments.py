@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -224,6 +226,19 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     return total
 
 
+def _end_with_parent() -> None:
+    """Let a worker die with the command that started it, however that ends (kill -9 included); its
+    run goes on from its last checkpoint."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
     torch.set_num_threads(1)
     hf_logging.disable_progress_bar()  # one bar for all: the grid's
@@ -242,7 +257,7 @@ def run_grid(
     print(f"{len(experiments)} runs, {workers} at a time: {about}. {stop}")
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         waiting = {pool.submit(_worker, e, root, final): e for e in experiments}
         try:
             while waiting:

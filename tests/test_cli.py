@@ -6,6 +6,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -208,3 +209,22 @@ def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):
     monkeypatch.setattr(experiments, "book_runs", interrupted)
     assert call("experiments") == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_workers_end_with_a_command_that_was_killed(tmp_path):
+    script = tmp_path / "grid.py"
+    script.write_text(
+        "import multiprocessing, os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from sftrl_lib.experiments import _end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    pool = ProcessPoolExecutor(1, context, _end_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600).result()\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as command:
+        worker = int(command.stdout.readline())
+        command.kill()
+    gone, _ = psutil.wait_procs([psutil.Process(worker)] if psutil.pid_exists(worker) else [], 30)
+    assert gone or not psutil.pid_exists(worker) or psutil.Process(worker).status() == "zombie"
