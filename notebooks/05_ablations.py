@@ -121,7 +121,8 @@ chart.style.format("{:.1%}", subset=["id_unseen", "rule_ood"])
 # *The learning rate decides what SFT loses*: from every start the highest one takes most of the
 # new rule away, and the lowest takes little. *The start decides what RL can gain*: most from
 # `constant-900`, which still had to learn things that both rules share, such as using each number
-# once; next to nothing from the others, at the learning rates that do not cost success on the training rule.
+# once; next to nothing from the others, at the learning rates that do not cost success on
+# the training rule.
 # The book's headline is one point of this map. (How long the arms train was not chosen by this
 # criterion: it was set when curves under the new rule had been seen on these two seeds.)
 
