@@ -166,7 +166,7 @@ def _frame(title: str, caption: str, widths: list[float]) -> tuple[Figure, np.nd
 
 
 def _end(figure: Figure, alt: str) -> Figure:
-    """One legend for all panels, and the alt text."""
+    """One legend for all panels, and the alt text; places that do not depend on the process."""
     handles = {}
     for axis in figure.axes:
         handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -175,6 +175,10 @@ def _end(figure: Figure, alt: str) -> Figure:
             handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles),
             handlelength=2.6,
         )  # fmt: skip
+    figure.draw_without_rendering()  # the solver's last digits differ between processes
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(v, 6) for v in axis.get_position().bounds])
     figure.alt = alt
     return figure
 
@@ -210,15 +214,17 @@ def _top(axis: Axes, room: float = 1.05) -> float:
     return axis.get_ylim()[1] * room
 
 
-def _bar(axis: Axes, place: int, method: str, estimate: tuple, change: str, paper=False) -> None:
-    """A bar in percent with its interval, and the change from the init above it."""
+def _bar(
+    axis: Axes, place: int, method: str, estimate: tuple, change: str, paper=False, highest=0.0
+) -> None:  # fmt: skip
+    """A bar in percent with its interval; above it, and above the `highest` seed, the change."""
     value, lo, hi = (100 * v for v in estimate)
     color = STYLE[method]["color"]
     look = dict(color="white", hatch="////") if paper else dict(color=color, alpha=0.55)
     error = [[value - max(lo, 0)], [hi - value]]
     axis.bar(place, value, 0.65, yerr=error, capsize=3, **{"edgecolor": color, **look})
     where = dict(xytext=(0, 4), textcoords="offset points", ha="center")
-    axis.annotate(change, (place, hi), fontsize=7.5, **where)
+    axis.annotate(change, (place, max(hi, 100 * highest)), fontsize=7.5, **where)
 
 
 def _bar_axis(axis: Axes, title: str, methods: list[str]) -> None:
@@ -296,7 +302,7 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
             by = stats.paired_change(dict(ends["init"].value), dict(end.value))
             interval = f"\n[{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]" if by.seeds > 1 else ""
             change = f"{100 * by.mean:+.1f}{interval}"
-        _bar(axis, place, method, estimate, change)
+        _bar(axis, place, method, estimate, change, highest=end.value.max())
         spread = place - np.linspace(0.1, 0.28, len(end)) * several  # beside the interval
         small = STYLE[method] | dict(linestyle="", markersize=3.5, markeredgecolor="white")
         axis.plot(spread, 100 * end.value, **small)
