@@ -1,6 +1,6 @@
 """How fast an SFT step and an RL step are on this machine, before and after each optimisation.
 
-Run `python benchmarks/training.py` (three minutes on one core); it writes
+Run `python benchmarks/training.py` (six minutes on one core); it writes
 data/benchmarks/training.json.
 
 Useful work is 6 N operations a trained token (forward and backward) and 2 N a token read or written
@@ -62,21 +62,26 @@ def whole_rows(batch: dict) -> torch.Tensor:
 
 
 skipping_and_cutting = trl_compat.lengths_with_signal
-# (name, rows a backward pass (0: the preset's), order, which part of the rows)
+# Arm: its settings, and (name, rows a backward pass (0: the preset's), order, part of the rows).
 VARIANTS = {
-    "sft": [
+    "sft": ({}, [
         ("one backward pass a step", 10**6, unsorted, None),
         ("+ micro-batches", 0, unsorted, None),
         ("+ sorted by length", 0, trl_compat.by_length, None),
-    ],
-    "rl": [
+    ]),
+    "rl": ({}, [
         ("one backward pass a step", 10**6, unsorted, every_row),
         ("+ micro-batches", 0, unsorted, every_row),
         ("+ sorted by length", 0, trl_compat.by_length, every_row),
         ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
         ("+ cut after the last advantage", 0, trl_compat.by_length, skipping_and_cutting),
-    ],
-}
+    ]),
+    # Where most groups are unanimous: one try, and a reward for the outcome alone.
+    "rl, 1 try, binary": ({"tries": 1, "scheme": "binary"}, [
+        ("micro-batches sorted by length", 0, trl_compat.by_length, every_row),
+        ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
+    ]),
+}  # fmt: skip
 
 
 def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
@@ -131,19 +136,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results, peaks = [], []
-    for method, variants in VARIANTS.items():
-        exp = Experiment(method=method, steps=STEPS, batch=args.batch, seed=100, warmup=0.0)
+    for arm, (settings, variants) in VARIANTS.items():
+        exp = Experiment(
+            method=arm.partition(",")[0], steps=STEPS, batch=args.batch, seed=100, warmup=0.0,
+            **settings,
+        )  # fmt: skip
         policy = start_policy(exp)
         best: dict[str, dict] = {}
         turns = [(r, v) for r in range(ROUNDS) for v in variants]
-        for _, (name, micro_batch, order, part) in tqdm(turns, desc=method):
+        for _, (name, micro_batch, order, part) in tqdm(turns, desc=arm):
             peaks.append(matmul_rate())
             rows = timed(exp, policy, min(micro_batch, exp.batch), order, part)
             found = summary(rows, policy.n_active, max(peaks))
             if name not in best or found["seconds_a_step"] < best[name]["seconds_a_step"]:
                 best[name] = found
         for name, *_ in variants:
-            results.append({"method": method, "variant": name, "batch": exp.batch, **best[name]})
+            results.append({"method": arm, "variant": name, "batch": exp.batch, **best[name]})
     facts = {
         "command": f"python benchmarks/training.py --threads {args.threads}",
         "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
@@ -155,10 +163,10 @@ def main() -> None:
     OUT.write_text(json.dumps(facts, indent=1) + "\n")
     print(f"matrix product {facts['matmul_gflops']:.0f} GFLOP/s on {args.threads} thread(s)")
     heads = ["", "s/step", "rollout s", "update s", "tokens/s", "of matmul", "update", "rows"]
-    print("{:42}{:>8}{:>11}{:>10}{:>10}{:>11}{:>8}{:>7}".format(*heads))
+    print("{:52}{:>8}{:>11}{:>10}{:>10}{:>11}{:>8}{:>7}".format(*heads))
     for row in results:
         print(
-            f"{row['method'] + ' ' + row['variant']:42}{row['seconds_a_step']:8.2f}"
+            f"{row['method'] + ': ' + row['variant']:52}{row['seconds_a_step']:8.2f}"
             f"{row['rollout_seconds']:11.2f}{row['update_seconds']:10.2f}"
             f"{row['tokens_a_second']:10.0f}{row['matmul_share']:11.0%}"
             f"{row['matmul_share_update']:8.0%}{row['trained_rows']:7.0%}"
