@@ -153,7 +153,7 @@ def main_grid(seeds=TEST_SEEDS, **changes) -> list[Experiment]:
     return [Experiment(method=m, seed=s, **changes) for s in seeds for m in ("rl", "sft")]
 
 
-def tries_ablation(seeds=TEST_SEEDS[:2]) -> list[Experiment]:
+def tries_ablation(seeds=TEST_SEEDS) -> list[Experiment]:
     """RL with 1, 5 and 10 verification iterations (paper, Fig. 10) beside the main grid's 3, with
     as many steps as make the compute about the same (an episode of few tries is short)."""
     steps = Experiment(method="rl").steps
@@ -210,18 +210,20 @@ def write_tuning() -> pd.DataFrame:
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     """Seconds of one core for the runs that are not done, from the recorded runs of the same method
-    (nan if there are none)."""
-    known: dict[str, list[float]] = {}
+    and, where there are such, of as many tries (nan if there are none)."""
+    known: dict[tuple, list[float]] = {}
     for path in RUNS.glob("*/manifest.json"):
         facts = read_manifest(path.parent)
         if facts["state"] == "done":
             per_step = facts["wall_s"] / facts["config"]["steps"]
-            known.setdefault(facts["config"]["method"], []).append(per_step)
+            config = facts["config"]
+            for key in ((config["method"],), (config["method"], config["tries"])):
+                known.setdefault(key, []).append(per_step)
     total = 0.0
     for exp in experiments:
         folder = root / f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}"
         if not (folder / "manifest.json").exists() or read_manifest(folder)["state"] != "done":
-            times = known.get(exp.method)
+            times = known.get((exp.method, exp.tries)) or known.get((exp.method,))
             total += exp.steps * (sum(times) / len(times) if times else float("nan"))
     return total
 
