@@ -1,5 +1,6 @@
 """The ground a reader stands on: versions, commands, text sources, offline pages."""
 
+import json
 import re
 import subprocess
 import sys
@@ -137,3 +138,11 @@ def test_results_in_the_readme_are_those_of_the_recorded_runs(row):
         mean, lo, hi = (100 * x for x in stats.paired_change(ends[0], end)[:3])
         cells.append(f"{100 * fmean(end.values()):.1f} ({mean:+.1f} [{lo:+.1f}, {hi:+.1f}])")
     assert f"| {' | '.join((words, *cells))} |" in (ROOT / "README.md").read_text()
+
+
+def test_speeds_in_the_readme_are_those_of_the_recorded_benchmark():
+    readme = (ROOT / "README.md").read_text()
+    for r in json.loads((ROOT / "data/benchmarks/training.json").read_text())["results"]:
+        speed = f"{r['seconds_a_step']:.2f} | {r['tokens_a_second']:,.0f} | {r['matmul_share']:.0%}"
+        row = f"| {r['method']}: {r['variant']} | {speed} | {r['trained_rows']:.0%} |"
+        assert row in readme
