@@ -229,7 +229,7 @@ def _bar(
 
 def _bar_axis(axis: Axes, title: str, methods: list[str]) -> None:
     axis.set_xticks(range(len(methods)), [NAMES[m] for m in methods])
-    axis.set(title=title, ylabel=METRICS["success"], ylim=(0, _top(axis, 1.15)))
+    axis.set(title=title, ylabel=METRICS["success"], ylim=(0, _top(axis, 1.2)))
     axis.grid(axis="x", visible=False)
 
 
@@ -244,7 +244,7 @@ def _paper_bars(axis: Axes, data: Data, split: str = "rule_ood") -> str:
         change = "" if method == "init" else f"{100 * (r.value - rows.value['init']):+.1f}"
         _, lo, hi = stats.wilson(r.successes, r.n)
         _bar(axis, place, method, (r.value, lo, hi), change, paper=True)
-    _bar_axis(axis, f"{SPLITS[split]}: paper, 11B, n = {rows.n.max()}", list(rows.index))
+    _bar_axis(axis, f"{SPLITS[split]}: paper, n = {rows.n.max()}", list(rows.index))
     said = ", ".join(f"{NAMES[m]} {100 * v:.1f}%" for m, v in rows.value.items())
     return f"Hatched bars, the paper's 11B model, {SPLITS[split]}: {said}."
 
@@ -286,7 +286,7 @@ def changes_from_init(data: Data) -> Figure:
     sizes = {int(end.n.min()) for end in data.ends("id_seen", "success").values()}
     said = [f"seen hands: {n}" for n in sizes if "id_seen" in splits]
     said.append("bars: mean with 95% t interval over seeds; points: seeds")
-    figure, axes = _frame(title, data.caption(*said, ends=True), [0.95] * len(splits) + [0.85])
+    figure, axes = _frame(title, data.caption(*said, ends=True), [0.72] * len(splits) + [0.68])
     said = [_our_bars(axis, data, split) for axis, split in zip(axes, splits, strict=False)]
     return _end(figure, f"{title}. {' '.join(said)} {_paper_bars(axes[-1], data)}")
 
@@ -300,7 +300,7 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
         change = ""
         if method != "init" and "init" in ends:
             by = stats.paired_change(dict(ends["init"].value), dict(end.value))
-            interval = f"\n[{100 * by.lo:+.1f}, {100 * by.hi:+.1f}]" if by.seeds > 1 else ""
+            interval = f"\n[{100 * by.lo:+.1f},\n{100 * by.hi:+.1f}]" if by.seeds > 1 else ""
             change = f"{100 * by.mean:+.1f}{interval}"
         _bar(axis, place, method, estimate, change, highest=end.value.max())
         spread = place - np.linspace(0.1, 0.28, len(end)) * several  # beside the interval

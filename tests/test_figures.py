@@ -83,7 +83,7 @@ def test_a_live_run_alone_can_be_drawn():
 def test_the_papers_numbers_are_separate_and_hatched():
     figure = figures.changes_from_init(RESULTS)
     ours, paper = figure.axes[0], figure.axes[3]
-    assert "paper, 11B, n = 234" in paper.get_title(loc="left")
+    assert "paper, n = 234" in paper.get_title(loc="left")
     assert [round(bar.get_height(), 1) for bar in paper.patches] == [11.5, 15.0, 3.4]
     assert all(bar.get_hatch() for bar in paper.patches)
     assert not any(bar.get_hatch() for bar in ours.patches)
