@@ -91,7 +91,7 @@ table.join(ends.groupby("train_tries").compute.mean()).style.format(
 
 # %% [markdown]
 # Rows: tries in training, with what they cost (FLOPs); columns: tries in the test. Along a row the
-# verifier helps at test time; down a column it has helped in training.
+# verifier helps at test time; down a column, see whether tries in training did.
 
 # %% [markdown]
 # ## The start and the learning rate
