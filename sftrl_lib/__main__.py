@@ -1,14 +1,16 @@
 """Command line: python -m sftrl_lib {foundation,init,sft,rl,evaluate,experiments,claims,book}."""
 
-from __future__ import annotations
-
 import argparse
+import ast
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from .config import Experiment
+import yaml
+
+from .config import FAST, Experiment
 from .errors import SftrlError
 
 _TRAINERS = {
@@ -31,64 +33,69 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _assignment(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a word, such as preset=llama-11b
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sftrl_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    made = commands.add_parser("foundation", help="pre-train the tiny tier's foundation model")
-    made.add_argument(
-        "--name", default="default", help="folder under data/foundation (default: default)"
-    )
-    made.add_argument("--steps", type=_count, help="optimizer steps")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--workers", type=_count, default=2, help="processes of one thread each")
-    made.add_argument(
-        "--without-json",
-        action="store_true",
-        help="leave the task's own answer format out (the paper's Fig. 9)",
-    )
+    def command(name: str, do: Callable[[argparse.Namespace], None], what: str) -> Callable:
+        made = commands.add_parser(name, help=what)
+        made.set_defaults(do=do)
+        return made.add_argument
+
+    option = command("foundation", _foundation, "pre-train the tiny tier's foundation model")
+    option("--name", default="default", help="folder under data/foundation (default: default)")
+    option("--steps", type=_count, help="optimizer steps")
+    option("--seed", type=int, default=0)
+    option("--workers", type=_count, default=2, help="processes of one thread each")
+    fig9 = "leave the task's own answer format out (the paper's Fig. 9)"
+    option("--without-json", action="store_true", help=fig9)
 
     for method, what in _TRAINERS.items():
-        one = commands.add_parser(method, help=what)
-        one.add_argument("--config", type=Path, help="YAML file with the same settings")
+        option = command(method, _train, what)
+        option("--config", type=Path, help="YAML file with the same settings")
         home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/"
-        one.add_argument("--root", type=Path, help=f"folder for the run (default: {home})")
-        one.add_argument("--threads", type=_count, default=2, help="CPU threads [2]")
+        option("--root", type=Path, help=f"folder for the run (default: {home})")
+        option("--threads", type=_count, default=2, help="CPU threads [2]")
         for f in fields(Experiment):
             if f.name != "method":
-                kind = type(f.default)
-                one.add_argument(
-                    f"--{f.name}", type=kind, default=argparse.SUPPRESS, metavar=kind.__name__,
-                    help=f"{f.metadata['help']} [{f.default}]",
-                )  # fmt: skip
+                kind, what = type(f.default), f"{f.metadata['help']} [{f.default}]"
+                names = {"metavar": kind.__name__, "help": what}
+                option(f"--{f.name}", type=kind, default=argparse.SUPPRESS, **names)
 
-    tested = commands.add_parser("evaluate", help="measure a folder of weights")
-    tested.add_argument("weights", type=Path, help="e.g. data/init/default")
-    tested.add_argument(
-        "--split", action="append", help="repeatable (default: id_unseen, rule_ood)"
-    )
-    tested.add_argument("--episodes", type=_count, default=300)
-    tested.add_argument("--tries", type=int, default=3)
-    tested.add_argument("--seed", type=int, default=0)
-    tested.add_argument("--json", action="store_true")
+    option = command("evaluate", _evaluate, "measure a folder of weights")
+    option("weights", type=Path, help="e.g. data/init/default")
+    option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
+    option("--episodes", type=_count, default=300)
+    option("--tries", type=int, default=3)
+    option("--seed", type=int, default=0)
+    option("--json", action="store_true")
 
-    many = commands.add_parser("experiments", help="the runs behind the book's results; resumable")
-    many.add_argument("--workers", type=_count, default=2, help="runs side by side, of one thread")
-    many.add_argument(
-        "--estimate", action="store_true", help="say how long it would take, and stop"
-    )
-    many.add_argument(
-        "--table", action="store_true", help="only rebuild data/results.csv from the runs"
-    )
-    many.add_argument("--tuning", action="store_true", help="the grid on the development seeds")
+    option = command("experiments", _experiments, "the runs behind the book's results; resumable")
+    option("--workers", type=_count, default=2, help="runs side by side, of one thread")
+    option("--estimate", action="store_true", help="say how long it would take, and stop")
+    option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
+    option("--tuning", action="store_true", help="the grid on the development seeds")
 
-    claimed = commands.add_parser("claims", help="hold the paper's claims against our rows")
-    claimed.add_argument("--json", action="store_true")
+    option = command("claims", _claims, "hold the paper's claims against our rows")
+    option("--json", action="store_true")
 
-    from .book import add_arguments  # the notebooks' settings are the book's own
-
-    add_arguments(
-        commands.add_parser("book", help="run the notebooks, write figures/ and the HTML book")
+    option = command("book", _book, "run the notebooks, write figures/ and the HTML book")
+    option("--only", default="", metavar="03", help="notebooks whose name starts so")
+    option("--html", action="store_true", help="pages only, nothing is run")
+    option("--fast", action="store_true", help=f"every cell in seconds: {FAST}")
+    example = "a parameter of the notebooks, e.g. --set preset=llama-11b"
+    option(
+        "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help=example
     )
     return parser
 
@@ -107,8 +114,6 @@ def _foundation(args: argparse.Namespace) -> None:
 
 def _settings(path: Path) -> dict:
     """Settings of a YAML file, typed like the fields (YAML 1.1 takes 3e-4 for a word)."""
-    import yaml
-
     kinds = {f.name: type(f.default) for f in fields(Experiment)}
     try:
         given = yaml.safe_load(path.read_text()) or {}
@@ -173,25 +178,24 @@ def _experiments(args: argparse.Namespace) -> None:
         book_runs(args.workers, args.estimate, args.tuning)
 
 
+def _claims(args: argparse.Namespace) -> None:
+    from .claims import main
+
+    main(args.json)
+
+
+def _book(args: argparse.Namespace) -> None:
+    from .book import build
+
+    parameters = (FAST if args.fast else {}) | dict(args.set)
+    page = build(args.only, parameters, run_notebooks=not args.html)
+    print(f"The book is ready: open {page}")
+
+
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        if args.command == "foundation":
-            _foundation(args)
-        elif args.command in _TRAINERS:
-            _train(args)
-        elif args.command == "evaluate":
-            _evaluate(args)
-        elif args.command == "experiments":
-            _experiments(args)
-        elif args.command == "claims":
-            from .claims import main as claims
-
-            claims(args.json)
-        else:
-            from .book import main as book
-
-            book((sys.argv[1:] if argv is None else argv)[1:])
+        args.do(args)
     except SftrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

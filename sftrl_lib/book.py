@@ -1,18 +1,10 @@
-"""Run the notebooks and make the HTML book: jupytext -> nbclient -> Sphinx, all on this machine.
+"""Run the notebooks and make the HTML book: jupytext -> nbclient -> Sphinx, all on this machine."""
 
-python -m sftrl_lib book                              every notebook at the default tier
-python -m sftrl_lib book --only 03 --set seed=7       one notebook, one parameter changed
-python -m sftrl_lib book --html                       pages only, from the notebooks run last
-"""
-
-from __future__ import annotations
-
-import argparse
 import ast
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +15,7 @@ from nbclient.exceptions import CellExecutionError
 from tqdm.auto import tqdm
 
 from . import figures
+from .config import FAST as FAST
 from .errors import SftrlError
 from .runs import ROOT, load_results
 
@@ -30,9 +23,6 @@ NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = ROOT / "build"
 EXECUTED = BUILD / "notebooks"
 HTML = BUILD / "html"
-
-# The named fast set: every cell of every notebook, in seconds. For tests, not for looking at.
-FAST: dict[str, Any] = {"live_steps": 2, "live_batch": 16, "episodes": 16}
 
 CELL_TIMEOUT = 1800  # seconds; a cell that takes longer has hung
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -159,35 +149,3 @@ def build(
                 execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
     figures.save_all(load_results())
     return build_html()
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value  # a word, such as preset=llama-11b
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m sftrl_lib book`."""
-    parser.add_argument("--only", default="", metavar="03", help="notebooks whose name starts so")
-    parser.add_argument("--html", action="store_true", help="pages only, nothing is run")
-    parser.add_argument("--fast", action="store_true", help=f"every cell in seconds: {FAST}")
-    parser.add_argument(
-        "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE",
-        help="a parameter of the notebooks, e.g. --set preset=llama-11b",
-    )  # fmt: skip
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command `book`."""
-    about = __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser("python -m sftrl_lib book", description=about)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    parameters = (FAST if args.fast else {}) | dict(args.set)
-    page = build(args.only, parameters, run_notebooks=not args.html)
-    print(f"The book is ready: open {page}")

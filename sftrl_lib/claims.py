@@ -4,8 +4,6 @@ A claim is a direction: a number that should rise or fall. It is supported if th
 seed, has that sign and its p, corrected by Holm over all claims that were run, is below 0.05.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from . import stats
 from .runs import REBUILD, load_results
-from .stats import (
-    Change,
-    headline_tries,
-    holm,
-    last,
-    main_grid,
-    matched,
-    paired_change,
-    seed_mean,
-    tries_ablation,
-)
+from .stats import Change, headline_tries, holm, last, main_grid, paired_change
 
 ALPHA = 0.05
 SEEDS = 5  # the protocol's minimum (DESIGN.md, section 5): with fewer, a claim was not run
@@ -50,11 +39,10 @@ class Claim:
     split: str
     metric: str
     sign: int
-    test: str
-    outcome: Callable[[pd.DataFrame, Claim], Outcome] | None = None  # None: no code runs it yet
+    test: str = "no test yet"
+    outcome: "Callable[[pd.DataFrame, Claim], Outcome] | None" = None  # None: no code runs it yet
 
 
-# --- the tests ----------------------------------------------------------------------------------
 def _against_init(method: str) -> Callable[[pd.DataFrame, Claim], Outcome]:
     def outcome(table: pd.DataFrame, claim: Claim) -> Outcome:
         grid = main_grid(table)
@@ -75,7 +63,7 @@ def _at_matched(split: str, metric: str) -> Callable[[pd.DataFrame, Claim], Outc
         grid = main_grid(table)
         tries = headline_tries(grid)
         x = (split, metric, tries if metric == "success" else 1)
-        both = matched(grid, x, (claim.split, claim.metric, tries))
+        both = stats.matched(grid, x, (claim.split, claim.metric, tries))
         values = {"sft": dict(both.sft), "rl": dict(both.rl)}
         n = grid[grid.method.isin(("sft", "rl")) & (grid.metric == claim.metric)].n.min()
         return Outcome(values, paired_change(*values.values()), int(n) if len(both) else 0)
@@ -85,7 +73,7 @@ def _at_matched(split: str, metric: str) -> Callable[[pd.DataFrame, Claim], Outc
 
 def _more_tries(table: pd.DataFrame, claim: Claim) -> Outcome:
     """Runs trained with the most tries against runs trained with one."""
-    arms = tries_ablation(table)
+    arms = stats.tries_ablation(table)
     most = arms.train_tries.max() if arms.train_tries.nunique() > 1 else None
     ends = [
         last(arms[arms.train_tries == k], "rl", claim.split, claim.metric, headline_tries(arms))
@@ -96,7 +84,6 @@ def _more_tries(table: pd.DataFrame, claim: Claim) -> Outcome:
     return Outcome({"rl": many}, paired_change(one, many), n)
 
 
-# --- the claims ---------------------------------------------------------------------------------
 _CELLS = {  # the six rows of the paper's table: task, split -> what is measured
     "gp-l.rule": ("gp-l", "rule_ood", "success", "success under the rule J, Q, K = 11, 12, 13"),
     "virl-l.rule": ("virl-l", "rule_ood", "per_step", "per-step accuracy with relative actions"),
@@ -107,58 +94,39 @@ _CELLS = {  # the six rows of the paper's table: task, split -> what is measured
 }
 _ENDS = "change from init to end of training, paired by seed, two-sided t"
 _MATCHED = "RL minus SFT at the highest {} both reached (interpolated), paired by seed, two-sided t"
+_UNSEEN = ("gp-l", "id_unseen", "success", 1)
+_OOD = ("gp-l", "rule_ood", "success", 1)
+
+CLAIMS = (
+    *(
+        Claim(f"{cell}.{method}", f"{method.upper()} {verb} {what}", task, split, metric, sign,
+              _ENDS, _against_init(method) if task == "gp-l" else None)
+        for cell, (task, split, metric, what) in _CELLS.items()
+        for method, verb, sign in (("rl", "raises", 1), ("sft", "lowers", -1))
+    ),
+    *(
+        Claim(f"gp-l.id.{method}", f"{method.upper()} raises success on unseen hands of the "
+              "training rule", *_UNSEEN, _ENDS, _against_init(method))
+        for method in ("rl", "sft")
+    ),
+    Claim("gp-l.matched-id", "at equal ID-unseen success, RL's rule-OOD success is above SFT's",
+          *_OOD, _MATCHED.format("ID-unseen success"), _at_matched("id_unseen", "success")),
+    Claim("gp-l.matched-kl", "at equal KL to the init, RL's rule-OOD success is above SFT's",
+          *_OOD, _MATCHED.format("KL to the init"), _at_matched("id_unseen", "kl_to_init")),
+    Claim("gp-vl.fig8", "RL raises recognition and success together, SFT lowers both",
+          "gp-vl", "rule_ood", "recognition", 1),
+    Claim("gp-l.fig9", "RL without the SFT init stays at zero", *_UNSEEN),
+    Claim("gp-l.fig10", "more verification iterations in training give more rule-OOD success",
+          *_OOD, "most tries minus one try in training, paired by seed, two-sided t", _more_tries),
+    Claim("gp-l.fig15", "SFT on conversations with errors and verdicts still loses rule-OOD",
+          *_OOD[:3], -1),
+    Claim("virl-vl.fig18", "end-to-end rule-OOD success stays below 1% in both arms",
+          "virl-vl", "rule_ood", "success", 1),
+    Claim("gp-l.fig19", "RL from an over-tuned SFT checkpoint does not recover rule-OOD",
+          *_OOD[:3], -1),
+)  # fmt: skip
 
 
-def _cells() -> list[Claim]:
-    claims = []
-    for cell, (task, split, metric, what) in _CELLS.items():
-        for method, verb, sign in (("rl", "raises", 1), ("sft", "lowers", -1)):
-            run = _against_init(method) if task == "gp-l" else None
-            statement = f"{method.upper()} {verb} {what}"
-            claims.append(
-                Claim(f"{cell}.{method}", statement, task, split, metric, sign, _ENDS, run)
-            )
-    return claims
-
-
-def _ours() -> list[Claim]:
-    gp = ("gp-l", "rule_ood", "success", 1)
-    seen = ("gp-l", "id_unseen", "success", 1, _ENDS)
-    return [
-        Claim("gp-l.id.rl", "RL raises success on unseen hands of the training rule", *seen,
-              _against_init("rl")),
-        Claim("gp-l.id.sft", "SFT raises success on unseen hands of the training rule", *seen,
-              _against_init("sft")),
-        Claim("gp-l.matched-id", "at equal ID-unseen success, RL's rule-OOD success is above SFT's",
-              *gp, _MATCHED.format("ID-unseen success"), _at_matched("id_unseen", "success")),
-        Claim("gp-l.matched-kl", "at equal KL to the init, RL's rule-OOD success is above SFT's",
-              *gp, _MATCHED.format("KL to the init"), _at_matched("id_unseen", "kl_to_init")),
-    ]  # fmt: skip
-
-
-def _figures() -> list[Claim]:
-    gp, none = ("gp-l", "rule_ood", "success"), "no test yet"
-    return [
-        Claim("gp-vl.fig8", "RL raises recognition and success together, SFT lowers both",
-              "gp-vl", "rule_ood", "recognition", 1, none),
-        Claim("gp-l.fig9", "RL without the SFT init stays at zero", "gp-l", "id_unseen", "success",
-              1, none),
-        Claim("gp-l.fig10", "more verification iterations in training give more rule-OOD success",
-              *gp, 1, "most tries minus one try in training, paired by seed, two-sided t",
-              _more_tries),
-        Claim("gp-l.fig15", "SFT on conversations with errors and verdicts still loses rule-OOD",
-              *gp, -1, none),
-        Claim("virl-vl.fig18", "end-to-end rule-OOD success stays below 1% in both arms",
-              "virl-vl", "rule_ood", "success", 1, none),
-        Claim("gp-l.fig19", "RL from an over-tuned SFT checkpoint does not recover rule-OOD", *gp,
-              -1, none),
-    ]  # fmt: skip
-
-
-CLAIMS = (*_cells(), *_ours(), *_figures())
-
-
-# --- the table ----------------------------------------------------------------------------------
 def claims_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict a claim and tier: id, statement, tier, task, split, metric, n (episodes a seed at
     least), seeds, init, sft, rl ({value, lo, hi} over seeds; at the matched level where one is
@@ -177,7 +145,9 @@ def _tier(table: pd.DataFrame, tier: str) -> list[dict[str, Any]]:
         found = claim.outcome and claim.outcome(ours[ours.task == claim.task], claim)
         run = bool(found) and found.change.seeds >= SEEDS
         values = found.values if run else {}
-        means = {m: seed_mean(list(v.values()))._asdict() for m, v in values.items() if len(v) > 1}
+        means = {
+            m: stats.seed_mean(list(v.values()))._asdict() for m, v in values.items() if len(v) > 1
+        }
         rows.append(
             {
                 "id": claim.id, "statement": claim.statement, "tier": tier, "task": claim.task,

@@ -1,16 +1,13 @@
 """One experiment, as data: one frozen dataclass for notebooks, command line, YAML, run folders."""
 
-from __future__ import annotations
-
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
-from .errors import SftrlError
+from .errors import SftrlError, check
 
-METHODS = ("init", "sft", "rl")
-PRECISIONS = ("auto", "qlora", "lora", "full")
 FROM_PRESET = ("lr", "steps", "batch", "micro_batch", "max_new_tokens")  # where they are 0
 
 # What the tiers change, and nothing else (DESIGN.md, section 2): the model, and how hard each
@@ -39,12 +36,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The notebooks' named fast set: every cell, in seconds. For tests, not for looking at.
+FAST: dict[str, Any] = {"live_steps": 2, "live_batch": 16, "episodes": 16}
+WORDS = {
+    "method": ("init", "sft", "rl"), "preset": PRESETS,
+    "precision": ("auto", "qlora", "lora", "full"), "credit": ("try", "episode"),
+}  # fmt: skip
 
-def _check(name: str, given: Any, allowed: bool, what: str) -> None:
-    if not allowed:
-        raise SftrlError(
-            f"{name} is {given!r}, but it must be {what}; change {name} and try again."
-        )
+
+def _setting(default: Any, what: str) -> Any:
+    return field(default=default, metadata={"help": what})
 
 
 @dataclass(frozen=True)
@@ -52,77 +53,62 @@ class Experiment:
     """Everything that decides the result of one run. Zero in `lr`, `steps`, `batch`, `micro_batch`
     or `max_new_tokens` means: what the preset says, for the method."""
 
-    task: str = field(default="gp-l", metadata={"help": "gp-l"})
-    method: str = field(default="rl", metadata={"help": "init | sft | rl"})
-    preset: str = field(default="tiny", metadata={"help": "tiny | llama-11b"})
-    model: str = field(
-        default="", metadata={"help": "a Hub id or folder instead of the preset's model"}
-    )
-    precision: str = field(default="auto", metadata={"help": "auto | qlora | lora | full"})
-    foundation: str = field(
-        default="default", metadata={"help": "which foundation model in data/foundation"}
-    )
-    seed: int = field(default=0, metadata={"help": "deals, sampling and shuffling"})
+    task: str = _setting("gp-l", "gp-l")
+    method: str = _setting("rl", "init | sft | rl")
+    preset: str = _setting("tiny", "tiny | llama-11b")
+    model: str = _setting("", "a Hub id or folder instead of the preset's model")
+    precision: str = _setting("auto", "auto | qlora | lora | full")
+    foundation: str = _setting("default", "which foundation model in data/foundation")
+    seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
-    rule: str = field(default="ten", metadata={"help": "training rule: a name or J=7,Q=3,K=12"})
-    ood_rule: str = field(
-        default="eleven_twelve_thirteen", metadata={"help": "rule of the OOD test"}
-    )
-    target: int = field(default=24, metadata={"help": "value that the formula must have"})
-    tries: int = field(default=3, metadata={"help": "verification iterations in training (RL)"})
-    scheme: str = field(default="paper", metadata={"help": "reward scheme: paper | binary"})
+    rule: str = _setting("ten", "training rule: a name or J=7,Q=3,K=12")
+    ood_rule: str = _setting("eleven_twelve_thirteen", "rule of the OOD test")
+    target: int = _setting(24, "value that the formula must have")
+    tries: int = _setting(3, "verification iterations in training (RL)")
+    scheme: str = _setting("paper", "reward scheme: paper | binary")
     # the optimisation
-    lr: float = field(default=0.0, metadata={"help": "learning rate (0: the preset's)"})
-    steps: int = field(default=0, metadata={"help": "optimizer steps (0: the preset's)"})
-    batch: int = field(
-        default=0, metadata={"help": "answers (SFT) or episodes (RL) a step (0: the preset's)"}
-    )
-    group: int = field(default=8, metadata={"help": "episodes of one deal (RL)"})
-    temperature: float = field(
-        default=1.0, metadata={"help": "sampling temperature of the rollouts"}
-    )
-    kl_weight: float = field(default=0.0, metadata={"help": "weight of the KL to the init (RL)"})
-    credit: str = field(
-        default="try", metadata={"help": "try | episode: what an advantage belongs to"}
-    )
-    discount: float = field(default=0.9, metadata={"help": "per try (paper: gamma 0.9)"})
-    clip: float = field(default=0.2, metadata={"help": "PPO clipping range"})
-    warmup: float = field(default=0.03, metadata={"help": "share of the steps"})
-    micro_batch: int = field(default=0, metadata={"help": "rows a backward pass (0: the preset's)"})
-    max_new_tokens: int = field(default=0, metadata={"help": "tokens an answer (0: the preset's)"})
+    lr: float = _setting(0.0, "learning rate (0: the preset's)")
+    steps: int = _setting(0, "optimizer steps (0: the preset's)")
+    batch: int = _setting(0, "answers (SFT) or episodes (RL) a step (0: the preset's)")
+    group: int = _setting(8, "episodes of one deal (RL)")
+    temperature: float = _setting(1.0, "sampling temperature of the rollouts")
+    kl_weight: float = _setting(0.0, "weight of the KL to the init (RL)")
+    credit: str = _setting("try", "try | episode: what an advantage belongs to")
+    discount: float = _setting(0.9, "per try (paper: gamma 0.9)")
+    clip: float = _setting(0.2, "PPO clipping range")
+    warmup: float = _setting(0.03, "share of the steps")
+    micro_batch: int = _setting(0, "rows a backward pass (0: the preset's)")
+    max_new_tokens: int = _setting(0, "tokens an answer (0: the preset's)")
     # the evaluation
-    eval_points: int = field(default=6, metadata={"help": "curve points"})
-    eval_episodes: int = field(default=300, metadata={"help": "episodes a curve point and split"})
-    final_episodes: int = field(default=1500, metadata={"help": "episodes of the last evaluation"})
-    eval_tries: int = field(default=3, metadata={"help": "verification iterations in evaluation"})
-    report_to: str = field(default="none", metadata={"help": "tracker of the transformers Trainer"})
+    eval_points: int = _setting(6, "curve points")
+    eval_episodes: int = _setting(300, "episodes a curve point and split")
+    final_episodes: int = _setting(1500, "episodes of the last evaluation")
+    eval_tries: int = _setting(3, "verification iterations in evaluation")
+    report_to: str = _setting("none", "tracker of the transformers Trainer")
 
     def __post_init__(self) -> None:
         from .tasks.general_points import GeneralPoints  # validates rules, target and scheme
 
-        _check("task", self.task, self.task == "gp-l", "gp-l (the other tasks come later)")
-        _check("method", self.method, self.method in METHODS, " or ".join(METHODS))
-        _check("preset", self.preset, self.preset in PRESETS, " or ".join(PRESETS))
-        _check("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS))
-        _check("credit", self.credit, self.credit in ("try", "episode"), "try or episode")
+        def need(names: str, allowed: Callable[[Any], bool], what: str) -> None:
+            for name in names.split():
+                given = getattr(self, name)
+                check(name, given, allowed(given), what, change=name)
+
+        need("task", lambda v: v == "gp-l", "gp-l (the other tasks come later)")
+        for name, known in WORDS.items():
+            need(name, known.__contains__, " or ".join(known))
         if self.method == "init":  # where both arms start: only its end is of interest
             object.__setattr__(self, "eval_points", 1)
         for name in FROM_PRESET:
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, self._preset(name))
-        for name in (
-            "tries", "steps", "batch", "group", "micro_batch", "max_new_tokens", "eval_tries",
-            "eval_points", "eval_episodes", "final_episodes",
-        ):  # fmt: skip
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("seed", "lr", "temperature", "kl_weight", "clip"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        for name in ("discount", "warmup"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
+        need(counts + "eval_episodes final_episodes", lambda v: v >= 1, "at least 1")
+        need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
+        need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
         if self.method == "rl":
-            whole = self.group >= 2 and self.batch % self.group == 0
             allowed = f"a multiple of group ({self.group}), and group at least 2"
-            _check("batch", self.batch, whole, allowed)
+            need("batch", lambda v: self.group >= 2 and v % self.group == 0, allowed)
         GeneralPoints(self.rule, self.ood_rule, target=self.target, scheme=self.scheme)
 
     def _preset(self, name: str) -> Any:
@@ -141,7 +127,12 @@ class Experiment:
         data = {k: v for k, v in asdict(self).items() if k != "report_to"}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
-    def but(self, **changes: Any) -> Experiment:
+    @property
+    def run_id(self) -> str:
+        """The name of this experiment's run folder."""
+        return f"{self.task}-{self.method}-{self.preset}-s{self.seed}-{self.hash[:8]}"
+
+    def but(self, **changes: Any) -> Self:
         """A copy with some fields changed; an unknown one is an error that lists the known ones.
         What the preset filled in, another preset or method fills in anew."""
         known = [f.name for f in fields(self)]
@@ -154,3 +145,10 @@ class Experiment:
             filled = [n for n in FROM_PRESET if getattr(self, n) == self._preset(n)]
             changes = dict.fromkeys(filled, 0) | changes
         return replace(self, **changes)
+
+
+def resolve_precision(exp: Experiment) -> tuple[str, str]:
+    """(precision, why). `auto` asks the preset; `qlora` is allowed wherever bitsandbytes runs."""
+    if exp.precision == "auto":
+        return PRESETS[exp.preset]["precision"], PRESETS[exp.preset]["why"]
+    return exp.precision, "asked for with precision=" + exp.precision

@@ -4,12 +4,11 @@ Everything is derived from one rollout a split; intervals are Wilson's with epis
 value multiset, since two deals of one multiset are nearly one question (DESIGN.md, section 5).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from .config import Experiment
@@ -39,16 +38,15 @@ def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool
 
 def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[dict]:
     """Result rows of played episodes: success within t tries for every t; the rest on the first."""
-    rows = []
     cluster = [tuple(sorted(e.item.numbers)) for e in episodes]
-    for t in range(1, tries + 1):
-        solved = [any(turn.verdict.ok for turn in e.turns[:t]) for e in episodes]
-        rows.append(_row(split, "success", t, zip(cluster, solved, strict=True)))
     first = [e.turns[0] for e in episodes]
-    legal = [turn.verdict.value is not None for turn in first]
-    rows.append(_row(split, "legal", 1, zip(cluster, legal, strict=True)))
-    used = [turn.verdict.reason in ("solved", "wrong_value") for turn in first]
-    rows.append(_row(split, "numbers_right", 1, zip(cluster, used, strict=True)))
+    marks = {
+        ("success", t): [any(turn.verdict.ok for turn in e.turns[:t]) for e in episodes]
+        for t in range(1, tries + 1)
+    }
+    marks["legal", 1] = [turn.verdict.value is not None for turn in first]
+    marks["numbers_right", 1] = [t.verdict.reason in ("solved", "wrong_value") for t in first]
+    rows = [_row(split, *what, zip(cluster, m, strict=True)) for what, m in marks.items()]
     faces = [
         (key, claimed == true)
         for key, e, turn in zip(cluster, episodes, first, strict=True)
@@ -90,9 +88,8 @@ def evaluate(
 
 def full_battery(exp: Experiment) -> dict[str, int]:
     """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
-    return dict.fromkeys(CURVE_SPLITS, exp.final_episodes) | dict.fromkeys(
-        SIDE_SPLITS, exp.eval_episodes
-    )
+    side = dict.fromkeys(SIDE_SPLITS, exp.eval_episodes)
+    return dict.fromkeys(CURVE_SPLITS, exp.final_episodes) | side
 
 
 class KlToInit:
@@ -110,10 +107,8 @@ class KlToInit:
             policy, task, items, temperature=1.0, generator=generator,
             max_new_tokens=exp.max_new_tokens,
         )  # fmt: skip
-        turns = [e.turns[0] for e in episodes]
-        self.rows = sorted(
-            ((t.prompt_ids, t.completion_ids) for t in turns), key=lambda r: len(r[0] + r[1])
-        )
+        rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids) for e in episodes]
+        self.rows = sorted(rows, key=lambda r: len(r[0] + r[1]))
         self.reference = [self._log_probs(policy, part) for part in self._parts()]
 
     def _parts(self, size: int = 64) -> list:
@@ -122,18 +117,13 @@ class KlToInit:
     @torch.no_grad()
     def _log_probs(self, policy: Policy, part: list) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (rows, length, vocabulary) and mask of answer tokens (rows, length)."""
-        width = max(len(p) + len(c) for p, c in part)
-        pad = policy.tokenizer.pad_token_id
-        ids = torch.tensor(
-            [p + c + [pad] * (width - len(p) - len(c)) for p, c in part], device=policy.device
-        )
-        seen = torch.tensor(
-            [[1] * len(p + c) + [0] * (width - len(p + c)) for p, c in part], device=ids.device
-        )
-        written = torch.tensor(
-            [[0] * len(p) + [1] * len(c) + [0] * (width - len(p + c)) for p, c in part],
-            device=ids.device,
-        )
+
+        def padded(rows: list[list[int]], filler: int = 0) -> torch.Tensor:
+            return pad_sequence([torch.tensor(r) for r in rows], True, filler).to(policy.device)
+
+        ids = padded([p + c for p, c in part], policy.tokenizer.pad_token_id)
+        seen = padded([[1] * len(p + c) for p, c in part])
+        written = padded([[0] * len(p) + [1] * len(c) for p, c in part])
         logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
         return logits[:, :-1].float().log_softmax(-1), written[:, 1:]
 

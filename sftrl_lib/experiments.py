@@ -1,38 +1,27 @@
 """One run from configuration to rows, and the grid of runs behind the book's results."""
 
-from __future__ import annotations
-
 import concurrent.futures
+import math
 import multiprocessing
 import os
 import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
+from . import runs
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
 from .policy import Policy, load_policy
 from .rl import train_rl
-from .runs import (
-    LIVE,
-    ROOT,
-    RUNS,
-    Compute,
-    Run,
-    episode_row,
-    load_results,
-    read_manifest,
-    results_table,
-    write_atomic,
-    write_results,
-)
+from .runs import LIVE, ROOT, RUNS, Compute, Run, episode_row, is_done, read_manifest, write_results
 from .sft import train_sft
 from .stats import DEVELOPMENT_SEEDS
 from .tasks.base import Task
@@ -50,34 +39,12 @@ def make_task(exp: Experiment) -> Task:
     return GeneralPoints(exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme)
 
 
-def measure(
-    exp: Experiment, policy: Policy, task: Task, run: Run, splits: dict[str, int], *, step: int,
-    spent: tuple[float, float], kl: KlToInit | None = None, progress: bool = True, **columns,
-) -> None:  # fmt: skip
-    """Evaluate and keep the rows and a sample of the episodes. `spent`: (compute, compute_done)."""
-    rows, played = evaluate(policy, task, exp, splits, progress)
-    if kl:
-        rows.append(kl.row(policy))
-    facts = {"step": step, "compute": spent[0], "compute_done": spent[1], **columns}
-    run.add_evals(row | facts for row in rows)
-    run.add_episodes(
-        episode_row(task.prompt(e.item), e, step=step, split=split, index=i, **columns)
-        for split, episodes in played.items()
-        for i, e in enumerate(episodes[:SHOWN])
-    )
-
-
-def init_folder(exp: Experiment) -> Path:
-    """Where the init of a foundation model lies."""
-    return INIT / exp.foundation
-
-
 def start_policy(exp: Experiment) -> Policy:
     """What a run starts from: the init calls for the foundation model, both arms for the init."""
     tiny = exp.preset == "tiny" and not exp.model
     if exp.method == "init" or not tiny:
         return load_policy(exp)
-    folder = init_folder(exp)
+    folder = INIT / exp.foundation
     if not (folder / "model.safetensors").exists():
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
@@ -117,43 +84,45 @@ def run_experiment(
         # Where the compute axis of both arms begins (paper, Fig. 5).
         base = init.manifest.get("compute", 0.0) if init and exp.method != "init" else 0.0
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
-        splits = full_battery(exp) if final is None else final
-        started = "step" in run.metrics()
-        if exp.method == "rl" and final is None and not started:
-            # The init on this seed's own deals: the other half of the pair with both arms.
-            as_init = {"method": "init", "lr": PRESETS[exp.preset]["init"]["lr"], "train_tries": 1}
-            measure(
-                exp, policy, task, run, splits, step=0, spent=(base, base), kl=kl,
-                progress=progress, **as_init,
-            )  # fmt: skip
+        full = full_battery(exp) if final is None else final
 
-        def on_checkpoint(policy: Policy, step: int, compute: Compute) -> None:
-            n = policy.n_active
-            spent = (base + compute.flops(n), base + compute.done_flops(n))
-            last = step == exp.steps
-            chosen = splits if last else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
-            measure(
-                exp, policy, task, run, chosen, step=step, spent=spent, kl=kl, progress=progress
+        def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
+            """Keep result rows and a sample of the episodes behind them."""
+            whole, n = step in (0, exp.steps), policy.n_active
+            splits = full if whole else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
+            spent, done = base + compute.flops(n), base + compute.done_flops(n)
+            facts = {"step": step, "compute": spent, "compute_done": done, **columns}
+            rows, played = evaluate(policy, task, exp, splits, progress)
+            rows += [kl.row(policy)] if kl else []
+            run.add_evals(row | facts for row in rows)
+            run.add_episodes(
+                episode_row(task.prompt(e.item), e, step=step, split=split, index=i, **columns)
+                for split, episodes in played.items()
+                for i, e in enumerate(episodes[:SHOWN])
             )
-            if last:
-                run.note(compute=spent[0], compute_done=spent[1], n_active=n)
+            if step == exp.steps:
+                run.note(compute=spent, compute_done=done, n_active=n)
+
+        if exp.method == "rl" and final is None and "step" not in run.metrics():
+            # The init on this seed's own deals: the other half of the pair with both arms.
+            lr = PRESETS[exp.preset]["init"]["lr"]
+            measure(policy, 0, Compute(), method="init", lr=lr, train_tries=1)
 
         train = train_rl if exp.method == "rl" else train_sft
-        train(exp, policy, task, run, on_checkpoint, progress)
+        train(exp, policy, task, run, measure, progress)
         if makes_init:
-            policy.save(init_folder(exp))
+            policy.save(INIT / exp.foundation)
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)
     return run
 
 
-# --- the grid ------------------------------------------------------------------------------------
-def main_grid(seeds=TEST_SEEDS, **changes) -> list[Experiment]:
-    """Both arms of every seed at the preset's settings."""
-    return [Experiment(method=m, seed=s, **changes) for s in seeds for m in ("rl", "sft")]
+def main_grid() -> list[Experiment]:
+    """Both arms of every test seed at the preset's settings."""
+    return [Experiment(method=m, seed=s) for s in TEST_SEEDS for m in ("rl", "sft")]
 
 
-def tries_ablation(seeds=TEST_SEEDS) -> list[Experiment]:
+def tries_ablation() -> list[Experiment]:
     """RL with 1, 5 and 10 verification iterations (paper, Fig. 10) beside the main grid's 3, with
     as many steps as make the compute about the same (an episode of few tries is short)."""
     steps = Experiment(method="rl").steps
@@ -161,7 +130,7 @@ def tries_ablation(seeds=TEST_SEEDS) -> list[Experiment]:
     return [
         Experiment(method="rl", seed=s, tries=t, steps=round(steps * share[t]), eval_points=1)
         for t in share
-        for s in seeds
+        for s in TEST_SEEDS
     ]
 
 
@@ -179,63 +148,55 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
     """Every run that the book shows: the init, both arms on the test seeds, the tries ablation. Or,
     with `tuning`, the learning-rate grid on the development seeds, added to data/tuning.csv."""
     init = Experiment(method="init")
-    curve = dict.fromkeys(CURVE_SPLITS, init.eval_episodes)
     grids = [(main_grid(), RUNS, None), (tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
     if tuning:
-        grids = [(tuning_grid(), TUNING, curve)]
+        grids = [(tuning_grid(), TUNING, dict.fromkeys(CURVE_SPLITS, init.eval_episodes))]
     if only_estimate:
-        left = sum(estimate(runs, root) for runs, root, _ in grids)
-        known = f"{left / 60:.0f} core-minutes" if left == left else "a time not yet known"  # nan
+        left = sum(estimate(grid, root) for grid, root, _ in grids)
+        known = "a time not yet known" if math.isnan(left) else f"{left / 60:.0f} core-minutes"
         print(f"{known} left of {sum(len(g[0]) for g in grids)} runs")
         return
     run_experiment(init, RUNS, final={})  # its measurements belong to each seed's runs
-    for runs, root, final in grids:
-        run_grid(runs, root, workers, final)
+    for grid, root, final in grids:
+        run_grid(grid, root, workers, final)
     if tuning:
         write_tuning()
     else:
         write_results()
 
 
-def write_tuning() -> pd.DataFrame:
+def write_tuning() -> None:
     """Add the tuning runs' last measurements to data/tuning.csv, where every attempt stays."""
-    rows = results_table([TUNING], done_only=True)
+    rows = runs.results_table([TUNING], done_only=True)
     rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
     if TUNING_TABLE.exists():
-        before = load_results(TUNING_TABLE, paper=TUNING_TABLE / "none")
+        before = runs.load_results(TUNING_TABLE, paper=TUNING_TABLE / "none")
         rows = pd.concat([before[~before.run_id.isin(rows.run_id)], rows])
-    write_atomic(TUNING_TABLE, rows.to_csv(index=False, lineterminator="\n"))
-    return rows
+    runs.write_atomic(TUNING_TABLE, rows.to_csv(index=False, lineterminator="\n"))
 
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     """Seconds of one core for the runs that are not done, from the recorded runs of the same method
     and, where there are such, of as many tries (nan if there are none)."""
+    facts = [read_manifest(path.parent) for path in RUNS.glob("*/manifest.json")]
     known: dict[tuple, list[float]] = {}
-    for path in RUNS.glob("*/manifest.json"):
-        facts = read_manifest(path.parent)
-        if facts["state"] == "done":
-            per_step = facts["wall_s"] / facts["config"]["steps"]
-            config = facts["config"]
-            for key in ((config["method"],), (config["method"], config["tries"])):
-                known.setdefault(key, []).append(per_step)
+    for config, seconds in ((f["config"], f["wall_s"]) for f in facts if f["state"] == "done"):
+        for key in ((config["method"],), (config["method"], config["tries"])):
+            known.setdefault(key, []).append(seconds / config["steps"])
     total = 0.0
     for exp in experiments:
-        folder = root / f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}"
-        if not (folder / "manifest.json").exists() or read_manifest(folder)["state"] != "done":
-            times = known.get((exp.method, exp.tries)) or known.get((exp.method,))
-            total += exp.steps * (sum(times) / len(times) if times else float("nan"))
+        if not is_done(root / exp.run_id):
+            times = known.get((exp.method, exp.tries)) or known.get((exp.method,), [math.nan])
+            total += exp.steps * sum(times) / len(times)
     return total
 
 
 def _end_with_parent() -> None:
     """Let a worker die with the command that started it, however that ends (kill -9 included); its
     run goes on from its last checkpoint."""
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -252,11 +213,10 @@ def run_grid(
 ) -> None:
     """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
     it at any time; the same command goes on."""
-    seconds = estimate(experiments, root)
-    known = seconds == seconds  # not nan
-    about = f"about {seconds / 60 / workers:.0f} minutes" if known else "a time not yet known"
-    stop = "Ctrl-C stops; the same command goes on."
-    print(f"{len(experiments)} runs, {workers} at a time: {about}. {stop}")
+    minutes = estimate(experiments, root) / 60 / workers
+    about = "a time not yet known" if math.isnan(minutes) else f"about {minutes:.0f} minutes"
+    print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command "
+          "goes on.")  # fmt: skip
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
     with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
@@ -276,7 +236,5 @@ def run_grid(
 
 
 def _steps_done(exp: Experiment, root: Path) -> int:
-    log = (
-        root / f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}" / "metrics.jsonl"
-    )
+    log = root / exp.run_id / "metrics.jsonl"
     return min(exp.steps, log.read_bytes().count(b"\n")) if log.exists() else 0

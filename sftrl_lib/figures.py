@@ -5,8 +5,6 @@ RL, orange squares SFT, grey diamonds the init; thin lines are seeds, thick ones
 lines with open markers are this session's runs; hatched or hollow marks are the paper's numbers.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -18,6 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -112,21 +111,18 @@ class Data:
                 "pass its rows as `live`."
             )
 
-    def at(self, metric: str) -> int:
-        return self.tries if metric == "success" else 1
-
-    def lines(self, split: str, metric: str) -> Iterator[tuple[str, pd.DataFrame, bool]]:
-        """(method, curve rows, live?) of every arm; a live run starts at its seed's init."""
+    def lines(self, split: str, metric: str, x: str) -> Iterator[tuple[str, pd.DataFrame, bool]]:
+        """(method, points, live?) of every arm; a live run starts at its seed's init."""
         for method in ("sft", "rl"):
-            yield method, stats.curve(self.grid, method, split, metric, self.at(metric)), False
+            yield method, _points(self.grid, method, split, metric, x, self.tries), False
             for _, run in self.live[self.live.method == method].groupby("run_id"):
                 rows = _stack(self.init, run)
-                yield method, stats.curve(rows, method, split, metric, self.at(metric)), True
+                yield method, _points(rows, method, split, metric, x, self.tries), True
 
     def ends(self, split: str, metric: str) -> dict[str, pd.DataFrame]:
         """The last point of init and arms, a row a seed."""
-        methods = ("init", "rl", "sft")
-        ends = {m: stats.last(self.grid, m, split, metric, self.at(metric)) for m in methods}
+        tries = self.tries if metric == "success" else 1
+        ends = {m: stats.last(self.grid, m, split, metric, tries) for m in ("init", "rl", "sft")}
         return {m: end for m, end in ends.items() if len(end)}
 
     def words(self, metric: str) -> str:
@@ -155,7 +151,19 @@ def _stack(*tables: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([t for t in tables if len(t)] or [tables[0]])
 
 
-# --- pieces -------------------------------------------------------------------------------------
+def _points(
+    table: pd.DataFrame, method: str, split: str, metric: str, x: str, tries: int
+) -> pd.DataFrame:
+    """An arm's curve with columns x (one of X_AXES) and y, shares in percent."""
+    rows = stats.curve(table, method, split, metric, tries if metric == "success" else 1)
+    rows["y"] = rows.value * (1 if metric == "kl_to_init" else 100)
+    if x not in ("id_unseen", "kl_to_init"):
+        return rows.assign(x=rows[x])
+    measured = "success" if x == "id_unseen" else x
+    across = _points(table, method, "id_unseen", measured, "step", tries)[["seed", "step", "y"]]
+    return rows.merge(across.rename(columns={"y": "x"}), on=["seed", "step"])
+
+
 def _frame(title: str, caption: str, widths: list[float]) -> tuple[Figure, np.ndarray]:
     """A row of panels under a title; the caption takes the title's second, empty line."""
     figure = Figure(figsize=(0.4 + 3.3 * sum(widths), 4), layout="constrained")
@@ -203,8 +211,8 @@ def _draw(axis: Axes, method: str, rows: pd.DataFrame, live: bool) -> None:
 
 def _against_compute(axis: Axes, data: Data, split: str, metric: str) -> None:
     power = int(np.log10(max(1.0, data.drawn.compute.max())))
-    for method, rows, live in data.lines(split, metric):
-        _draw(axis, method, rows.assign(x=rows.compute / 10**power, y=100 * rows.value), live)
+    for method, rows, live in data.lines(split, metric, "compute"):
+        _draw(axis, method, rows.assign(x=rows.x / 10**power), live)
     label = f"training compute, init included ($10^{{{power}}}$ FLOPs)"
     axis.set(title=SPLITS[split], xlabel=label, ylabel=METRICS[metric], ylim=(0, _top(axis)))
     axis.set_xlim(left=0)
@@ -233,9 +241,9 @@ def _bar_axis(axis: Axes, title: str, methods: list[str]) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _paper_bars(axis: Axes, data: Data, split: str = "rule_ood") -> str:
+def _paper_bars(axis: Axes, data: Data) -> str:
     """The paper's init, RL and SFT with Wilson intervals; its words for the alt text."""
-    rows = data.paper[(data.paper.split == split) & (data.paper.metric == "success")]
+    rows = data.paper[(data.paper.split == "rule_ood") & (data.paper.metric == "success")]
     rows = rows.set_index("method").reindex(["init", "rl", "sft"]).dropna(subset="successes")
     if not len(rows):
         axis.set_axis_off()
@@ -244,12 +252,11 @@ def _paper_bars(axis: Axes, data: Data, split: str = "rule_ood") -> str:
         change = "" if method == "init" else f"{100 * (r.value - rows.value['init']):+.1f}"
         _, lo, hi = stats.wilson(r.successes, r.n)
         _bar(axis, place, method, (r.value, lo, hi), change, paper=True)
-    _bar_axis(axis, f"{SPLITS[split]}: paper, n = {rows.n.max()}", list(rows.index))
+    _bar_axis(axis, f"rule OOD: paper, n = {rows.n.max()}", list(rows.index))
     said = ", ".join(f"{NAMES[m]} {100 * v:.1f}%" for m, v in rows.value.items())
-    return f"Hatched bars, the paper's 11B model, {SPLITS[split]}: {said}."
+    return f"Hatched bars, the paper's 11B model, rule OOD: {said}."
 
 
-# --- the figures --------------------------------------------------------------------------------
 @_figure(("rule_ood", "success"), ("id_unseen", "success"))
 def success_against_compute(data: Data) -> Figure:
     """OOD and ID success along training, for both arms (the paper's Fig. 5)."""
@@ -266,14 +273,11 @@ def ood_against_id_and_kl(data: Data) -> Figure:
     moved. At equal x the learning rate is out of the comparison."""
     title = f"{data.tier}: OOD against ID and against KL"
     figure, axes = _frame(title, data.caption(_SEEDS), [1.2, 1.2])
-    for axis, metric, scale in zip(axes, ("success", "kl_to_init"), (100, 1), strict=True):
-        pairs = zip(data.lines("id_unseen", metric), data.lines("rule_ood", "success"), strict=True)
-        for (method, across, live), (_, up, _) in pairs:
-            rows = across.merge(up, on=["seed", "step"], suffixes=("_x", "_y"))
-            _draw(axis, method, rows.assign(x=scale * rows.value_x, y=100 * rows.value_y), live)
-        axis.set(ylabel="rule OOD, success (%)", ylim=(0, _top(axis)))
-    axes[0].set(title="for the same ID success", xlabel=X_AXES["id_unseen"])
-    axes[1].set(title="for the same distance", xlabel=X_AXES["kl_to_init"])
+    panels = {"id_unseen": "for the same ID success", "kl_to_init": "for the same distance"}
+    for axis, (x, same) in zip(axes, panels.items(), strict=True):
+        for method, rows, live in data.lines("rule_ood", "success", x):
+            _draw(axis, method, rows, live)
+        axis.set(title=same, xlabel=X_AXES[x], ylabel="rule OOD, success (%)", ylim=(0, _top(axis)))
     return _end(figure, f"{title}; one path an arm, from the init. {data.words('success')}")
 
 
@@ -406,22 +410,14 @@ def explore(
     data = Data(results, None, task, preset)
     tries = stats.headline_tries(data.ours)
     title = f"{data.tier}: {METRICS.get(metric, metric)}, {SPLITS.get(split, split)}"
-    scale, spare, said = 1 if metric == "kl_to_init" else 100, cycle(_MORE), []
+    spare, said = cycle(_MORE), []
     with mpl.rc_context(_RC):
         figure, (axis,) = _frame(title, f"success within {tries} tries; {_SEEDS}", [2.2])
         arms = data.ours[data.ours.method != "init"].groupby(["method", "foundation", "condition"])
         for (method, foundation, condition), arm in arms:
             start = data.ours[(data.ours.method == "init") & (data.ours.condition == "{}")]
             table = _stack(start[start.foundation == foundation], arm)
-            rows = stats.curve(table, method, split, metric, tries if metric == "success" else 1)
-            rows = rows.assign(y=scale * rows.value)
-            if x in ("id_unseen", "kl_to_init"):
-                what = ("success", tries) if x == "id_unseen" else (x, 1)
-                across = stats.curve(table, method, "id_unseen", *what)[["seed", "step", "value"]]
-                across["x"] = across.pop("value") * (100 if x == "id_unseen" else 1)
-                rows = rows.merge(across, on=["seed", "step"])
-            else:
-                rows["x"] = rows[x]
+            rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]
                 changed += [foundation] * (foundation != "default")
@@ -438,7 +434,6 @@ def explore(
         return _end(figure, f"{title} against {X_AXES[x]}. {'; '.join(said)}.")
 
 
-# --- out ----------------------------------------------------------------------------------------
 def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
     """Write name.png, name.svg and name.alt.txt; the same figure gives the same bytes."""
     folder = Path(folder)
@@ -466,6 +461,4 @@ def html(figure: Figure) -> str:
 
 def show(figure: Figure) -> None:
     """Display the figure in a notebook."""
-    from IPython.display import HTML, display
-
     display(HTML(html(figure)))

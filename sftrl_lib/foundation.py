@@ -7,11 +7,7 @@ kept out by `Pretraining` and held by a test: the named rules, the held-out mapp
 multisets with the target 24.
 """
 
-from __future__ import annotations
-
-import ast
 import json
-import operator
 import random
 import tempfile
 import time
@@ -22,6 +18,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import (
     MllamaConfig,
@@ -50,7 +47,6 @@ _CHAT = (
 )
 
 
-# --- architecture --------------------------------------------------------------------------------
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each constant phrase, rank, operator and number below 100; bytes for all else.
 
@@ -116,51 +112,36 @@ def build_model(seed: int = 0) -> MllamaForConditionalGeneration:
     return model
 
 
-# --- pre-training data ---------------------------------------------------------------------------
-_OPS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
-_SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-
-
 def worked_steps(formula: str) -> list[str] | None:
-    """The calculation of one of our own formulas step by step, e.g. "10*3=30"; None where a step
-    leaves the whole numbers 0..99. Parsed (never run) with `ast`."""
-    steps: list[str] = []
-
-    def walk(node: ast.expr) -> Fraction | None:
-        if isinstance(node, ast.Constant):
-            return Fraction(node.value)
-        left, right = walk(node.left), walk(node.right)
-        if left is None or right is None or (isinstance(node.op, ast.Div) and right == 0):
-            return None
-        value = _OPS[type(node.op)](left, right)
-        if value.denominator != 1 or not 0 <= value <= 99:
-            return None
-        steps.append(f"{left}{_SIGNS[type(node.op)]}{right}={value}")
-        return value
-
-    return steps if walk(ast.parse(formula, mode="eval").body) is not None else None
+    """The calculation of a formula step by step, e.g. "10*3=30"; None where there is none, or where
+    a step leaves the whole numbers 0..99."""
+    try:
+        _, _, steps = gp.evaluate_formula(formula)
+    except (gp.IllegalFormula, ZeroDivisionError):
+        return None
+    if any(value.denominator != 1 or not 0 <= value <= 99 for *_, value in steps):
+        return None
+    return [f"{left}{sign}{right}={value}" for left, sign, right, value in steps]
 
 
 def random_formula(numbers: list[int], rng: random.Random) -> tuple[str, Fraction | None]:
     """A random legal formula over all numbers, with its exact value (None: a division by zero)."""
-    parts = [(str(n), Fraction(n), 3) for n in rng.sample(numbers, len(numbers))]
+    parts = [(str(n), 3) for n in rng.sample(numbers, len(numbers))]  # (text, how tightly it binds)
     while len(parts) > 1:
         i = rng.randrange(len(parts) - 1)
-        (ta, va, pa), (tb, vb, pb) = parts[i], parts[i + 1]
+        (left, bound), (right, bound_right) = parts[i], parts[i + 1]
         sign = rng.choice("+-**/")
-        rank = 1 if sign in "+-" else 2
-        if pa < rank:
-            ta = f"({ta})"
-        if pb < rank or (pb == rank and sign in "-/"):
-            tb = f"({tb})"
-        if va is None or vb is None or (sign == "/" and vb == 0):
-            value = None
-        else:
-            value = {"+": va + vb, "-": va - vb, "*": va * vb, "/": va / vb if vb else None}[sign]
-        parts[i : i + 2] = [(f"{ta}{sign}{tb}", value, rank)]
-    return parts[0][0], parts[0][1]
+        binding = 1 if sign in "+-" else 2
+        if bound < binding:
+            left = f"({left})"
+        if bound_right < binding or (bound_right == binding and sign in "-/"):
+            right = f"({right})"
+        parts[i : i + 2] = [(f"{left}{sign}{right}", binding)]
+    formula = parts[0][0]
+    try:
+        return formula, gp.evaluate_formula(formula)[0]
+    except ZeroDivisionError:
+        return formula, None
 
 
 @dataclass(frozen=True)
@@ -221,10 +202,10 @@ class Pretraining:
         deal, formula = self.deal(rng)
         weights = self.formats()
         style = rng.choices(list(weights), list(weights.values()))[0]
-        steps = worked_steps(formula) if style == "steps" else ()
-        if steps is None:
-            style, steps = "values", ()
-        answer = prompts.gp_answer(deal.cards, deal.numbers, formula, style, steps)
+        steps = worked_steps(formula)
+        if style == "steps" and steps is None:
+            style = "values"
+        answer = prompts.gp_answer(deal.cards, deal.numbers, formula, style, steps or ())
         turns = [("user", prompts.gp_prompt(deal, style))]
         if rng.random() < self.conversations:
             for _ in range(rng.choice((1, 1, 2))):
@@ -232,9 +213,8 @@ class Pretraining:
                 verdict = gp.verify_formula(wrong, deal.numbers, deal.target)
                 if verdict.ok:
                     continue
-                shown = prompts.gp_answer(
-                    deal.cards, deal.numbers, wrong, style, worked_or_none(wrong)
-                )
+                steps = worked_steps(wrong) or ()
+                shown = prompts.gp_answer(deal.cards, deal.numbers, wrong, style, steps)
                 turns += [("assistant", shown), ("user", prompts.retry(verdict.message))]
         return [*turns, ("assistant", answer)]
 
@@ -244,46 +224,23 @@ class Pretraining:
         return [self.example(rng) for _ in range(self.batch)]
 
 
-def worked_or_none(formula: str) -> list[str]:
-    """Worked steps of a formula that may be broken: empty where there are none."""
-    try:
-        return worked_steps(formula) or []
-    except (SyntaxError, AttributeError, KeyError):
-        return []
-
-
-FORBIDDEN_RULES = frozenset(
-    [(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()] + list(gp.HELD_OUT_MAPPINGS)
-)
+FORBIDDEN_RULES = {(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()} | set(gp.HELD_OUT_MAPPINGS)
 
 
 def encode(example: list[tuple[str, str]], tokenizer) -> tuple[list[int], int]:
     """Token ids of a conversation and where its last answer begins."""
-    text = _BOS
-    for role, words in example[:-1]:
-        text += f"<|{role}|>{words}{_END}"
-    head = tokenizer.encode(text + _ASSISTANT, add_special_tokens=False)
+    turns = [{"role": role, "content": words} for role, words in example[:-1]]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    head = tokenizer.encode(text, add_special_tokens=False)
     return head + tokenizer.encode(example[-1][1] + _END, add_special_tokens=False), len(head)
 
 
 def batches(encoded: list, pad: int, rows: int = 32) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(input_ids, labels), each (rows, length), right-padded, from `encode`d examples."""
     for i in range(0, len(encoded), rows):
-        part = encoded[i : i + rows]
-        width = max(len(ids) for ids, _ in part)
-        ids = torch.full((len(part), width), pad)
-        labels = torch.full((len(part), width), -100)
-        for row, (tokens, start) in enumerate(part):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            labels[row, start : len(tokens)] = ids[row, start : len(tokens)]
-        yield ids, labels
-
-
-# --- pre-training --------------------------------------------------------------------------------
-def learning_rate(step: int, recipe: Pretraining) -> float:
-    """Linear warm-up over 100 steps, then constant: never annealed. An annealed model is surer of
-    itself, and leaves RL little to sharpen (data/tuning.csv)."""
-    return recipe.lr * min(1.0, (step + 1) / 100)
+        part = [(torch.tensor(tokens), start) for tokens, start in encoded[i : i + rows]]
+        labels = [torch.cat([t.new_full((s,), -100), t[s:]]) for t, s in part]
+        yield pad_sequence([t for t, _ in part], True, pad), pad_sequence(labels, True, -100)
 
 
 def pretrain(recipe: Pretraining, folder: Path, workers: int = 2, progress: bool = True) -> Path:
@@ -329,26 +286,17 @@ def _pretrain_worker(
     if rank == 0 and log_file.exists():  # what was logged after the last checkpoint is done again
         rows = [json.loads(line) for line in log_file.read_text().splitlines()]
         log_file.write_text("".join(json.dumps(r) + "\n" for r in rows if r["step"] < start))
-
-    def save(step: int) -> None:
-        state = {
-            "recipe": asdict(recipe), "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds, "tokens": tokens,
-        }  # fmt: skip
-        torch.save(state, state_file.with_suffix(".tmp"))
-        state_file.with_suffix(".tmp").replace(state_file)
-
     model.train()
     clock = saved = time.monotonic()
     bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc="foundation",
                disable=not progress or rank > 0, mininterval=2)  # fmt: skip
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe)
-        encoded = sorted(
-            (encode(e, tokenizer) for e in recipe.batch_of(step)), key=lambda e: len(e[0])
-        )
-        count = sum(len(ids) - start for ids, start in encoded)
+        # Warm-up, then constant: never annealed. An annealed model is surer of itself, and leaves
+        # RL little to sharpen (data/tuning.csv).
+        optimizer.param_groups[0]["lr"] = recipe.lr * min(1.0, (step + 1) / 100)
+        encoded = [encode(example, tokenizer) for example in recipe.batch_of(step)]
+        encoded.sort(key=lambda e: len(e[0]))
+        count = sum(len(ids) - answer for ids, answer in encoded)
         loss = 0.0
         for ids, labels in batches(encoded[rank::workers], tokenizer.pad_token_id):
             # Right-padded and causal: padding can never be attended to, so no mask is needed.
@@ -358,12 +306,8 @@ def _pretrain_worker(
             )
             (part / count).backward()
             loss += float(part.detach()) / count
-        gradient = torch.cat([p.grad.flatten() for p in text_only])
-        torch.distributed.all_reduce(gradient)
-        for parameter, part in zip(
-            text_only, gradient.split([p.numel() for p in text_only]), strict=True
-        ):
-            parameter.grad.copy_(part.view_as(parameter))
+        for parameter in text_only:
+            torch.distributed.all_reduce(parameter.grad)
         torch.nn.utils.clip_grad_norm_(text_only, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -379,7 +323,12 @@ def _pretrain_worker(
             with log_file.open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if rank == 0 and now - saved > SAVE_EVERY:
-            save(step + 1)
+            state = {
+                "recipe": asdict(recipe), "model": model.state_dict(), "step": step + 1,
+                "optimizer": optimizer.state_dict(), "seconds": seconds, "tokens": tokens,
+            }  # fmt: skip
+            torch.save(state, partial := state_file.with_suffix(".tmp"))
+            partial.replace(state_file)
             saved = now
     if rank == 0:
         write(model, folder, recipe, seconds, tokens, workers)

@@ -1,7 +1,5 @@
 """What the foundation model has seen and what it can do, written beside its weights."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -49,12 +47,9 @@ def _skill(items: list, answers: list[str], style: str) -> dict[str, float]:
         for left, sign, right, value in re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", text):
             steps += 1
             true += verify_formula(f"{left}{sign}{right}", [int(left), int(right)], int(value)).ok
-    result = {"solved": solved / len(items)}
-    if faces:
-        result["faces_read"] = read / faces
-    if steps:
-        result["steps_true"] = true / steps
-    return result
+    shares = {"solved": (solved, len(items)), "faces_read": (read, faces)}
+    shares["steps_true"] = (true, steps)
+    return {name: count / n for name, (count, n) in shares.items() if n}
 
 
 def write_card(folder: Path) -> None:
@@ -69,52 +64,45 @@ def card_text(name: str, facts: dict) -> str:
     """The model card, from nothing but foundation.json."""
     recipe, measured = facts["recipe"], facts["skills"]
     rules = list(next(iter(measured["by_format"].values())))
-    lines = [
-        f"# Foundation model `{name}`",
-        "",
-        f"A Llama-3.2-Vision (Mllama) architecture with {facts['parameters']:,} parameters, "
-        f"pre-trained from scratch by `python -m sftrl_lib foundation` in "
-        f"{facts['seconds'] / 60:.0f} minutes ({facts['workers']} processes of one thread): "
-        f"{recipe['steps']:,} steps of {recipe['batch']} examples, "
-        f"{facts['tokens'] / 1e6:.1f} million tokens, seed {recipe['seed']}. "
-        "Its vision tower and cross-attention are present and untrained.",
-        "",
-        "## What it has seen",
-        "",
-        "Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), "
-        f"the target 24 in {recipe['target_24']:.0%} of the deals and another one in the rest; in "
-        f"{recipe['faces']:.0%} of the deals every card is a face card with probability 1/2 or "
-        f"more. {recipe['conversations']:.0%} are conversations in which one or two wrong answers "
-        "get the verifier's message and a right answer follows. Loss on the last answer only, and "
-        "it is always right. Answer formats: "
-        + ", ".join(f"{style} {share:.1%}" for style, share in facts["formats"].items())
-        + ".",
-        "",
-        "## What it has never seen",
-        "",
-        f"The rules J, Q, K = {', '.join(str(tuple(r)) for r in facts['never_seen']['rules'])}; "
-        "the held-out quarter of the value multisets together with the target 24; images.",
-        "",
-        "## Measured skills",
-        "",
-        f"Greedy, {measured['deals']} deals a cell, each with a face card and a held-out multiset, "
-        "before any post-training: "
-        "solved / face cards read right / calculation steps that are true.",
-        "",
-        "| format | " + " | ".join(rules) + " |",
-        "|---" * (len(rules) + 1) + "|",
-    ]
+    formats = ", ".join(f"{style} {share:.1%}" for style, share in facts["formats"].items())
+    never = ", ".join(str(tuple(r)) for r in facts["never_seen"]["rules"])
+    table = [f"| format | {' | '.join(rules)} |", "|---" * (len(rules) + 1) + "|"]
     for style, by_rule in measured["by_format"].items():
-        cells = [
-            " / ".join(
-                f"{by_rule[rule][key]:.1%}" if key in by_rule[rule] else "-"
-                for key in ("solved", "faces_read", "steps_true")
-            )
-            for rule in rules
-        ]
-        lines.append(f"| {style} | " + " | ".join(cells) + " |")
-    lines += ["", "Solved within 1 to 5 tries, in the task's own format (json):", ""]
-    lines += [
-        f"- {rule}: " + ", ".join(f"{v:.1%}" for v in measured["by_tries"][rule]) for rule in rules
-    ]
-    return "\n".join(lines) + "\n"
+        shares = [map(by_rule[r].get, ("solved", "faces_read", "steps_true")) for r in rules]
+        cells = [" / ".join("-" if v is None else f"{v:.1%}" for v in cell) for cell in shares]
+        table.append(f"| {style} | {' | '.join(cells)} |")
+    tries = [f"- {r}: {', '.join(f'{v:.1%}' for v in measured['by_tries'][r])}" for r in rules]
+    table, tries = "\n".join(table), "\n".join(tries)
+    return f"""# Foundation model `{name}`
+
+A Llama-3.2-Vision (Mllama) architecture with {facts["parameters"]:,} parameters, pre-trained from \
+scratch by `python -m sftrl_lib foundation` in {facts["seconds"] / 60:.0f} minutes \
+({facts["workers"]} processes of one thread): {recipe["steps"]:,} steps of {recipe["batch"]} \
+examples, {facts["tokens"] / 1e6:.1f} million tokens, seed {recipe["seed"]}. Its vision tower and \
+cross-attention are present and untrained.
+
+## What it has seen
+
+Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), the target \
+24 in {recipe["target_24"]:.0%} of the deals and another one in the rest; in \
+{recipe["faces"]:.0%} of the deals every card is a face card with probability 1/2 or more. \
+{recipe["conversations"]:.0%} are conversations in which one or two wrong answers get the \
+verifier's message and a right answer follows. Loss on the last answer only, and it is always \
+right. Answer formats: {formats}.
+
+## What it has never seen
+
+The rules J, Q, K = {never}; the held-out quarter of the value multisets together with the target \
+24; images.
+
+## Measured skills
+
+Greedy, {measured["deals"]} deals a cell, each with a face card and a held-out multiset, before \
+any post-training: solved / face cards read right / calculation steps that are true.
+
+{table}
+
+Solved within 1 to 5 tries, in the task's own format (json):
+
+{tries}
+"""

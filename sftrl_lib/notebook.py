@@ -1,15 +1,13 @@
 """What every notebook does first: fix seeds and threads, say what it runs on and what it reads."""
 
-from __future__ import annotations
-
 import os
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from IPython import get_ipython
+from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
 from .config import PRESETS, Experiment
@@ -18,20 +16,16 @@ from .evaluate import CURVE_SPLITS
 from .experiments import recorded_init, run_experiment
 from .foundation import FOLDER as FOUNDATIONS
 from .policy import resolve_precision
-from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, load_results, read_manifest
+from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, is_done, load_results, read_manifest
 from .stats import main_grid
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
-    """Seeds (python, numpy, torch), two threads, short errors; prints device, precision and why.
-
-    Raises SftrlError for an unknown preset or precision. OMP_NUM_THREADS, if set, is obeyed.
-    """
+    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors; prints device,
+    precision and why. Raises SftrlError for an unknown preset or precision."""
     _short_errors()
     exp = Experiment(preset=preset, precision=precision, seed=seed)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    set_seed(seed)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -39,23 +33,30 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} thread(s)"
     online = os.environ.get("SFTRL_ONLINE") == "1"
+    weights = PRESETS[preset]["model"] or f"{_short(FOUNDATIONS / exp.foundation)}/"
+    if weights.endswith("/") and not (ROOT / weights / "model.safetensors").exists():
+        weights += " (missing: build it with 'python -m sftrl_lib foundation')"
+    ours = load_results().query("source == 'ours'")
+    rows = f"{_short(RESULTS)} ({len(ours):,} rows of {ours.run_id.nunique()} recorded runs)"
+    if not len(ours):
+        rows = "no recorded runs yet (make them with 'python -m sftrl_lib experiments')"
     print(f"tier       {preset}")
     print(f"device     {device}")
     print(f"precision  {resolved}: {why}")
     print(f"seed       {seed} (same seed, machine and threads: same numbers)")
     print(f"model hub  {'on' if online else 'off (SFTRL_ONLINE=1 turns it on)'}")
-    print(f"reads      {_weights(exp)}; {_recorded()}")
+    print(f"reads      {weights}; {rows}")
     print(f"writes     {_short(_live_root())}/ (live runs, not committed)")
 
 
 def live(exp: Experiment) -> Run:
     """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
     trained before; says which. SFTRL_RUNS names another folder than runs/."""
-    root, short = _live_root(), dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
-    before = [read_manifest(p.parent) for p in root.glob(f"*-{exp.hash[:8]}/manifest.json")]
-    run = run_experiment(exp, root, final=short)
+    known = is_done(_live_root() / exp.run_id)
+    short = dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
+    run = run_experiment(exp, _live_root(), final=short)
     said = f"{exp.method.upper()}, {exp.steps} steps of {exp.batch}, in {_short(run.path)}"
-    if any(manifest["state"] == "done" for manifest in before):
+    if known:
         print(f"LOADED, not trained: {said} (delete the folder to train again)")
     else:
         print(f"TRAINED just now: {said}, {run.manifest['wall_s']:.0f} s")
@@ -104,31 +105,10 @@ def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def _weights(exp: Experiment) -> str:
-    if PRESETS[exp.preset]["model"]:
-        return PRESETS[exp.preset]["model"]
-    folder = FOUNDATIONS / exp.foundation
-    found = (folder / "model.safetensors").exists()
-    build = "" if found else " (missing: build it with 'python -m sftrl_lib foundation')"
-    return f"{_short(folder)}/{build}"
-
-
-def _recorded() -> str:
-    ours = load_results().query("source == 'ours'")
-    if not len(ours):
-        return "no recorded runs yet (make them with 'python -m sftrl_lib experiments')"
-    runs = ours.run_id.nunique()
-    return f"{_short(RESULTS)} ({len(ours):,} rows of {runs} recorded runs)"
-
-
 def _short_errors() -> None:
     """In a notebook, show a mistake the reader can repair as its one sentence, no traceback."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
     shell = get_ipython()
-    if shell is None:
+    if shell is None:  # a script
         return
 
     def one_sentence(shell, kind, error, traceback, tb_offset=None) -> list[str]:

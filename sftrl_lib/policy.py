@@ -1,16 +1,12 @@
-"""Load a policy for any preset: processor, model, quantisation, LoRA; generate; save.
-
-A policy is a model plus the few things the rollout needs: how a turn is spelled in tokens, and how
-to sample many answers at once.
-"""
-
-from __future__ import annotations
+"""Load a policy for any preset: processor, model, quantisation, LoRA; generate; save."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -20,7 +16,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from .config import PRESETS, Experiment
+from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
 from .foundation import FOLDER as FOUNDATIONS
 
@@ -32,47 +28,46 @@ _SENTINEL = "\u241e"
 
 @dataclass
 class Policy:
-    """A model that answers. `n_active` counts the parameters a text token passes through."""
+    """A model, how a turn is spelled in its tokens, and how to sample many answers at once.
+    `n_active` counts the parameters a text token passes through."""
 
     model: torch.nn.Module
     processor: object
     precision: str = "full"
     why: str = ""
-    n_active: int = 0
-    _between: tuple = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        self.n_active = self.n_active or active_parameters(self.model)
+        self.n_active = active_parameters(self.model)
         self.end_id = self.tokenizer.eos_token_id
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _template(self, messages: list[dict]) -> str:
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+    def _template(self, *turns: tuple[str, str]) -> str:
+        said = [{"role": role, "content": text} for role, text in turns]
+        return self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def first_turn(self, text: str) -> list[int]:
         """Token ids of the first user turn and the cue to answer."""
-        return self._ids(self._template([{"role": "user", "content": text}]))
+        return self._ids(self._template(("user", text)))
 
     def next_turn(self, text: str) -> list[int]:
-        """Token ids between an answer, which ends with EOS, and the next: the template is asked
-        once with sentinels, so any chat template works."""
-        if not self._between:
-            user, reply, again = (_SENTINEL + c for c in "abc")
-            turns = [("user", user), ("assistant", reply), ("user", again)]
-            text_ = self._template([{"role": r, "content": c} for r, c in turns])
-            before, after = text_.split(reply)[1].split(again)
-            before = before.removeprefix(self.tokenizer.eos_token)
-            self._between = (before, after)
-        return self._ids(self._between[0] + text + self._between[1])
+        """Token ids between an answer, which ends with EOS, and the next."""
+        before, after = self._between
+        return self._ids(before + text + after)
+
+    @cached_property
+    def _between(self) -> tuple[str, str]:
+        """What stands around that text. Sentinels find it, so any chat template works."""
+        user, reply, again = (_SENTINEL + c for c in "abc")
+        whole = self._template(("user", user), ("assistant", reply), ("user", again))
+        before, after = whole.split(reply)[1].split(again)
+        return before.removeprefix(self.tokenizer.eos_token), after
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -125,7 +120,6 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Weights as fp16 safetensors (full) or a PEFT adapter, beside the processor."""
-        folder = Path(folder)
         if hasattr(self.model, "peft_config"):
             self.model.save_pretrained(folder)
         else:  # the copies are rounded, not the model itself
@@ -146,30 +140,10 @@ def active_parameters(model: torch.nn.Module) -> int:
     return sum((q.shape if q else p.shape).numel() for p, q in zip(used, packed, strict=True))
 
 
-def resolve_precision(exp: Experiment) -> tuple[str, str]:
-    """(precision, why). `auto` asks the preset; `qlora` is allowed wherever bitsandbytes runs."""
-    tier = PRESETS[exp.preset]
-    if exp.precision == "auto":
-        return tier["precision"], tier["why"]
-    return exp.precision, "asked for with precision=" + exp.precision
-
-
-def quantization_config() -> BitsAndBytesConfig:
-    """NF4 with double quantisation, bf16 arithmetic; head and vision side stay as they are."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
-        llm_int8_skip_modules=NF4_SKIP,
-    )  # fmt: skip
-
-
-def lora_config(rank: int = 16):
+def lora_config(rank: int = 16) -> LoraConfig:
     """LoRA on every linear layer of the language model."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
-    )
+    targets, alpha = LORA_TARGETS, 2 * rank
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
@@ -177,11 +151,8 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     `model`, else the preset's. SftrlError where there are none to load."""
     precision, why = resolve_precision(exp)
     tiny = exp.preset == "tiny" and not exp.model
-    source = str(
-        path
-        or exp.model
-        or (FOUNDATIONS / exp.foundation if tiny else PRESETS[exp.preset]["model"])
-    )
+    default = FOUNDATIONS / exp.foundation if tiny else PRESETS[exp.preset]["model"]
+    source = str(path or exp.model or default)
     adapter = Path(source) / "adapter_config.json"
     adapted = source if adapter.exists() else None
     if adapted:
@@ -196,10 +167,15 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             "preset llama-11b needs a CUDA GPU with 24 GB and this machine has none; "
             "use preset=tiny here, or run the same command on a machine with a GPU."
         )
+    gpu = torch.cuda.is_available()
     options: dict = {"dtype": torch.float32 if precision == "full" else torch.bfloat16}
-    if precision == "qlora":
-        options["quantization_config"] = quantization_config()
-    if torch.cuda.is_available():
+    if precision == "qlora":  # with double quantisation; head and vision side stay as they are
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if gpu else torch.float32,
+            llm_int8_skip_modules=NF4_SKIP,
+        )  # fmt: skip
+    if gpu:
         options["device_map"] = "cuda"
     try:
         processor = AutoProcessor.from_pretrained(source)
@@ -215,8 +191,6 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             "of a local copy."
         ) from error
     if precision in ("qlora", "lora") or adapted:
-        from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
-
         if precision == "qlora":
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         if adapted:

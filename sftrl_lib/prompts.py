@@ -4,11 +4,8 @@ The tiny tier's tokenizer makes one token of each constant phrase (`PHRASES`), s
 prompts cost it little; ranks, numbers and operators stay tokens of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-# --- GeneralPoints: the question -----------------------------------------------------------------
 _TASK = (
     "You are given playing cards. Build one formula whose value is the target. Use the value of "
     "every card exactly once, with +, -, *, / and brackets.\n"
@@ -32,7 +29,6 @@ FORMATS = {
 _JSON = ('{"cards": ["', '", "', '"], "number": [', '], "formula": "', '"}')
 _VALUES, _SO, _COUNTS = "Values: ", ". Formula: ", " is "
 
-# --- GeneralPoints: the verifier's words ---------------------------------------------------------
 _RETRY = ("You failed this trial because ", ". Try again.")
 _WRONG_VALUE = ("your formula equals ", " and not ")
 _WRONG_NUMBERS = ("you used invalid numbers: ", "; the values of the cards must each be used once")
@@ -61,20 +57,16 @@ def gp_answer(
     steps: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """A worked answer. `steps` (e.g. "10*3=30") are used by the format "steps" only."""
+    head, quote, number, form, end = _JSON
     listed = _SEP.join(map(str, numbers))
-    if answer_format == "json":
-        head, quote, number, form, end = _JSON
-        return f"{head}{quote.join(cards)}{number}{listed}{form}{formula}{end}"
-    if answer_format == "equation":
-        return formula
-    if answer_format == "values":
-        return f"{_VALUES}{listed}{_SO}{formula}"
-    if answer_format == "steps":
-        return f"{_VALUES}{listed}{_TARGET_END}{_SEP.join(steps)}{_SO}{formula}"
-    if answer_format == "named":
-        named = _SEP.join(f"{c}{_COUNTS}{n}" for c, n in zip(cards, numbers, strict=True))
-        return f"{named}{_SO}{formula}"
-    raise ValueError(f"unknown answer format {answer_format!r}: choose one of {', '.join(FORMATS)}")
+    named = _SEP.join(f"{c}{_COUNTS}{n}" for c, n in zip(cards, numbers, strict=True))
+    return {
+        "json": f"{head}{quote.join(cards)}{number}{listed}{form}{formula}{end}",
+        "equation": formula,
+        "values": f"{_VALUES}{listed}{_SO}{formula}",
+        "steps": f"{_VALUES}{listed}{_TARGET_END}{_SEP.join(steps)}{_SO}{formula}",
+        "named": f"{named}{_SO}{formula}",
+    }[answer_format]
 
 
 def claimed_values(text: str, answer_format: str) -> str:

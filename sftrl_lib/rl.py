@@ -6,13 +6,12 @@ pre-train before the first step. One update is made per batch of episodes; the p
 then 1, and PPO's clipping range never binds.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from datasets import Dataset
@@ -30,11 +29,8 @@ from .trl_compat import EpisodeTrainer, arguments, fit
 
 def discounted_returns(rewards: Sequence[float], discount: float) -> list[float]:
     """Return of every try: its reward, plus what follows it, discounted once per try."""
-    returns, ahead = [], 0.0
-    for reward in reversed(rewards):
-        ahead = reward + discount * ahead
-        returns.append(ahead)
-    return returns[::-1]
+    backwards = accumulate(reversed(rewards), lambda ahead, reward: reward + discount * ahead)
+    return list(backwards)[::-1]
 
 
 def group_advantages(

@@ -3,8 +3,6 @@
 answer -> verdict -> the verifier's message -> answer, up to a number of tries (paper, section 3.2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

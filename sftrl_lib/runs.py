@@ -6,8 +6,6 @@ Recorded runs lie in data/runs and are committed; live ones lie in runs/, which 
 `data/README.md` explains every column.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -16,14 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
-from .config import PRESETS, Experiment
+from .config import Experiment, resolve_precision
 from .errors import SftrlError
 
 try:  # POSIX only: locks, and the peak of memory
@@ -52,8 +51,6 @@ _NOT_A_CONDITION = {
     "task", "method", "preset", "foundation", "seed", "eval_points", "eval_episodes",
     "final_episodes", "eval_tries", "report_to", "micro_batch",
 }  # fmt: skip
-_EVAL_KEY = ("method", "seed", "step", "split", "metric", "tries")
-_EPISODE_KEY = ("method", "seed", "step", "split", "index")
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
 
@@ -75,14 +72,7 @@ class Compute:
         """The same formula on the tokens that were really processed."""
         return float(n_active) * (6 * self.done_train_tokens + 2 * self.done_rollout_tokens)
 
-    def state_dict(self) -> dict[str, int]:
-        return asdict(self)
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self.__init__(**state)
-
-
-# --- files ---------------------------------------------------------------------------------------
 def _plain(value: Any) -> Any:
     """Strict JSON: numpy scalars become numbers, NaN and infinities null."""
     if isinstance(value, Mapping):
@@ -143,8 +133,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-# --- one run -------------------------------------------------------------------------------------
-class Run:
+def is_done(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (folder / "manifest.json").exists() and read_manifest(folder)["state"] == "done"
+
+
+class Run(AbstractContextManager):
     """One run folder. As a context manager it ends as "done", or as "interrupted" on any exception
     (Ctrl-C included), and can then be opened again."""
 
@@ -154,11 +148,10 @@ class Run:
         self._wall_before = float(manifest.get("wall_s", 0.0))
 
     @classmethod
-    def open(cls, exp: Experiment, root: Path | str = LIVE) -> Run:
+    def open(cls, exp: Experiment, root: Path | str = LIVE) -> Self:
         """Create the folder of `exp` under `root`, or resume it. SftrlError if the folder holds
         another configuration, is damaged, or is being written by another process."""
-        name = f"{exp.task}-{exp.method}-{exp.preset}-s{exp.seed}-{exp.hash[:8]}"
-        path = Path(root) / name
+        path = Path(root) / exp.run_id
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
@@ -188,7 +181,10 @@ class Run:
         """Put facts (device, precision and why, parameters, ...) into the manifest, and save it."""
         self._saved = time.monotonic()
         wall = round(self._wall_before + self._saved - self._started, 1)
-        peak = max(self.manifest.get("peak_memory_mb") or 0, _peak_memory_mb())
+        # Of the whole process, so far; 0 where the system does not say. macOS counts bytes.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
+        peak = peak // (2**20 if sys.platform == "darwin" else 2**10)
+        peak = max(self.manifest.get("peak_memory_mb") or 0, peak)
         self.manifest.update(facts, wall_s=wall, peak_memory_mb=peak)
         text = json.dumps(_plain(self.manifest), indent=1, ensure_ascii=False)
         write_atomic(self.path / "manifest.json", text + "\n")
@@ -209,11 +205,11 @@ class Run:
         """Keep measurements: step, compute, compute_done, split, metric, tries, successes, n,
         value, lo, hi. A row may override a column of its run, e.g. seed (whose deals) or method.
         The same method, seed, step, split, metric and tries replace the earlier row."""
-        self._merge("evals.jsonl", rows, _EVAL_KEY)
+        self._merge("evals.jsonl", rows, ("method", "seed", "step", "split", "metric", "tries"))
 
     def add_episodes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep episodes to look at; the same method, seed, step, split, index replace."""
-        self._merge("episodes.jsonl", rows, _EPISODE_KEY)
+        self._merge("episodes.jsonl", rows, ("method", "seed", "step", "split", "index"))
 
     def episodes(self) -> list[dict[str, Any]]:
         """The sample of episodes, as `episode_row` makes them."""
@@ -238,9 +234,6 @@ class Run:
             (self.path / ".lock").unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
-
-    def __enter__(self) -> Run:
-        return self
 
     def __exit__(self, kind, value, trace) -> None:
         if not self.done:
@@ -280,10 +273,10 @@ def machine(exp: Experiment) -> dict[str, Any]:
     machine and thread count."""
     import torch  # here, so that figures and claims start quickly
 
-    tier, asked = PRESETS[exp.preset], exp.precision != "auto"
+    precision, why = resolve_precision(exp)
     return {
-        "precision": exp.precision if asked else tier["precision"],
-        "precision_why": "asked for" if asked else tier["why"],
+        "precision": precision,
+        "precision_why": why,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "platform": platform.platform(),
         "cores": os.cpu_count(),
@@ -303,13 +296,6 @@ def _git_revision() -> str | None:
         return None
 
 
-def _peak_memory_mb() -> int:
-    """Of the whole process, so far; 0 where the system does not say."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-# --- the results table ---------------------------------------------------------------------------
 def condition(config: Mapping[str, Any]) -> str:
     """JSON of the settings in which a configuration differs from its arm's defaults; "{}" is the
     main grid. Settings with a column of their own (lr, tries) are in it too when they differ."""
@@ -354,17 +340,14 @@ def write_results(roots: Iterable[Path | str] = (RUNS,), path: Path = RESULTS) -
 def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.DataFrame:
     """Our recorded rows and the paper's printed numbers (column `source`: ours | paper). Where
     there is no results file, only the paper's."""
-    tables = [_read_csv(Path(p)) for p in (path, paper) if Path(p).exists()]
-    rows = [row for table in tables for row in table.to_dict("records")]
+    rows, text = [], {"foundation": str, "condition": str}
+    for file in filter(os.path.exists, (path, paper)):
+        try:
+            rows += _typed(pd.read_csv(file, dtype=text)).to_dict("records")
+        except (KeyError, ValueError, TypeError) as error:
+            raise SftrlError(
+                f"{file} is not a results table ({error}), whose columns must be "
+                f"{', '.join(COLUMNS)}; restore it, or rebuild it from the runs with "
+                f"`{REBUILD} --table`."
+            ) from error
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    text = {"foundation": str, "condition": str}
-    try:
-        return _typed(pd.read_csv(path, dtype=text))
-    except (KeyError, ValueError, TypeError) as error:
-        raise SftrlError(
-            f"{path} is not a results table ({error}), whose columns must be {', '.join(COLUMNS)}; "
-            f"restore it, or rebuild it from the runs with `{REBUILD} --table`."
-        ) from error

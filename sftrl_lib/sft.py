@@ -1,7 +1,5 @@
 """SFT: imitate expert answers, with TRL's SFTTrainer (paper, section 3.1)."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 

@@ -1,13 +1,13 @@
 """The protocol's statistics: intervals of one run, changes paired by seed, matched levels."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import isotonic_regression
 from scipy.special import ndtri, stdtr, stdtrit  # normal and t; scipy.stats loads slowly
 
 DEVELOPMENT_SEEDS = (100, 101)  # everything was chosen on these; no claim is tested on them
@@ -32,7 +32,6 @@ class Change(NamedTuple):
     seeds: int
 
 
-# --- one run ------------------------------------------------------------------------------------
 def wilson(successes: float, n: float) -> Estimate:
     """Wilson's score interval of a proportion (Wilson 1927). n may be an effective number."""
     if not 0 <= successes <= n:
@@ -66,7 +65,6 @@ def clustered_interval(successes: Sequence[int], sizes: Sequence[int]) -> Estima
     return wilson(p * n_effective, n_effective)._replace(value=float(p))
 
 
-# --- across seeds -------------------------------------------------------------------------------
 def seed_mean(values: Sequence[float]) -> Estimate:
     """Mean over seeds with its t interval (nan bounds for a single seed)."""
     change = paired_change(dict.fromkeys(range(len(values)), 0.0), dict(enumerate(values)))
@@ -84,10 +82,8 @@ def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Ch
     mean = float(differences.mean())
     error = float(differences.std(ddof=1) / np.sqrt(n))
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
-    if error > 0:
-        p = float(2 * stdtr(n - 1, -abs(mean) / error))
-    else:  # all seeds changed by exactly the same amount
-        p = 0.0 if mean else 1.0
+    # Without an error, all seeds changed by exactly the same amount.
+    p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Change(mean, mean - half, mean + half, p, n)
 
 
@@ -101,22 +97,6 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     return adjusted
 
 
-# --- curves -------------------------------------------------------------------------------------
-def monotone(x: Sequence[float], weights: Sequence[float]) -> list[list[int]]:
-    """Pool adjacent violators: the blocks of indices within which a rising fit to x is constant."""
-    blocks: list[list[int]] = []
-
-    def level(block: list[int]) -> float:
-        return float(np.average([x[i] for i in block], weights=[weights[i] for i in block]))
-
-    for i in range(len(x)):
-        blocks.append([i])
-        while len(blocks) > 1 and level(blocks[-2]) >= level(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    return blocks
-
-
 class Curve(NamedTuple):
     """y against a rising x: what was gained against what it cost, in the order of training."""
 
@@ -124,16 +104,14 @@ class Curve(NamedTuple):
     y: np.ndarray
 
     @classmethod
-    def of(cls, x: Sequence[float], y: Sequence[float], weights: Sequence[float]) -> Curve:
+    def of(cls, x: Sequence[float], y: Sequence[float], weights: Sequence[float]) -> Self:
         """The curve through points in training order. x is measured with noise and may step back:
         neighbours that do are pooled, in x and in y, weighted by their episodes."""
-        x, y, weights = list(x), list(y), list(weights)
-        blocks = monotone(x, weights)
-        pooled = [
-            [np.average([v[i] for i in b], weights=[weights[i] for i in b]) for b in blocks]
-            for v in (x, y)
-        ]
-        return cls(np.array(pooled[0]), np.array(pooled[1]))
+        x, y, weights = (np.asarray(v, float) for v in (x, y, weights))
+        ends = isotonic_regression(x, weights=weights).blocks
+        pools = [slice(start, end) for start, end in pairwise(ends)]
+        pooled = [[np.average(v[p], weights=weights[p]) for p in pools] for v in (x, y)]
+        return cls(*np.array(pooled))
 
     def at(self, level: float) -> float:
         """y where x passes `level`, on straight lines between points; the ends are held."""
@@ -146,7 +124,6 @@ def at_matched(a: Curve, b: Curve) -> tuple[float, float, float]:
     return float(level), a.at(level), b.at(level)
 
 
-# --- selections of the results table ------------------------------------------------------------
 def main_grid(table: pd.DataFrame) -> pd.DataFrame:
     """Our rows of the protocol's grid: default settings, default foundation model, test seeds."""
     ours = table[(table.source == "ours") & (table.foundation == "default")]

@@ -5,8 +5,6 @@ The trainers stay TRL's; this module overrides private methods of exactly pinned
 goes on exactly, and (3) one line of progress is shown. sft.py and rl.py say what is learned.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -17,7 +15,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,7 +79,6 @@ def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
     }
 
 
-# --- the step ------------------------------------------------------------------------------------
 def by_length(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
     """Micro-batches of row numbers, shortest first, so that little is padded; rows of length 0 have
     no gradient and are in none. lengths (B,)."""
@@ -133,7 +130,7 @@ class _Stepwise:
 
     def _load_from_checkpoint(self, checkpoint, model=None) -> None:
         try:
-            self.ledger.load_state_dict(json.loads((Path(checkpoint) / LEDGER).read_text()))
+            self.ledger = Compute(**json.loads((Path(checkpoint) / LEDGER).read_text()))
             if hasattr(self.model, "peft_config"):
                 super()._load_from_checkpoint(checkpoint, model)
             else:
@@ -155,7 +152,7 @@ class _Stepwise:
             Trainer._save_checkpoint(self, model, trial)  # TRL's would also write a model card
         finally:
             self.args.output_dir = str(home)
-        (partial / name / LEDGER).write_text(json.dumps(self.ledger.state_dict()))
+        (partial / name / LEDGER).write_text(json.dumps(asdict(self.ledger)))
         shutil.rmtree(home / name, ignore_errors=True)
         os.replace(partial / name, home / name)
         for old in home.glob("checkpoint-*"):
@@ -218,7 +215,6 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
             yield part, None
 
 
-# --- between two steps ---------------------------------------------------------------------------
 @contextlib.contextmanager
 def preserved_rng():
     """Whatever runs inside, python's, numpy's and torch's random streams go on as if it had not."""
@@ -234,9 +230,8 @@ class _Boundary(TrainerCallback):
     generation is half used."""
 
     def __init__(self, trainer, exp, policy, run, on_checkpoint, progress, describe) -> None:
-        self.exp, self.policy, self.run, self.ledger = exp, policy, run, trainer.ledger
+        self.trainer, self.exp, self.policy, self.run = trainer, exp, policy, run
         self.on_checkpoint, self.describe = on_checkpoint, describe
-        self.measured = lambda: trainer.measured
         self.bar = tqdm(total=exp.steps, desc=exp.method.upper(), unit="step", disable=not progress)
         self.interrupted = self.evaluating = False
 
@@ -254,9 +249,9 @@ class _Boundary(TrainerCallback):
         state.log_history.clear()  # metrics.jsonl keeps it
         if "loss" not in logs:  # the summary at the end
             return
-        row = {key: logs[key] for key in LOGGED if key in logs} | self.measured()
+        row = {key: logs[key] for key in LOGGED if key in logs} | self.trainer.measured
         row["seconds"] = round(time.monotonic() - self.began, 3)  # without saving and measuring
-        self.run.log(step=state.global_step, **row, **self.ledger.state_dict())
+        self.run.log(step=state.global_step, **row, **asdict(self.trainer.ledger))
         self.bar.update(state.global_step - self.bar.n)
         self.bar.set_postfix_str(self.describe.format(**logs))
         self.began = time.monotonic()
@@ -272,7 +267,7 @@ class _Boundary(TrainerCallback):
             self.evaluating = True
             self.policy.model.eval()
             with preserved_rng():
-                self.on_checkpoint(self.policy, step, replace(self.ledger))
+                self.on_checkpoint(self.policy, step, replace(self.trainer.ledger))
             self.evaluating = False
 
     def _on_sigint(self, *_) -> None:
@@ -300,9 +295,8 @@ class _Boundary(TrainerCallback):
 
 @contextlib.contextmanager
 def _lent(model: torch.nn.Module):
-    """The model is lent to a trainer of TRL, which replaces its `forward`; afterwards it has its
-    own again. Meanwhile only our progress line is shown, no notice about settings that are meant.
-    """
+    """TRL's trainers replace a model's `forward`; afterwards it has its own again. Meanwhile only
+    our progress line is shown, no notice about settings that are meant."""
     modules = [model, model.get_base_model()] if hasattr(model, "peft_config") else [model]
     before = [module.__dict__.get("forward") for module in modules]
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()

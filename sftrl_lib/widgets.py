@@ -4,8 +4,6 @@ Each calls a pure function (`figures.explore`, `render_episode`) that a page wit
 call too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any

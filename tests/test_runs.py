@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,9 +35,7 @@ def test_compute_is_the_papers_formula():
     spent = Compute(train_tokens=10, rollout_tokens=7, done_train_tokens=4, done_rollout_tokens=6)
     assert spent.flops(100) == 6 * 100 * 10 + 2 * 100 * 7
     assert spent.done_flops(100) == 6 * 100 * 4 + 2 * 100 * 6
-    again = Compute()
-    again.load_state_dict(json.loads(json.dumps(spent.state_dict())))
-    assert again == spent
+    assert Compute(**json.loads(json.dumps(asdict(spent)))) == spent
 
 
 def test_a_finished_run_is_done_and_says_what_it_was(tmp_path):

@@ -1,7 +1,5 @@
 """What every task offers to the rollout, the trainers and the evaluation."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from fractions import Fraction

@@ -4,8 +4,6 @@ gymnasium.make("sftrl/GeneralPoints-v0", rule="five", tries=5): text in, text ou
 deal; the observation is the question and then, after each failed try, the verifier's message.
 """
 
-from __future__ import annotations
-
 import string
 from typing import Any
 
@@ -13,7 +11,7 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from .. import prompts
-from ..errors import SftrlError
+from ..errors import check
 from .general_points import GeneralPoints, Rule
 
 ENV_ID = "sftrl/GeneralPoints-v0"
@@ -33,13 +31,10 @@ class GeneralPointsEnv(gymnasium.Env[str, str]):
         scheme: str = "paper", render_mode: str | None = None, **task_options: Any,
     ) -> None:  # fmt: skip
         self.task = GeneralPoints(rule, target=target, scheme=scheme, **task_options)
-        if split not in self.task.splits:
-            known = ", ".join(self.task.splits)
-            raise SftrlError(f"the split is {split!r}, but it must be one of {known}; change it.")
-        if type(tries) is not int or tries < 1:
-            raise SftrlError(f"tries is {tries!r}, but it must be a whole number, at least 1.")
-        if render_mode not in (None, "ansi"):
-            raise SftrlError(f"the render mode is {render_mode!r}, but it must be None or 'ansi'.")
+        check("the split", split, split in self.task.splits, self.task.splits)
+        allowed = type(tries) is int and tries >= 1
+        check("tries", tries, allowed, "a whole number, at least 1")
+        check("the render mode", render_mode, render_mode in (None, "ansi"), "None or 'ansi'")
         self.split, self.tries, self.render_mode = split, tries, render_mode
         self.observation_space = Text(min_length=1, max_length=1_000, charset=string.printable)
         self.action_space = Text(min_length=0, max_length=1_000, charset=string.printable)

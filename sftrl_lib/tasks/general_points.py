@@ -4,20 +4,19 @@ Top to bottom: what a rule is, how hands are solved exactly, which hands no trai
 answers are judged, and the task that puts these together.
 """
 
-from __future__ import annotations
-
 import hashlib
+import operator
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations, product
 
 from .. import prompts
-from ..errors import SftrlError
+from ..errors import SftrlError, check
 from .base import REASONS, Verdict
 
 RANKS = range(1, 14)
@@ -26,13 +25,6 @@ CARD_NAMES = {rank: str(rank) for rank in RANKS} | {1: "A", 11: "J", 12: "Q", 13
 SUITS = "SHCD"  # spades, hearts, clubs, diamonds
 
 
-def _check(name: str, given: object, allowed: bool, choices: str | Iterable[str]) -> None:
-    if not allowed:
-        what = choices if isinstance(choices, str) else f"one of {', '.join(choices)}"
-        raise SftrlError(f"{name} is {given!r}, but it must be {what}; change it and try again.")
-
-
-# --- Rules ----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Rule:
     """What J, Q and K count as (1..13 each). Other cards count as their rank, the ace as 1."""
@@ -45,13 +37,13 @@ class Rule:
     def __post_init__(self) -> None:
         for card, value in zip("JQK", (self.j, self.q, self.k), strict=True):
             allowed = type(value) is int and value in RANKS
-            _check(f"the value of {card}", value, allowed, "a whole number from 1 to 13")
+            check(f"the value of {card}", value, allowed, "a whole number from 1 to 13")
 
     def value(self, rank: int) -> int:
         return (self.j, self.q, self.k)[rank - 11] if rank > 10 else rank
 
     @staticmethod
-    def parse(rule: str | Rule | Sequence[int]) -> Rule:
+    def parse(rule: "str | Rule | Sequence[int]") -> "Rule":
         """A rule from its name, from "J=7,Q=3,K=12" or from (7, 3, 12); raises SftrlError."""
         if isinstance(rule, Rule):
             return rule
@@ -63,7 +55,7 @@ class Rule:
         else:
             values = list(rule) if isinstance(rule, Sequence) else []
         known = f"one of {', '.join(NAMED_RULES)}, or a mapping such as J=7,Q=3,K=12"
-        _check("the rule", rule, len(values) == 3, known)
+        check("the rule", rule, len(values) == 3, known)
         custom = Rule("J={},Q={},K={}".format(*values), *values)
         same = (r for r in NAMED_RULES.values() if (r.j, r.q, r.k) == tuple(values))
         return next(same, custom)
@@ -76,17 +68,11 @@ NAMED_RULES: dict[str, Rule] = {
 }
 
 
-def _held_out_mappings() -> tuple[tuple[int, int, int], ...]:
-    named = {(r.j, r.q, r.k) for r in NAMED_RULES.values()}
-    every = [mapping for mapping in product(RANKS, repeat=3) if mapping not in named]
-    return tuple(sorted(random.Random("gp/held-out mappings").sample(every, 30)))
-
-
 # Mappings that, like the named rules, never occur in pre-training: the split "rule_random".
-HELD_OUT_MAPPINGS = _held_out_mappings()
+_unnamed = sorted(set(product(RANKS, repeat=3)) - {(r.j, r.q, r.k) for r in NAMED_RULES.values()})
+HELD_OUT_MAPPINGS = tuple(sorted(random.Random("gp/held-out mappings").sample(_unnamed, 30)))
 
 
-# --- Solver ---------------------------------------------------------------------------------------
 # An expression is (kind, up, down): a flat sum ("+": up added, down subtracted), a flat product
 # ("*": up multiplied, down divided) or one number (""). Parts are sorted texts, so expressions that
 # differ by order or grouping only, such as a-(b-c) and c+a-b, are equal. No part is below zero: a
@@ -101,8 +87,7 @@ def _text(expression: _Expression, within: str = "") -> str:
     return f"({text})" if kind == "+" and within == "*" else text
 
 
-def _join(op: str, swap: bool, left: _Expression, right: _Expression) -> _Expression:
-    left, right = (right, left) if swap else (left, right)
+def _join(op: str, left: _Expression, right: _Expression) -> _Expression:
     kind = "+" if op in "+-" else "*"
     up, down = left[1:] if left[0] == kind else ((_text(left, kind),), ())
     more, less = right[1:] if right[0] == kind else ((_text(right, kind),), ())
@@ -111,18 +96,15 @@ def _join(op: str, swap: bool, left: _Expression, right: _Expression) -> _Expres
     return kind, tuple(sorted(up + more)), tuple(sorted(down + less))
 
 
-def _results(x: Fraction, y: Fraction) -> Iterator[tuple[Fraction, str, bool]]:
-    """(value, op, whether y stands left) of every way to combine two values of at least zero."""
-    yield x + y, "+", False
-    yield x * y, "*", False
-    if x >= y > 0:  # subtracting zero is the twin of adding it
-        yield x - y, "-", False
-    if y >= x > 0:
-        yield y - x, "-", True
-    if y:
-        yield x / y, "/", False
-    if x:
-        yield y / x, "/", True
+def _ways(x: Fraction, xs: set[_Expression], y: Fraction, ys: set[_Expression]) -> Iterator:
+    """(value, op, lefts, rights) of every way to combine two values of at least zero."""
+    for left, right, parts in ((x, y, (xs, ys)), (y, x, (ys, xs))):
+        yield left + right, "+", *parts
+        yield left * right, "*", *parts
+        if left >= right > 0:  # subtracting zero is the twin of adding it
+            yield left - right, "-", *parts
+        if right:
+            yield left / right, "/", *parts
 
 
 def _splits(numbers: tuple[int, ...]) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -144,9 +126,9 @@ def _table(numbers: tuple[int, ...]) -> dict[Fraction, set[_Expression]]:
         return {Fraction(numbers[0]): {("", (str(numbers[0]),), ())}}
     table = defaultdict(set)
     for large, small in _splits(numbers):
-        for (x, lefts), (y, rights) in product(_table(large).items(), _table(small).items()):
-            for value, op, y_left in _results(x, y):
-                table[value] |= {_join(op, y_left, *pair) for pair in product(lefts, rights)}
+        for one, other in product(_table(large).items(), _table(small).items()):
+            for value, op, lefts, rights in _ways(*one, *other):
+                table[value] |= {_join(op, *pair) for pair in product(lefts, rights)}
     return dict(table)
 
 
@@ -156,17 +138,17 @@ def _solve(numbers: tuple[int, ...], target: Fraction) -> set[_Expression]:
         return _table(numbers).get(target, set())
     found = set()
     for large, small in _splits(numbers):
-        for y, rights in _table(small).items():
+        for y, ys in _table(small).items():
             partners = {target - y, y - target, target + y, target * y}
             partners |= {target / y} if y else set()
             partners |= {y / target} if target else set()
             if y == target == 0:  # x * 0 and 0 / x, whatever x
                 partners = set(_table(large))
             for x in partners:
-                lefts = _solve(large, x) if x >= 0 else ()
-                for value, op, y_left in _results(x, y) if lefts else ():
+                xs = _solve(large, x) if x >= 0 else ()
+                for value, op, lefts, rights in _ways(x, xs, y, ys) if xs else ():
                     if value == target:
-                        found |= {_join(op, y_left, *pair) for pair in product(lefts, rights)}
+                        found |= {_join(op, *pair) for pair in product(lefts, rights)}
     return found
 
 
@@ -193,12 +175,6 @@ def solvable(numbers: Sequence[int], target: int = 24) -> bool:
     return bool(solutions(numbers, target))
 
 
-@lru_cache(maxsize=1 << 15)
-def _held_out(values: tuple[int, ...]) -> bool:
-    key = ",".join(str(min(value, 10)) for value in values)
-    return hashlib.sha256(f"held out/{key}".encode()).digest()[0] < 64
-
-
 def held_out(values: Sequence[int]) -> bool:
     """Whether a multiset of values belongs to the quarter that no training sees with its target.
 
@@ -206,10 +182,10 @@ def held_out(values: Sequence[int]) -> bool:
     as ten in it: so a hand is held out under both `ten` and `eleven_twelve_thirteen` or under
     neither, and a hand of the OOD test was not met in training under the other rule either.
     """
-    return _held_out(tuple(sorted(values)))
+    key = ",".join(str(min(value, 10)) for value in sorted(values))
+    return hashlib.sha256(f"held out/{key}".encode()).digest()[0] < 64
 
 
-# --- Verifier -------------------------------------------------------------------------------------
 # "paper": the rewards of the authors' environment; "binary": the outcome alone.
 REWARDS: dict[str, dict[str, float]] = {
     "paper": dict(zip(REASONS, (5.0, -1.0, -2.0, -3.0, -3.0), strict=True)),
@@ -221,6 +197,9 @@ _SIGNS = str.maketrans("×·÷−–", "**/--")
 _LEGAL = re.compile(r"[0-9+\-*/() ]+")
 _TOKENS = re.compile(r"0|[1-9][0-9]*|[+\-*/()]")  # "08" is two numbers in a row, hence illegal
 _BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2}
+_OPERATIONS = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": lambda x, y: Fraction(x) / y,
+}  # fmt: skip
 
 # A JSON-like object: single quotes, bare words and a trailing comma are tolerated. Each part ends
 # at a character it cannot contain, so that matching takes linear time on any text.
@@ -230,42 +209,39 @@ _OBJECT = re.compile(rf"\{{\s*{_FIELD}(?:\s*,\s*{_FIELD})*\s*(?:,\s*)?\}}", re.A
 _INTEGERS = re.compile(r"\[\s*[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*\s*(?:,\s*)?\]", re.ASCII)
 
 
-class _Illegal(Exception):
+class IllegalFormula(Exception):
     """The text is not a formula."""
 
 
-def _reduce(values: list, operators: list[str]) -> None:
-    right, left, op = values.pop(), values.pop(), operators.pop()
-    if op == "/":
-        if right == 0:
-            raise _Illegal
-        values.append(Fraction(left) / right)
-    else:
-        values.append(left + right if op == "+" else left - right if op == "-" else left * right)
-
-
-def _evaluate(formula: str, target: int) -> tuple[Fraction, list[int]]:
-    """Exact value and numbers of a formula, with two stacks: no recursion, nothing is executed.
+def evaluate_formula(formula: str, target: int = 24) -> tuple[Fraction, list[int], list[tuple]]:
+    """Exact value, numbers and steps (left, sign, right, result) of a formula, with two stacks: no
+    recursion, nothing is executed.
 
     Numbers of up to four ASCII digits, binary + - * / (or × · ÷ − –), brackets, spaces, and at the
-    end perhaps "=target". Anything else, and division by zero, raises _Illegal.
+    end perhaps "=target". Anything else raises IllegalFormula or ZeroDivisionError.
     """
     if len(formula) > MAX_FORMULA:
-        raise _Illegal
+        raise IllegalFormula
     formula, equals, claim = formula.translate(_SIGNS).partition("=")
     if not _LEGAL.fullmatch(formula) or (equals and claim.strip() != str(target)):
-        raise _Illegal
-    values, operators, numbers, operand_next = [], [], [], True
+        raise IllegalFormula
+    values, operators, numbers, steps, operand_next = [], [], [], [], True
+
+    def reduce() -> None:
+        right, left, sign = values.pop(), values.pop(), operators.pop()
+        values.append(_OPERATIONS[sign](left, right))
+        steps.append((left, sign, right, values[-1]))
+
     for token in _TOKENS.findall(formula):
         if (token == "(" or token.isdigit()) != operand_next or len(token) > 4:
-            raise _Illegal
+            raise IllegalFormula
         if token == "(":
             operators.append(token)
         elif token == ")":
             while operators and operators[-1] != "(":
-                _reduce(values, operators)
+                reduce()
             if not operators:
-                raise _Illegal
+                raise IllegalFormula
             operators.pop()
         elif operand_next:
             numbers.append(int(token))
@@ -273,14 +249,14 @@ def _evaluate(formula: str, target: int) -> tuple[Fraction, list[int]]:
             operand_next = False
         else:
             while operators and _BINDING[operators[-1]] >= _BINDING[token]:
-                _reduce(values, operators)
+                reduce()
             operators.append(token)
             operand_next = True
     if operand_next or "(" in operators:
-        raise _Illegal
+        raise IllegalFormula
     while operators:
-        _reduce(values, operators)
-    return Fraction(values[0]), numbers
+        reduce()
+    return Fraction(values[0]), numbers, steps
 
 
 def verify_formula(
@@ -292,11 +268,11 @@ def verify_formula(
     `claimed`: the values that the answer says the cards have, judged like the numbers used. Time
     and memory are bounded on any text. Raises SftrlError on an unknown scheme.
     """
-    _check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+    check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
     value, facts = None, {}
     try:
-        value, used = _evaluate(formula, target)
-    except _Illegal:
+        value, used, _ = evaluate_formula(formula, target)
+    except (IllegalFormula, ZeroDivisionError):
         reason, used = "illegal_formula", ()
     else:
         wrong = [w for w in (claimed, used) if w is not None and sorted(w) != sorted(numbers)]
@@ -327,7 +303,6 @@ def _read(text: str) -> tuple[list[str], list[int], str] | None:
     return names, [int(digits) for digits in re.findall("[0-9]+", number)], formula[1:-1]
 
 
-# --- Task -----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Deal:
     """One hand: ranks 1..13 and as many suits ("S", "H", "C", "D"), a rule, a target."""
@@ -372,30 +347,27 @@ class GeneralPoints:
         target: int = 24, n_cards: int = 4, suits: str = SUITS, scheme: str = "paper",
     ) -> None:  # fmt: skip
         allowed = type(target) is int and 1 <= target <= 100
-        _check("the target", target, allowed, "a whole number from 1 to 100")
-        _check("the number of cards", n_cards, n_cards in (3, 4, 5), "3, 4 or 5")
+        check("the target", target, allowed, "a whole number from 1 to 100")
+        check("the number of cards", n_cards, n_cards in (3, 4, 5), "3, 4 or 5")
         allowed = bool(suits) and set(suits) <= set(SUITS) and len(set(suits)) == len(suits)
-        _check("the suits", suits, allowed, f"some of the letters {SUITS}, each at most once")
-        _check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+        check("the suits", suits, allowed, f"some of the letters {SUITS}, each at most once")
+        check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
         self.rule, self.ood_rule = Rule.parse(rule), Rule.parse(ood_rule)
         self.target, self.n_cards, self.suits, self.scheme = target, n_cards, tuple(suits), scheme
-
-    def _rule(self, split: str, rng: random.Random) -> Rule:
-        if split == "rule_random":
-            return Rule.parse(rng.choice(HELD_OUT_MAPPINGS))
-        if split == "rule_five":
-            return NAMED_RULES["five"]
-        return self.ood_rule if split in ("rule_ood", "rule_paired") else self.rule
 
     def item(self, split: str, seed: int, index: int) -> Deal:
         """Deal `index`: ranks and suits drawn independently until the condition of the split holds.
 
         Raises SftrlError on an unknown split, or when 20,000 hands in a row do not fit.
         """
-        _check("the split", split, split in self.splits, self.splits)
+        check("the split", split, split in self.splits, self.splits)
         paired = split.endswith("_paired")
         rng = random.Random(f"gp/{'paired' if paired else split}/{seed}/{index}")
-        rule = self._rule(split, rng)
+        rule = self.ood_rule if split in ("rule_ood", "rule_paired") else self.rule
+        if split == "rule_five":
+            rule = NAMED_RULES["five"]
+        elif split == "rule_random":
+            rule = Rule.parse(rng.choice(HELD_OUT_MAPPINGS))
         rules = (self.rule, self.ood_rule) if paired else (rule,)
         unseen = split not in ("train", "id_seen")
         needs_face = unseen and split != "id_unseen"
@@ -404,7 +376,7 @@ class GeneralPoints:
             if needs_face and max(ranks) not in FACES:
                 continue
             hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
-            if all(_held_out(hand) == unseen and _solutions(hand, self.target) for hand in hands):
+            if all(held_out(hand) == unseen and _solutions(hand, self.target) for hand in hands):
                 suits = tuple(rng.choices(self.suits, k=self.n_cards))
                 return Deal(ranks, suits, rule, self.target)
         raise SftrlError(
