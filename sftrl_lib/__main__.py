@@ -1,4 +1,5 @@
-"""Command line: python -m sftrl_lib {foundation,init,sft,rl,evaluate,experiments,claims,book}."""
+"""Command line: python -m sftrl_lib COMMAND, one of foundation, init, sft, rl, evaluate, routes,
+experiments, claims, book."""
 
 import argparse
 import ast
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sftrl_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, do: Callable[[argparse.Namespace], None], what: str) -> Callable:
+    def command(name: str, do: Callable[[argparse.Namespace], int | None], what: str) -> Callable:
         made = commands.add_parser(name, help=what)
         made.set_defaults(do=do)
         return made.add_argument
@@ -78,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     option("--episodes", type=_count, default=300)
     option("--tries", type=int, default=3)
     option("--seed", type=int, default=0)
+    option("--json", action="store_true")
+
+    option = command("routes", _routes, "check a folder of routes of the released V-IRL shape")
+    option("folder", type=Path, help="has route_infos.json")
     option("--json", action="store_true")
 
     option = command("experiments", _experiments, "the runs behind the book's results; resumable")
@@ -168,6 +173,24 @@ def _evaluate(args: argparse.Namespace) -> None:
         print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 
+def _routes(args: argparse.Namespace) -> int:
+    """0 if there are usable routes, else 1; what cannot be read at all is an SftrlError."""
+    from .tasks.routes import load_routes
+
+    summary = load_routes(args.folder).summary()
+    if args.json:
+        print(json.dumps(summary, indent=1))
+    else:
+        problems = summary.pop("problems")
+        print(", ".join(f"{count} {what}" for what, count in summary.items()))
+        for problem in problems[:20]:
+            where = "the folder" if problem["route"] is None else f"route {problem['route']}"
+            print(f"{where}: {problem['field']} {problem['what']}")
+        if problems[20:]:
+            print(f"and {len(problems) - 20} more problems; --json lists them all")
+    return 0 if summary["usable"] else 1
+
+
 def _experiments(args: argparse.Namespace) -> None:
     from .experiments import book_runs
     from .runs import write_results
@@ -195,14 +218,13 @@ def _book(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        args.do(args)
+        return args.do(args) or 0
     except SftrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Every text the model reads or is taught to write, in one place, the same for all tiers.
 
-The tiny tier's tokenizer makes one token of each constant phrase (`PHRASES`), so that long natural
-prompts cost it little; ranks, numbers and operators stay tokens of their own.
+The tiny tier's tokenizer makes one token of each constant phrase (`PHRASES`, `NAV_PHRASES`), so
+that long natural prompts cost it little; ranks, numbers, operators and directions stay tokens of
+their own.
 """
 
 from collections.abc import Sequence
+
+from .tasks.routes import COMPASS, SECTORS, TURNS
 
 _TASK = (
     "You are given playing cards. Build one formula whose value is the target. Use the value of "
@@ -93,3 +96,112 @@ def verdict_message(reason: str, **facts) -> str:
 def retry(message: str) -> str:
     """The next user turn after a failed try (paper, section 3.2: sequential revision)."""
     return f"{_RETRY[0]}{message}{_RETRY[1]}"
+
+
+# --- Navigation: the question (paper, appendix A) -------------------------------------------------
+_NAV_TASK = (
+    "You walk along a route through a city, one position at a time. Compare the instruction with "
+    "what you observed and did so far: find the sentence that is due now, and choose the next "
+    "action.\n"
+)
+# The rule of the task: which words turn_direction takes.
+_NAV_ACTIONS = {
+    space: "Actions: forward() along a street, stop() at the destination, turn_direction(x) at the "
+    f"start and at every intersection on the way, where x is {meaning}: {_SEP.join(words)}.\n"
+    for space, meaning, words in (
+        ("absolute", "the direction to face then", COMPASS),
+        ("relative", "the way to turn", TURNS),
+    )
+}
+_INSTRUCTION, _HISTORY = "Instruction:", "\nObservations O and actions A so far:"
+_NAV_ANSWER = (
+    '\nComplete the last action. Answer with a JSON object: {"current observation": "what you '
+    'observe now", "current instruction": "the sentence that is due", "action": "the action"}.'
+)
+
+# --- Navigation: pieces of sentences, observations, actions and answers ---------------------------
+_FIRST_TURN, _TURN, _FACE = "First, turn ", "Turn ", " to face "
+_WALK, _WALK_WHERE, _WALK_END = (
+    "Move forward until you reach next intersection",
+    "Move forward until you reach next intersection where ",
+    "Move forward until you reach destination where ",
+)
+_DESTINATION, _IS_ON = "The destination ", " is on your "
+_STREET, _BARE = "No landmarks nearby", "No landmark nearby"
+AT_INTERSECTION = "You observe an intersection"
+FORWARD, STOP, _TURN_ACTION = "forward()", "stop()", "turn_direction("
+_NAV_JSON = (
+    '{"current observation": "', '", "current instruction": "', '", "action": "', '"}',
+)  # fmt: skip
+
+# --- Navigation: the verifier's words -------------------------------------------------------------
+_WRONG_ACTION = "your action is not the right one at this position"
+_AT, _NOT_AT = "you are at an intersection", "you are not at an intersection"
+
+# A line number is one token with what stands around it, for as many lines as tiny routes have; the
+# full stop of a sentence goes with what follows.
+NAV_PHRASES = (
+    _NAV_TASK, *_NAV_ACTIONS.values(), f"{_INSTRUCTION}\n1. ", *(f".\n{i}. " for i in range(2, 17)),
+    f".{_HISTORY}", *(f"\n{kind}_{i}: " for i in range(1, 33) for kind in "OA"), _NAV_ANSWER,
+    _FIRST_TURN, _TURN, _FACE, _WALK, _WALK_WHERE, _WALK_END, _DESTINATION, _IS_ON, f"{_STREET};",
+    f"{_BARE}; {AT_INTERSECTION}", f"; {AT_INTERSECTION}", FORWARD, STOP, _TURN_ACTION,
+    *_NAV_JSON[:2], f".{_NAV_JSON[2]}", _NAV_JSON[3], _WRONG_ACTION, _AT, _NOT_AT, *COMPASS,
+    *SECTORS, *TURNS,
+)  # fmt: skip
+
+# What a name of the released data may hold, and a line of the prompt or a JSON-like answer may not.
+_NAME_SIGNS = str.maketrans('"{}|', "'()/")
+
+
+def landmark_text(name: str | None, side: str | None, destination: bool = False) -> str:
+    """What is seen at a point of the route: "NAME is on your SIDE", or that nothing is there.
+
+    White space in a name becomes one space; quotes, braces and bars are replaced; 200 characters.
+    """
+    if name is None:
+        return _BARE
+    name = " ".join(name.translate(_NAME_SIGNS).split())[:200]
+    return f"{_DESTINATION if destination else ''}{name}{_IS_ON}{side}"
+
+
+def observation(landmark: str = _STREET, at_intersection: bool = False) -> str:
+    """What the agent observes; without arguments, on the street between two points."""
+    return f"{landmark}; {AT_INTERSECTION}" if at_intersection else f"{landmark};"
+
+
+def turn_sentence(turn: str, direction: str, first: bool) -> str:
+    return f"{_FIRST_TURN if first else _TURN}{turn}{_FACE}{direction}."
+
+
+def walk_sentence(landmark: str, last: bool) -> str:
+    """`landmark` is what `landmark_text` says of the point that is walked to."""
+    if landmark == _BARE:
+        return f"{_WALK}."
+    return f"{_WALK_END if last else _WALK_WHERE}{landmark}."
+
+
+def turn_action(word: str) -> str:
+    return f"{_TURN_ACTION}{word})"
+
+
+def nav_prompt(
+    actions: str, sentences: Sequence[str], history: Sequence[tuple[str, str]], observed: str
+) -> str:
+    """The question at one position: task, action space ("absolute" or "relative"), instruction,
+    (observation, action) at all earlier positions, what is observed now, how to answer."""
+    told = "".join(f"\n{i}. {sentence}" for i, sentence in enumerate(sentences, 1))
+    lines = [*history, (observed, "")]
+    done = "".join(f"\nO_{i}: {o}\nA_{i}: {a}" for i, (o, a) in enumerate(lines, 1))
+    return f"{_NAV_TASK}{_NAV_ACTIONS[actions]}{_INSTRUCTION}{told}{_HISTORY}{done}{_NAV_ANSWER}"
+
+
+def nav_answer(observed: str, sentence: str, action: str) -> str:
+    head, instruction, act, end = _NAV_JSON
+    return f"{head}{observed}{instruction}{sentence}{act}{action}{end}"
+
+
+def nav_message(reason: str, at_intersection: bool) -> str:
+    """What the verifier says of an answer at a position that is, or is not, at an intersection."""
+    if reason == "wrong_observation":
+        return _AT if at_intersection else _NOT_AT
+    return {"solved": _SOLVED, "wrong_action": _WRONG_ACTION, "unreadable": _UNREADABLE}[reason]

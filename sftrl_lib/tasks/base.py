@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
-REASONS = ("solved", "wrong_value", "wrong_numbers", "illegal_formula", "unreadable")
+REASONS = (
+    "solved", "wrong_value", "wrong_numbers", "illegal_formula", "unreadable",  # GeneralPoints
+    "wrong_action", "wrong_observation",  # navigation, beside "solved" and "unreadable"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

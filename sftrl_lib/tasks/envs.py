@@ -1,10 +1,11 @@
-"""GeneralPoints as a Gymnasium environment, so that other tools can use the same task.
+"""The tasks as Gymnasium environments, so that other tools can use them: text in, text out.
 
-gymnasium.make("sftrl/GeneralPoints-v0", rule="five", tries=5): text in, text out. An episode is one
-deal; the observation is the question and then, after each failed try, the verifier's message.
+gymnasium.make("sftrl/GeneralPoints-v0", rule="five", tries=5): an episode is one deal.
+gymnasium.make("sftrl/Navigation-v0", actions="relative"): an episode is one route.
 """
 
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -12,57 +13,111 @@ from gymnasium.spaces import Text
 
 from .. import prompts
 from ..errors import check
+from .base import Task
 from .general_points import GeneralPoints, Rule
+from .navigation import FAILED, Navigation
 
-ENV_ID = "sftrl/GeneralPoints-v0"
+ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 
 
-class GeneralPointsEnv(gymnasium.Env[str, str]):
-    """One deal an episode, `tries` answers at most; the reward of a step is the verdict's.
+class TextEnv(gymnasium.Env[str, str]):
+    """Items in a row, `tries` answers at most to each; the reward of a step is the verdict's.
 
-    Parameters as in `GeneralPoints`, plus `split` and `tries`; raises SftrlError if one is wrong.
-    `info` holds the deal (after reset) or the verdict (after step) in plain numbers and words.
+    The observation is the question of an item, and after a failed try the verifier's message. A
+    correct answer leads to the next item; the episode ends after the last one, and where the tries
+    at one run out, which costs `failed` on top. Raises SftrlError on a wrong option.
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
 
     def __init__(
-        self, rule: str | Rule = "ten", target: int = 24, tries: int = 3, split: str = "train",
-        scheme: str = "paper", render_mode: str | None = None, **task_options: Any,
+        self, task: Task, split: str, tries: int, render_mode: str | None, failed: float = 0.0,
+        longest: int = 1_000, characters: str = "",
     ) -> None:  # fmt: skip
-        self.task = GeneralPoints(rule, target=target, scheme=scheme, **task_options)
-        check("the split", split, split in self.task.splits, self.task.splits)
-        allowed = type(tries) is int and tries >= 1
-        check("tries", tries, allowed, "a whole number, at least 1")
+        check("the split", split, split in task.splits, task.splits)
+        check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
         check("the render mode", render_mode, render_mode in (None, "ansi"), "None or 'ansi'")
-        self.split, self.tries, self.render_mode = split, tries, render_mode
-        self.observation_space = Text(min_length=1, max_length=1_000, charset=string.printable)
-        self.action_space = Text(min_length=0, max_length=1_000, charset=string.printable)
-        self._tries_left, self._transcript = 0, []
+        self.task, self.split, self.tries, self.render_mode = task, split, tries, render_mode
+        self.failed = failed
+        charset = "".join(sorted({*string.printable, *characters}))
+        self.observation_space = Text(min_length=1, max_length=longest, charset=charset)
+        self.action_space = Text(min_length=0, max_length=1_000, charset=charset)
+        self.items: Sequence[Any] = ()
+        self._at, self._tries_left, self._transcript = 0, 0, []
+
+    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The items of an episode, from a random number below 2**31, and what `info` says."""
+        raise NotImplementedError
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        self.deal = self.task.item(self.split, 0, int(self.np_random.integers(2**31)))
-        self._tries_left = self.tries
-        self._transcript = [self.task.prompt(self.deal)]
-        info = {"cards": self.deal.cards, "numbers": self.deal.numbers, "rule": self.deal.rule.name}
+        self.items, info = self._deal(int(self.np_random.integers(2**31)))
+        self._at, self._tries_left = 0, self.tries
+        self._transcript = [self.task.prompt(self.items[0])]
         return self._transcript[-1], info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         if self._tries_left == 0:
-            raise gymnasium.error.ResetNeeded("the episode is over: call reset() for a new deal.")
-        verdict = self.task.verify(self.deal, action)
-        self._tries_left = 0 if verdict.ok else self._tries_left - 1
-        reply = verdict.message if verdict.ok else prompts.retry(verdict.message)
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset() for a new one.")
+        verdict = self.task.verify(self.items[self._at], action)
+        reward = verdict.reward
+        if not verdict.ok:
+            self._tries_left -= 1
+            reward += 0.0 if self._tries_left else self.failed
+            reply = prompts.retry(verdict.message)
+        elif self._at + 1 == len(self.items):
+            self._tries_left = 0
+            reply = verdict.message
+        else:
+            self._at, self._tries_left = self._at + 1, self.tries
+            reply = self.task.prompt(self.items[self._at])
         self._transcript += [action, reply]
         info = {"ok": verdict.ok, "reason": verdict.reason, "tries_left": self._tries_left}
-        return reply, verdict.reward, self._tries_left == 0, False, info
+        return reply, reward, self._tries_left == 0, False, info
 
     def render(self) -> str | None:
         """The conversation so far, one message a paragraph."""
         return "\n\n".join(self._transcript) if self.render_mode == "ansi" else None
 
 
+class GeneralPointsEnv(TextEnv):
+    """One deal an episode. Parameters as in `GeneralPoints`, plus `split` and `tries`; `info` holds
+    the deal (after reset) or the verdict (after step) in plain numbers and words."""
+
+    def __init__(
+        self, rule: str | Rule = "ten", target: int = 24, tries: int = 3, split: str = "train",
+        scheme: str = "paper", render_mode: str | None = None, **task_options: Any,
+    ) -> None:  # fmt: skip
+        task = GeneralPoints(rule, target=target, scheme=scheme, **task_options)
+        super().__init__(task, split, tries, render_mode)
+
+    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
+        self.deal = deal = self.task.item(self.split, 0, number)
+        return [deal], {"cards": deal.cards, "numbers": deal.numbers, "rule": deal.rule.name}
+
+
+class NavigationEnv(TextEnv):
+    """One route an episode, `tries` at each position. Parameters as in `Navigation`, plus `split`;
+    `info` holds the route's index and number of positions (after reset), or the verdict."""
+
+    def __init__(
+        self, split: str = "train", render_mode: str | None = None, **task_options: Any
+    ) -> None:
+        task = Navigation(**task_options)
+        self._routes = task.routes(split)
+        names = [str(m.landmark) for route in self._routes for m in route.milestones]
+        super().__init__(
+            task, split, task.tries, render_mode, failed=FAILED[task.scheme], longest=100_000,
+            characters="".join(names),
+        )  # fmt: skip
+
+    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
+        route = self._routes[number % len(self._routes)]
+        items = self.task.positions(self.split, route, seed=number)
+        return items, {"route": route.index, "positions": len(items)}
+
+
 gymnasium.register(ENV_ID, entry_point=GeneralPointsEnv)
+gymnasium.register(NAVIGATION_ID, entry_point=NavigationEnv)

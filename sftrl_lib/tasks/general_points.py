@@ -17,6 +17,7 @@ from itertools import combinations, product
 
 from .. import prompts
 from ..errors import SftrlError, check
+from .answers import is_string, read_fields
 from .base import REASONS, Verdict
 
 RANKS = range(1, 14)
@@ -188,10 +189,10 @@ def held_out(values: Sequence[int]) -> bool:
 
 # "paper": the rewards of the authors' environment; "binary": the outcome alone.
 REWARDS: dict[str, dict[str, float]] = {
-    "paper": dict(zip(REASONS, (5.0, -1.0, -2.0, -3.0, -3.0), strict=True)),
-    "binary": dict(zip(REASONS, (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
+    "paper": dict(zip(REASONS[:5], (5.0, -1.0, -2.0, -3.0, -3.0), strict=True)),
+    "binary": dict(zip(REASONS[:5], (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
 }
-MAX_ANSWER, MAX_FORMULA = 10_000, 400  # characters; anything longer is refused unread
+MAX_FORMULA = 400  # characters; anything longer is refused unread
 
 _SIGNS = str.maketrans("×·÷−–", "**/--")
 _LEGAL = re.compile(r"[0-9+\-*/() ]+")
@@ -201,11 +202,6 @@ _OPERATIONS = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": lambda x, y: Fraction(x) / y,
 }  # fmt: skip
 
-# A JSON-like object: single quotes, bare words and a trailing comma are tolerated. Each part ends
-# at a character it cannot contain, so that matching takes linear time on any text.
-_FIELD = r"""("[^"{}]*"|'[^'{}]*')\s*:\s*(\[[^\[\]{}]*\]|"[^"{}]*"|'[^'{}]*'|[\w.+-]+)"""
-_FIELDS = re.compile(_FIELD, re.ASCII)
-_OBJECT = re.compile(rf"\{{\s*{_FIELD}(?:\s*,\s*{_FIELD})*\s*(?:,\s*)?\}}", re.ASCII)
 _INTEGERS = re.compile(r"\[\s*[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*\s*(?:,\s*)?\]", re.ASCII)
 
 
@@ -291,13 +287,9 @@ def verify_formula(
 
 def _read(text: str) -> tuple[list[str], list[int], str] | None:
     """(cards, numbers, formula) of the last JSON-like object in a text; None if unreadable."""
-    start = text.rfind("{")
-    end = text.find("}", start) + 1
-    if len(text) > MAX_ANSWER or start < 0 or not _OBJECT.fullmatch(text, start, end):
-        return None
-    fields = {key[1:-1]: value for key, value in _FIELDS.findall(text, start, end)}
+    fields = read_fields(text) or {}
     cards, number, formula = (fields.get(key, "") for key in ("cards", "number", "formula"))
-    if cards[:1] != "[" or not _INTEGERS.fullmatch(number) or formula[:1] not in ("'", '"'):
+    if cards[:1] != "[" or not _INTEGERS.fullmatch(number) or not is_string(formula):
         return None
     names = [name.strip(" \n\"'") for name in cards[1:-1].split(",")]
     return names, [int(digits) for digits in re.findall("[0-9]+", number)], formula[1:-1]

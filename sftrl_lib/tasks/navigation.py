@@ -1,0 +1,317 @@
+"""Navigation: follow a route's instruction through a city, position by position (appendix A).
+
+Top to bottom: the rail that a route's positions lie on, how answers are judged, the task that puts
+these together, and what is counted.
+
+A prompt depends on the route, the position and the failed tries there only: a wrong action is never
+carried out. So RL trains on groups of one position, and an evaluation plays all positions at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from .. import prompts
+from ..errors import SftrlError, check
+from . import cities
+from .answers import is_string, read_fields
+from .base import Verdict
+from .panoramas import Panoramas, Point, distance
+from .routes import COMPASS, TURNS, Milestone, Route, RouteSet, compass_word, load_routes, turn_word
+
+WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
+NO_PANORAMAS = Panoramas()
+
+
+# --- Rail -----------------------------------------------------------------------------------------
+NO_STREET, APART = 5.0, 8.0  # metres: shortest segment that is walked; panoramas from its ends
+
+
+@dataclass(frozen=True)
+class Position:
+    """One position of a rail: what is seen there and what is to be done."""
+
+    kind: str  # "turn" (at the start and at crossings), "forward" or "stop"
+    observation: str
+    sentence: str  # the instruction that is due
+    absolute: str  # the right action in either action space
+    relative: str
+    at_intersection: bool
+    location: Point
+    heading: int  # which way the agent faces before it acts: degrees clockwise from north
+
+
+def sentences(route: Route, wrap: bool = True) -> tuple[str, ...]:
+    """The instruction: for each milestone a sentence that turns and one that walks."""
+    said = []
+    for i, stone in enumerate(route.milestones, 1):
+        turn = turn_word(stone.heading_before, stone.heading, wrap)
+        said.append(prompts.turn_sentence(turn, compass_word(stone.heading), first=i == 1))
+        last = i == len(route.milestones)
+        said.append(prompts.walk_sentence(_landmark(stone, last), last))
+    return tuple(said)
+
+
+def _landmark(stone: Milestone, last: bool) -> str:
+    return prompts.landmark_text(stone.landmark, stone.side, destination=last)
+
+
+def _forward_points(
+    a: Point, b: Point, count: int, drop_rate: float, rng: random.Random, panoramas: Panoramas
+) -> list[Point]:
+    """Where the agent is asked between a and b (see `rail`)."""
+    shares = [j / (count + 1) for j in range(1, count + 1) if distance(a, b) > NO_STREET]
+    kept = [share for share in shares if rng.random() >= drop_rate]
+    points = [(a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share) for share in kept]
+    if panoramas.ids:
+        moved = filter(None, map(panoramas.nearest, points))
+        far = [place for place in moved if min(distance(place, a), distance(place, b)) > APART]
+        points = list(dict.fromkeys(far))  # two points at one panorama are one step
+    return points
+
+
+def rail(
+    route: Route, straight_line_length: int, drop_rate: float, seed: object = 0,
+    wrap: bool = True, panoramas: Panoramas = NO_PANORAMAS,
+) -> tuple[Position, ...]:  # fmt: skip
+    """The positions of a route, from the turn at the start to the stop at the destination.
+
+    On every segment of more than NO_STREET metres lie `straight_line_length` evenly spaced forward
+    points, each left out with probability `drop_rate`: the same for the same (route, seed). With
+    `panoramas` they move to the nearest one within 20 m, and are left out where there is none, or
+    none that is more than APART metres from both ends.
+    """
+    rng = random.Random(f"rail/{seed}/{route.index}")
+    said, places = sentences(route, wrap), (route.start, *route.points)
+    positions, observed = [], prompts.observation()
+    for i, stone in enumerate(route.milestones):
+        words = compass_word(stone.heading), turn_word(stone.heading_before, stone.heading, wrap)
+        turn = observed, said[2 * i], *map(prompts.turn_action, words), i > 0
+        positions.append(Position("turn", *turn, places[i], stone.heading_before))
+        walk = prompts.observation(), said[2 * i + 1], prompts.FORWARD, prompts.FORWARD, False
+        between = *places[i : i + 2], straight_line_length, drop_rate, rng, panoramas
+        positions += [
+            Position("forward", *walk, place, stone.heading) for place in _forward_points(*between)
+        ]
+        last = i == len(route.milestones) - 1
+        observed = prompts.observation(_landmark(stone, last), at_intersection=not last)
+    stop = observed, said[-1], prompts.STOP, prompts.STOP, False
+    return *positions, Position("stop", *stop, places[-1], stone.heading)
+
+
+# --- Verifier -------------------------------------------------------------------------------------
+# "paper": the rewards of the authors' environment; "binary": the outcome alone. A route whose tries
+# ran out costs FAILED on top: the environment adds it, since an answer cannot know.
+REWARDS: dict[str, dict[str, float]] = {
+    "paper": {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0},
+    "binary": {"solved": 1.0, "wrong_action": 0.0, "wrong_observation": 0.0, "unreadable": 0.0},
+}
+FAILED = {"paper": -1.0, "binary": 0.0}
+KEYS = ("current observation", "current instruction", "action")
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def claims_intersection(observation: str) -> bool:
+    return prompts.AT_INTERSECTION.lower() in _spaced(observation).lower()
+
+
+# --- Task -----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Step:
+    """One position of one route under one action space: what is asked in one prompt."""
+
+    route: Route
+    sentences: tuple[str, ...]
+    rail: tuple[Position, ...]
+    index: int  # of the position on the rail
+    actions: str  # "absolute" or "relative"
+
+    @property
+    def position(self) -> Position:
+        return self.rail[self.index]
+
+    @property
+    def action(self) -> str:
+        """The right one."""
+        return getattr(self.position, self.actions)
+
+    @property
+    def history(self) -> list[tuple[str, str]]:
+        """(observation, right action) at every earlier position."""
+        return [(p.observation, getattr(p, self.actions)) for p in self.rail[: self.index]]
+
+
+_DATA = {
+    "train": "train", "id_seen": "train", "id_unseen": "unseen", "rule_ood": "unseen",
+    "visual_ood": "other",
+}  # fmt: skip
+
+
+@cache
+def generated(name: str) -> RouteSet:
+    """The routes of a generated data set ("train", "unseen" or "other"), written on first use."""
+    return load_routes(cities.dataset(name))
+
+
+class Navigation:
+    """The task V-IRL-L: seeded positions of routes, their questions, expert answers and verdicts.
+
+        train, id_seen    training routes, training actions; two streams of the same distribution
+        id_unseen         evaluation routes of the training city, training actions
+        rule_ood          the same routes and rails, the other actions
+        visual_ood        routes of other cities, training actions
+
+    `data`: other routes than the generated ones, by name ("train", "unseen", "other"). The released
+    data has 5 forward points on a segment (appendix A); 3 keep routes at 8 to 16 positions or so.
+    """
+
+    name = "virl-l"
+    splits = tuple(_DATA)
+
+    def __init__(
+        self, actions: str = "absolute", ood_actions: str = "relative",
+        straight_line_length: int = 3, drop_rate: float = 0.5, wrap: bool = True, tries: int = 2,
+        scheme: str = "paper", data: Mapping[str, RouteSet] | None = None,
+    ) -> None:  # fmt: skip
+        check("the action space", actions, actions in WORDS, WORDS)
+        check("the action space of the OOD test", ood_actions, ood_actions in WORDS, WORDS)
+        allowed = type(straight_line_length) is int and 0 <= straight_line_length <= 100
+        check("straight_line_length", straight_line_length, allowed, "a whole number from 0 to 100")
+        allowed = isinstance(drop_rate, int | float) and 0 <= drop_rate <= 1
+        check("drop_rate", drop_rate, allowed, "a number from 0 to 1")
+        check("wrap", wrap, isinstance(wrap, bool), "True or False")
+        check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
+        check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+        self.actions, self.ood_actions = actions, ood_actions
+        self.tries, self.scheme = tries, scheme
+        self.straight_line_length, self.drop_rate, self.wrap = straight_line_length, drop_rate, wrap
+        self.data = data
+
+    def _set(self, split: str) -> RouteSet:
+        check("the split", split, split in self.splits, self.splits)
+        name = _DATA[split]
+        found = generated(name) if self.data is None else self.data.get(name)
+        if not (found and found.routes):
+            raise SftrlError(f"the data set {name!r} has no usable route; name one that has.")
+        return found
+
+    def routes(self, split: str) -> tuple[Route, ...]:
+        """The routes of a split, in order; SftrlError if it is unknown or has none."""
+        return self._set(split).routes
+
+    def positions(self, split: str, route: Route, seed: object = 0) -> tuple[Step, ...]:
+        """All positions of a route, in order, on the rail that `seed` draws in any split."""
+        actions = self.ood_actions if split == "rule_ood" else self.actions
+        layout = self.straight_line_length, self.drop_rate, seed, self.wrap
+        laid = rail(route, *layout, self._set(split).panoramas)
+        told = sentences(route, self.wrap)
+        return tuple(Step(route, told, laid, index, actions) for index in range(len(laid)))
+
+    def item(self, split: str, seed: int, index: int) -> Step:
+        """Item `index`: a route of the split, a rail of its own, a position on it, all drawn."""
+        key = f"nav/{split}/{seed}/{index}"
+        rng = random.Random(key)
+        return rng.choice(self.positions(split, rng.choice(self.routes(split)), key))
+
+    def prompt(self, step: Step) -> str:
+        observed = step.position.observation
+        return prompts.nav_prompt(step.actions, step.sentences, step.history, observed)
+
+    def expert(self, step: Step, rng: random.Random) -> str:
+        """The correct answer; there is one, so nothing is drawn."""
+        return prompts.nav_answer(step.position.observation, step.position.sentence, step.action)
+
+    def verify(self, step: Step, text: str) -> Verdict:
+        """Judge an answer by its action; a wrong one also by whether it saw an intersection.
+
+        All three keys must be there; how white space is spread does not count.
+        """
+        fields = read_fields(text) or {}
+        observed, sentence, action = (fields.get(key, "") for key in KEYS)
+        at_intersection = step.position.at_intersection
+        if not all(map(is_string, (observed, sentence, action))):
+            reason = "unreadable"
+        elif _spaced(action[1:-1]) == step.action:
+            reason = "solved"
+        elif claims_intersection(observed) != at_intersection:
+            reason = "wrong_observation"
+        else:
+            reason = "wrong_action"
+        message = prompts.nav_message(reason, at_intersection)
+        return Verdict(reason == "solved", REWARDS[self.scheme][reason], reason, message)
+
+
+# --- Metrics --------------------------------------------------------------------------------------
+Counts = list[tuple[int, int]]  # (successes, trials) of each route
+
+
+def route_metrics(
+    played: Iterable[tuple[Step, Sequence[Verdict]]], tries: int
+) -> dict[str, Counts]:
+    """Count the verdicts of all positions of some routes, `tries` tries each at most.
+
+    per_step       correct actions of all answers; the episode ends where the tries run out (paper)
+    per_step_full  correct first tries, at every position
+    turn_accuracy  the same, where the right action is a turn
+    success        routes on which no position's tries run out
+
+    Counts of one route are one cluster: `stats.clustered_interval(*zip(*counts))`. Raises
+    ValueError where a route is not complete.
+    """
+    by_route: dict[Route, list] = defaultdict(list)
+    for step, verdicts in played:
+        by_route[step.route].append((step, [verdict.ok for verdict in verdicts[:tries]]))
+    counts: dict[str, Counts] = defaultdict(list)
+    for route, steps in by_route.items():
+        steps.sort(key=lambda pair: pair[0].index)
+        if [step.index for step, _ in steps] != list(range(len(steps[0][0].rail))):
+            raise ValueError(f"route {route.index}: every position must be there, once")
+        firsts = [oks[0] for _, oks in steps]
+        turns = [oks[0] for step, oks in steps if step.position.kind == "turn"]
+        passed = [any(oks) for _, oks in steps]
+        reached = passed.index(False) + 1 if False in passed else len(passed)
+        answers = sum(len(oks) for _, oks in steps[:reached])
+        counts["per_step"].append((sum(passed[:reached]), answers))
+        counts["per_step_full"].append((sum(firsts), len(firsts)))
+        counts["turn_accuracy"].append((sum(turns), len(turns)))
+        counts["success"].append((int(all(passed)), 1))
+    return dict(counts)
+
+
+def _random_action(step: Step, rng: random.Random) -> str:
+    turns = map(prompts.turn_action, WORDS[step.actions])
+    return rng.choice([prompts.FORWARD, prompts.STOP, *turns])
+
+
+# Answers that need no understanding, to hold every result against. "compass_words" follows the
+# instruction faultlessly but says its compass words whatever the action space: where SFT ends.
+BASELINES = {
+    "always_forward": lambda step, rng: prompts.FORWARD,
+    "compass_words": lambda step, rng: step.position.absolute,
+    "random_legal": _random_action,
+}
+
+
+def baseline_metrics(
+    task: Navigation, split: str, name: str, seed: int = 0, count: int | None = None
+) -> dict[str, Counts]:  # fmt: skip
+    """The `route_metrics` of one of BASELINES on the first `count` (by default all) routes."""
+    check("the baseline", name, name in BASELINES, BASELINES)
+    rng, played = random.Random(f"nav/{name}/{split}/{seed}"), []
+    for route in task.routes(split)[:count]:
+        for step in task.positions(split, route, seed):
+            verdicts: list[Verdict] = []
+            while len(verdicts) < task.tries and not any(verdict.ok for verdict in verdicts):
+                action = BASELINES[name](step, rng)
+                position = step.position
+                answer = prompts.nav_answer(position.observation, position.sentence, action)
+                verdicts.append(task.verify(step, answer))
+            played.append((step, verdicts))
+    return route_metrics(played, task.tries)

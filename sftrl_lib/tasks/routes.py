@@ -1,0 +1,371 @@
+"""Routes through a city, in the files of the released V-IRL data: one reader for all (appendix A).
+
+A data set is a folder: route_infos.json, gps_pano_mapping.pkl, street_views/. Generated cities
+(`cities`) are written in the same files and read by the same loader. Nothing that is read is ever
+executed, and a route is read as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import re
+import reprlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import SftrlError
+from .panoramas import NEAR, Panoramas, Point, as_point, distance, load_panoramas, read_json
+
+COMPASS = (
+    "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest",
+)  # fmt: skip
+# Where a landmark is seen, against the bearing of travel; clockwise, 45 degrees each.
+SECTORS = (
+    "front", "right front", "right", "right behind", "behind", "left behind", "left", "left front",
+)  # fmt: skip
+TURNS = ("left", "right", "slightly left", "slightly right")
+_MAX_ROUTES, _MAX_POINTS = 100_000, 200
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """What the route says of point i, and of the segment that leads to it."""
+
+    heading: int  # bearing of travel to this point, 0..359 degrees, clockwise from north
+    heading_before: int  # bearing of the segment before (at the first point: the start's)
+    distance: int  # metres from the point before
+    landmark: str | None  # what stands at this point (at the last one: the destination)
+    side: str | None  # where it is on arrival: one of SECTORS; None without a landmark
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route: the start, then a point for each milestone; the last one is the destination."""
+
+    index: int  # place in route_infos.json
+    start: Point
+    points: tuple[Point, ...]
+    milestones: tuple[Milestone, ...]  # one for each of `points`
+    init_heading: int  # 0..359; the file's 0 means: drawn at random, by the route's index
+    destination: str
+    origin: str = ""  # name of the start place; "" where the file has none
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a data set that cannot be used, or that does not fit."""
+
+    route: int | None  # None: the folder as a whole
+    field: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RouteSet:
+    """What `load_routes` found: usable routes, and all problems, also those of usable routes."""
+
+    routes: tuple[Route, ...]
+    problems: tuple[Problem, ...]
+    panoramas: Panoramas
+    found: int  # routes in the file, usable or not
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, in plain numbers and words: what `python -m sftrl_lib routes` prints."""
+        stones = [stone for route in self.routes for stone in route.milestones]
+        return {
+            "routes": self.found,
+            "usable": len(self.routes),
+            "landmarks": sum(stone.landmark is not None for stone in stones),
+            "turns": len(stones),
+            "problems": [vars(problem) for problem in self.problems],
+        }
+
+
+# --- Words and distances --------------------------------------------------------------------------
+def compass_word(heading: float) -> str:
+    """The nearest of the eight compass words."""
+    return COMPASS[round(heading / 45) % 8]
+
+
+def sector(bearing: float, travel: float) -> str:
+    """In which of SECTORS a thing at `bearing` is seen by somebody who faces `travel`."""
+    return SECTORS[round((bearing - travel) / 45) % 8]
+
+
+def turn_word(before: float, after: float, wrap: bool = True) -> str:
+    """The relative word for a change of heading; one of TURNS; an about-turn counts as left.
+
+    `wrap=False` does as the public code, which forgets that 360 degrees is 0: 350 -> 80 is "left".
+    """
+    change = after - before
+    if wrap:
+        change = (change + 180) % 360 - 180
+    if abs(change) > 45:
+        return "left" if change < 0 else "right"
+    return "slightly left" if change <= 0 else "slightly right"
+
+
+# --- Reading a route ------------------------------------------------------------------------------
+_NO_LANDMARK, _IS_ON, _DESTINATION = "No landmark nearby", " is on your ", "The destination "
+_PAIR = re.compile(r'"(\w+)"\s*:\s*"(.*)"', re.ASCII)
+_BEARING = re.compile(r"([0-9]{1,3})\s*(?:\(([a-z]{4,9})\))?", re.ASCII)
+_DISTANCE = re.compile(r"([0-9]{1,6})\s*(?:m|meters?|metres?)?", re.ASCII)
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+class _Refused(Exception):
+    """(field, what is wrong with it): without it the route loses its meaning."""
+
+
+def _get(given: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(given, dict) or given.get(key) is None:
+            raise _Refused(path, "is missing")
+        given = given[key]
+    return given
+
+
+def _point(value: Any, field: str) -> Point:
+    try:
+        return as_point(value)
+    except ValueError:
+        what = f"is {reprlib.repr(value)}, not a latitude and a longitude"
+        raise _Refused(field, what) from None
+
+
+def _init_heading(given: Any, index: int) -> int:
+    value = _get(given, "init_heading")
+    if type(value) not in (int, float) or not 0 <= value <= 360 or value != int(value):
+        raise _Refused("init_heading", f"is {reprlib.repr(value)}, not a whole number of degrees")
+    drawn = random.Random(f"init heading/{index}").randrange(1, 360)
+    return drawn if value == 0 else int(value) % 360
+
+
+def _blocks(text: Any) -> list[dict[str, str]]:
+    """The blocks of a milestone_info text, line by line: a name may hold quotes and braces."""
+    if not isinstance(text, str) or _HALF_CHARACTER.search(text):
+        raise _Refused("milestone_info", "is not a readable text")
+    blocks, block = [], None
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip().removesuffix(",").rstrip()
+        pair = _PAIR.fullmatch(line)
+        if line == "{" and block is None:
+            block = {}
+        elif line == "}" and block is not None:
+            blocks.append(block)
+            block = None
+        elif pair and block is not None and pair[1] not in block:
+            block[pair[1]] = pair[2]
+        elif line:
+            raise _Refused(f"milestone_info, line {number}", f"is unreadable: {reprlib.repr(line)}")
+    if block is not None:
+        raise _Refused("milestone_info", "ends within a block")
+    return blocks
+
+
+def _bearing(text: str) -> int:
+    """Degrees of "298 (northwest)"; ValueError if number and word disagree by over a degree."""
+    degrees, word = _BEARING.fullmatch(text.strip()).groups()
+    for near in (int(degrees), int(degrees) + 1, int(degrees) - 1):  # the word goes by fractions
+        if int(degrees) <= 360 and word in (None, compass_word(near)):
+            return near % 360
+    raise ValueError
+
+
+def _landmark(said: str, last: bool) -> tuple[str | None, str | None]:
+    """(name, sector) of "NAME is on your REL"; ValueError if it is something else."""
+    if said in ("", _NO_LANDMARK) and not last:
+        return None, None
+    name, _, side = said.rpartition(_IS_ON)
+    name = name.removeprefix(_DESTINATION) if last else name
+    if not name or side not in SECTORS:
+        raise ValueError
+    return name, side
+
+
+def _milestones(
+    blocks: list[dict[str, str]], init_heading: int, path: Sequence[Point]
+) -> tuple[tuple[Milestone, ...], list[tuple[str, str]]]:
+    """Milestones of the blocks along `path` (the start, then the points), and (field, what) of
+    headings that contradict the block before; the chain of bearings is followed, as in the
+    public code."""
+    if len(blocks) != len(path) - 1:
+        raise _Refused("milestone_info", f"has {len(blocks)} blocks for {len(path) - 1} points")
+    stones, doubts, before = [], [], init_heading
+    for i, block in enumerate(blocks):
+        try:
+            key = "intersection_idx"
+            if int(block.get(key, str(i + 1))[:9]) != i + 1:
+                raise ValueError
+            key = "human_heading"
+            claimed = _bearing(block.get(key, str(before)))
+            key = "to_next_intersection_heading"
+            heading = _bearing(block[key])
+            key = "distance"
+            computed = f"{round(distance(path[i], path[i + 1]))}"
+            meters = int(_DISTANCE.fullmatch(block.get(key, computed))[1])
+            key = "landmarks"
+            name, side = _landmark(block.get(key, _NO_LANDMARK), i == len(blocks) - 1)
+        except (ValueError, AttributeError, TypeError, KeyError):
+            what = f"is unreadable: {reprlib.repr(block[key])}" if key in block else "is missing"
+            raise _Refused(f"milestone_info, block {i + 1}, {key}", what) from None
+        if i and claimed != before:
+            field = f"milestone_info, block {i + 1}, human_heading"
+            doubts.append((field, f"is {claimed}, but block {i} leads to {before}; {before} it is"))
+        stones.append(Milestone(heading, before, meters, name, side))
+        before = heading
+    return tuple(stones), doubts
+
+
+def _route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
+    try:
+        field = "start_place.relocated_geocode"
+        start = _point(_get(given, field), field)
+        field = "route_results.geocode_list"
+        listed = _get(given, field)
+        if not isinstance(listed, list) or not 1 <= len(listed) <= _MAX_POINTS:
+            raise _Refused(field, f"is not a list of 1 to {_MAX_POINTS} points")
+        points = tuple(_point(value, f"{field}[{i}]") for i, value in enumerate(listed))
+        init_heading = _init_heading(given, index)
+        blocks = _blocks(_get(given, "milestone_info"))
+        stones, doubts = _milestones(blocks, init_heading, (start, *points))
+    except _Refused as refused:
+        return None, [Problem(index, *refused.args)]
+    origin = given["start_place"].get("name")
+    origin = origin if isinstance(origin, str) and not _HALF_CHARACTER.search(origin) else ""
+    route = Route(index, start, points, stones, init_heading, stones[-1].landmark, origin)
+    return route, [Problem(index, *doubt) for doubt in doubts]
+
+
+# --- Reading a folder -----------------------------------------------------------------------------
+def _missing_pictures(folder: Path, routes: Sequence[Route], panoramas: Panoramas) -> list[Problem]:
+    views = folder / "street_views"
+    if not views.is_dir():
+        what = f"is missing, though {len(panoramas.ids)} panoramas are mapped"
+        return [Problem(None, "street_views", what)] if panoramas.ids else []
+    there = set(os.listdir(views))
+    needed = [f"{pano}.{end}" for pano in dict.fromkeys(panoramas.ids.values())
+              for end in ("jpg", "metadata.json")]  # fmt: skip
+    missing = [file for file in needed if file not in there]
+    problems = [Problem(None, f"street_views/{file}", "is missing") for file in missing]
+    for route in routes:
+        for i, point in enumerate(route.points):
+            if panoramas.nearest(point) is None:
+                what = f"has no panorama within {NEAR:g} m"
+                problems.append(Problem(route.index, f"route_results.geocode_list[{i}]", what))
+    return problems
+
+
+def load_routes(folder: str | Path) -> RouteSet:
+    """Routes of a folder in the released shape (route_infos.json and what belongs to it).
+
+    Missing metadata, null landmarks and optional keys are forgiven; a route whose points, headings
+    or blocks cannot be read is refused as a whole; both are reported, with route and field. Raises
+    SftrlError where a file cannot be read at all, or the pickle holds more than plain data.
+    """
+    folder = Path(folder)
+    given = read_json(folder / "route_infos.json")
+    if not (isinstance(given, list) and len(given) == 2 and isinstance(given[0], list)):
+        raise SftrlError(
+            f"{folder / 'route_infos.json'} must hold a list of two, [routes, integer], but holds "
+            f"{reprlib.repr(given)}; get the file again."
+        )
+    if len(given[0]) > _MAX_ROUTES:
+        raise SftrlError(f"{folder} has {len(given[0]):,} routes, but at most {_MAX_ROUTES:,} fit.")
+    read = [_route(index, route) for index, route in enumerate(given[0])]
+    routes = tuple(route for route, _ in read if route)
+    problems = [problem for _, found in read for problem in found]
+    mapping = folder / "gps_pano_mapping.pkl"
+    panoramas = load_panoramas(mapping) if mapping.exists() else Panoramas()
+    problems += _missing_pictures(folder, routes, panoramas)
+    return RouteSet(routes, tuple(problems), panoramas, len(read))
+
+
+# --- Writing --------------------------------------------------------------------------------------
+def _block(number: int, stone: Milestone, last: bool) -> str:
+    said = f"{_DESTINATION if last else ''}{stone.landmark}{_IS_ON}{stone.side}"
+    pairs = {
+        "intersection_idx": number,
+        "landmarks": _NO_LANDMARK if stone.landmark is None else said,
+        "distance": f"{stone.distance} meters",
+        "human_heading": stone.heading_before,
+        "to_next_intersection_heading": f"{stone.heading} ({compass_word(stone.heading)})",
+    }
+    return "\n{\n" + "".join(f'"{key}": "{value}",\n' for key, value in pairs.items()) + "}\n"
+
+
+def _as_json(route: Route, places: Mapping[str, Point]) -> dict[str, Any]:
+    def place(name: str | None, stands: Point) -> dict[str, Any]:
+        return {"name": name, "geocode": list(places.get(name, stands)),
+                "relocated_geocode": list(stands)}  # fmt: skip
+
+    stones = route.milestones
+    lengths = [stone.distance for stone in stones]
+    seconds = [round(m / 1.3) for m in lengths]  # on foot
+    inner = list(zip(stones[:-1], route.points, strict=False))
+    prose = [f"Turn {turn_word(s.heading_before, s.heading)} to face {compass_word(s.heading)} and "
+             f"walk {s.distance} meters." for s in stones]  # fmt: skip
+    return {
+        "dest_place": place(route.destination, route.points[-1]),
+        "start_place": place(route.origin, route.start),
+        "route_results": {
+            "geocode_list": [list(point) for point in route.points],
+            "landmark_list": [
+                place(s.landmark, at) | {"spatial_relation": s.side} if s.landmark else None
+                for s, at in inner
+            ],
+            "distance_list": lengths, "time_list": seconds, "instructions": prose, "polyline": [],
+            "time": sum(seconds), "distance": sum(lengths),
+            "n_landmarks": sum(s.landmark is not None for s in stones[:-1]),
+        },
+        "init_heading": route.init_heading or 360,  # 0 would mean: draw one
+        "instruction": "\n".join(prose),
+        "milestone_info": "".join(
+            _block(i, stone, i == len(stones)) for i, stone in enumerate(stones, 1)
+        ),
+    }  # fmt: skip
+
+
+def write_routes(
+    folder: str | Path, routes: Sequence[Route], places: Mapping[str, Point] | None = None,
+    panoramas: Mapping[Point, str] | None = None,
+    pictures: Mapping[str, tuple[Image.Image, float]] | None = None,
+) -> None:  # fmt: skip
+    """Write routes in the released files, in the given order: all of them, or no folder at all.
+
+    `places`: where landmarks stand, by name. `pictures`: equirectangular picture and rotation by
+    panorama id. Raises SftrlError if the folder is in use, or if a route would not read back as it
+    is, e.g. for a name with a line break, which the format cannot hold.
+    """
+    folder = Path(folder)
+    listed = [_as_json(route, places or {}) for route in routes]
+    for index, (route, given) in enumerate(zip(routes, listed, strict=True)):
+        back, problems = _route(index, given)
+        if back is None or problems or vars(back) | {"index": route.index} != vars(route):
+            what = f"{problems[0].field} {problems[0].what}" if problems else "its fields disagree"
+            raise SftrlError(f"route {index} does not fit the released files ({what}); mend it.")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        (partial / "street_views").mkdir(parents=True)
+        text = json.dumps([listed, len(listed)], ensure_ascii=False)
+        (partial / "route_infos.json").write_text(text, encoding="utf-8")
+        (partial / "gps_pano_mapping.pkl").write_bytes(pickle.dumps(dict(panoramas or {})))
+        for pano, (picture, rotation) in (pictures or {}).items():
+            picture.save(partial / "street_views" / f"{pano}.jpg", quality=90)
+            told = json.dumps({"rotation": rotation})
+            (partial / "street_views" / f"{pano}.metadata.json").write_text(told)
+        if not pictures:
+            (partial / "street_views").rmdir()
+        partial.rename(folder)  # fails if the folder is there and not empty
+    except OSError as error:
+        raise SftrlError(f"cannot write {folder} ({error.strerror}); name a new folder.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
