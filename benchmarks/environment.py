@@ -1,6 +1,7 @@
-"""How fast the GeneralPoints environment is on one core: deals, verdicts and solutions a second.
+"""How fast the environments are on one core: GeneralPoints' deals, verdicts and solutions, and
+navigation's routes and steps, a second.
 
-Run `python benchmarks/environment.py` (15 s). Writes data/benchmarks/environment.json.
+Run `python benchmarks/environment.py` (half a minute). Writes data/benchmarks/environment.json.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import os
 import platform
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+import gymnasium
 from tqdm.auto import tqdm
 
+from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
@@ -55,6 +59,21 @@ def answers(task: gp.GeneralPoints, count: int) -> list[tuple[gp.Deal, str]]:
     return calls
 
 
+def routes(name: str, count: int) -> None:
+    """Generate the routes of a city and write them in the released files."""
+    with tempfile.TemporaryDirectory() as folder:
+        cities.write_routes(Path(folder) / "set", cities.city_routes(cities.city(name), 0, count))
+
+
+def walk(env: gymnasium.Env, seed: int) -> int:
+    """Play an episode as the expert does; the number of its steps."""
+    env.reset(seed=seed)
+    task, items = env.unwrapped.task, env.unwrapped.items
+    for step in items:
+        env.step(task.expert(step, random.Random(0)))
+    return len(items)
+
+
 def main() -> None:
     task = gp.GeneralPoints()
     calls = answers(task, 10_000)
@@ -66,6 +85,14 @@ def main() -> None:
     jobs += [
         ("verdicts, whole answers", lambda: rate(task.verify, calls), 1, 20_000),
         ("verdicts, formulas", lambda: rate(gp.verify_formula, formulas), 1, 20_000),
+    ]
+    env = gymnasium.make("sftrl/Navigation-v0", disable_env_checker=True)
+    episodes = [(env, seed) for seed in range(300)]
+    steps = sum(walk(*episode) for episode in episodes) / len(episodes)
+    grid = cities.TRAINING_CITY
+    jobs += [
+        ("navigation, steps", lambda: rate(walk, episodes), steps, 2_000),
+        ("navigation, routes", lambda: rate(routes, [(grid, 1_000)]), 1_000, 17),
     ]
     rows = []
     for what, measure, factor, required in tqdm(jobs, desc="environment"):
