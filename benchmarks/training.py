@@ -28,9 +28,10 @@ from tqdm.auto import tqdm
 
 from sftrl_lib import trl_compat
 from sftrl_lib.config import Experiment
-from sftrl_lib.experiments import make_task, start_policy
+from sftrl_lib.experiments import start_policy
 from sftrl_lib.rl import train_rl
 from sftrl_lib.sft import train_sft
+from sftrl_lib.tasks import make_task
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "training.json"
 ROUNDS, STEPS = 3, 2  # every variant is timed ROUNDS times in turn; the best round counts

@@ -74,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
                 option(f"--{f.name}", type=kind, default=argparse.SUPPRESS, **names)
 
     option = command("evaluate", _evaluate, "measure a folder of weights")
-    option("weights", type=Path, help="e.g. data/init/default")
+    option("weights", type=Path, help="e.g. data/init/gp-l/default")
     option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
-    option("--episodes", type=_count, default=300)
-    option("--tries", type=int, default=3)
+    option("--task", default="gp-l", help="gp-l | virl-l [gp-l]")
+    option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
+    option("--tries", type=_count, help="verification iterations (default: the task's)")
     option("--seed", type=int, default=0)
     option("--json", action="store_true")
 
@@ -153,10 +154,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    exp = Experiment(seed=args.seed, eval_tries=args.tries)
+    exp = Experiment(task=args.task, seed=args.seed, eval_tries=args.tries or 0)
     from .evaluate import CURVE_SPLITS, evaluate
-    from .experiments import make_task
     from .policy import load_policy
+    from .tasks import make_task
 
     task = make_task(exp)
     wanted = args.split or list(CURVE_SPLITS)
@@ -164,7 +165,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         if split not in task.splits:
             raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")
     policy = load_policy(exp, args.weights)
-    rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, args.episodes))
+    rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, args.episodes or exp.eval_episodes))
     if args.json:
         print(json.dumps(rows, indent=1))
     else:

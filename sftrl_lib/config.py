@@ -8,8 +8,6 @@ from typing import Any, Self
 
 from .errors import SftrlError, check
 
-FROM_PRESET = ("lr", "steps", "batch", "micro_batch", "max_new_tokens")  # where they are 0
-
 # What the tiers change, and nothing else (DESIGN.md, section 2): the model, and how hard each
 # method pushes it. The tiny tier's numbers were chosen on the development seeds (data/tuning.csv).
 PRESETS: dict[str, dict[str, Any]] = {
@@ -38,8 +36,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # The notebooks' named fast set: every cell, in seconds. For tests, not for looking at.
 FAST: dict[str, Any] = {"live_steps": 2, "live_batch": 16, "episodes": 16}
+# What a task brings, where a setting is empty. Episodes of an evaluation are deals, or routes.
+TASKS: dict[str, dict[str, Any]] = {
+    "gp-l": {
+        "rule": "ten", "ood_rule": "eleven_twelve_thirteen", "tries": 3, "eval_tries": 3,
+        "eval_episodes": 300, "final_episodes": 1500,
+    },
+    "virl-l": {
+        "rule": "absolute", "ood_rule": "relative", "tries": 2, "eval_tries": 2,
+        "eval_episodes": 40, "final_episodes": 200,
+    },
+}  # fmt: skip
+FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
 WORDS = {
-    "method": ("init", "sft", "rl"), "preset": PRESETS,
+    "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
     "precision": ("auto", "qlora", "lora", "full"), "credit": ("try", "episode"),
 }  # fmt: skip
 
@@ -50,10 +60,10 @@ def _setting(default: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides the result of one run. Zero in `lr`, `steps`, `batch`, `micro_batch`
-    or `max_new_tokens` means: what the preset says, for the method."""
+    """Everything that decides the result of one run. Zero or nothing in one of FILLED means: what
+    the task says, or the preset, for the method."""
 
-    task: str = _setting("gp-l", "gp-l")
+    task: str = _setting("gp-l", "gp-l | virl-l")
     method: str = _setting("rl", "init | sft | rl")
     preset: str = _setting("tiny", "tiny | llama-11b")
     model: str = _setting("", "a Hub id or folder instead of the preset's model")
@@ -61,10 +71,10 @@ class Experiment:
     foundation: str = _setting("default", "which foundation model in data/foundation")
     seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
-    rule: str = _setting("ten", "training rule: a name or J=7,Q=3,K=12")
-    ood_rule: str = _setting("eleven_twelve_thirteen", "rule of the OOD test")
-    target: int = _setting(24, "value that the formula must have")
-    tries: int = _setting(3, "verification iterations in training (RL)")
+    rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl-l: absolute | relative)")
+    ood_rule: str = _setting("", "rule of the OOD test")
+    target: int = _setting(24, "value that the formula must have (gp-l)")
+    tries: int = _setting(0, "verification iterations in training (RL; 0: the task's)")
     scheme: str = _setting("paper", "reward scheme: paper | binary")
     # the optimisation
     lr: float = _setting(0.0, "learning rate (0: the preset's)")
@@ -81,27 +91,26 @@ class Experiment:
     max_new_tokens: int = _setting(0, "tokens an answer (0: the preset's)")
     # the evaluation
     eval_points: int = _setting(6, "curve points")
-    eval_episodes: int = _setting(300, "episodes a curve point and split")
-    final_episodes: int = _setting(1500, "episodes of the last evaluation")
-    eval_tries: int = _setting(3, "verification iterations in evaluation")
+    eval_episodes: int = _setting(0, "episodes a curve point and split (0: the task's)")
+    final_episodes: int = _setting(0, "episodes of the last evaluation (0: the task's)")
+    eval_tries: int = _setting(0, "verification iterations in evaluation (0: the task's)")
     report_to: str = _setting("none", "tracker of the transformers Trainer")
 
     def __post_init__(self) -> None:
-        from .tasks.general_points import GeneralPoints  # validates rules, target and scheme
+        from .tasks import make_task  # validates rules, target and scheme
 
         def need(names: str, allowed: Callable[[Any], bool], what: str) -> None:
             for name in names.split():
                 given = getattr(self, name)
                 check(name, given, allowed(given), what, change=name)
 
-        need("task", lambda v: v == "gp-l", "gp-l (the other tasks come later)")
         for name, known in WORDS.items():
             need(name, known.__contains__, " or ".join(known))
         if self.method == "init":  # where both arms start: only its end is of interest
             object.__setattr__(self, "eval_points", 1)
-        for name in FROM_PRESET:
-            if getattr(self, name) == 0:
-                object.__setattr__(self, name, self._preset(name))
+        for name in FILLED:
+            if getattr(self, name) in (0, ""):
+                object.__setattr__(self, name, self._filled(name))
         counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
         need(counts + "eval_episodes final_episodes", lambda v: v >= 1, "at least 1")
         need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
@@ -109,11 +118,11 @@ class Experiment:
         if self.method == "rl":
             allowed = f"a multiple of group ({self.group}), and group at least 2"
             need("batch", lambda v: self.group >= 2 and v % self.group == 0, allowed)
-        GeneralPoints(self.rule, self.ood_rule, target=self.target, scheme=self.scheme)
+        make_task(self)
 
-    def _preset(self, name: str) -> Any:
+    def _filled(self, name: str) -> Any:
         tier = PRESETS[self.preset]
-        return (tier | tier[self.method])[name]
+        return (TASKS[self.task] | tier | tier[self.method])[name]
 
     @property
     def eval_steps(self) -> tuple[int, ...]:
@@ -134,16 +143,16 @@ class Experiment:
 
     def but(self, **changes: Any) -> Self:
         """A copy with some fields changed; an unknown one is an error that lists the known ones.
-        What the preset filled in, another preset or method fills in anew."""
+        What task and preset filled in, another task, preset or method fills in anew."""
         known = [f.name for f in fields(self)]
         unknown = sorted(set(changes) - set(known))
         if unknown:
             raise SftrlError(
                 f"unknown setting {', '.join(unknown)}; the settings are {', '.join(known)}."
             )
-        if {"preset", "method"} & set(changes):
-            filled = [n for n in FROM_PRESET if getattr(self, n) == self._preset(n)]
-            changes = dict.fromkeys(filled, 0) | changes
+        if {"task", "preset", "method"} & set(changes):
+            filled = [n for n in FILLED if getattr(self, n) == self._filled(n)]
+            changes = {n: type(getattr(self, n))() for n in filled} | changes
         return replace(self, **changes)
 
 

@@ -1,11 +1,8 @@
 """Measure a policy: success by number of tries, value reading, legality, KL to the init.
 
-Everything is derived from one rollout a split; intervals are Wilson's with episodes clustered by
-value multiset, since two deals of one multiset are nearly one question (DESIGN.md, section 5).
+Everything is derived from one rollout a split; what is counted is the task's own business
+(`Task.measures`). Intervals are Wilson's for clustered trials (DESIGN.md, section 5).
 """
-
-from collections import defaultdict
-from collections.abc import Iterable
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -15,20 +12,13 @@ from .config import Experiment
 from .policy import Policy
 from .rollout import Episode, rollout
 from .stats import clustered_interval
-from .tasks.base import Task
+from .tasks.base import Counts, Task
 
 CURVE_SPLITS = ("id_unseen", "rule_ood")
-# No claim rests on these.
-SIDE_SPLITS = ("id_seen", "id_paired", "rule_paired", "rule_five", "rule_random")
 
 
-def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool]]) -> dict:
-    """One result row from (cluster, right or wrong) marks."""
-    clusters: dict = defaultdict(list)
-    for cluster, right in marks:
-        clusters[cluster].append(bool(right))
-    sizes = [len(c) for c in clusters.values()]
-    hits = [sum(c) for c in clusters.values()]
+def _row(split: str, metric: str, tries: int, counts: Counts) -> dict:
+    hits, sizes = zip(*counts, strict=True)
     value, lo, hi = clustered_interval(hits, sizes)
     return {
         "split": split, "metric": metric, "tries": tries, "successes": sum(hits), "n": sum(sizes),
@@ -37,25 +27,9 @@ def _row(split: str, metric: str, tries: int, marks: Iterable[tuple[object, bool
 
 
 def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[dict]:
-    """Result rows of played episodes: success within t tries for every t; the rest on the first."""
-    cluster = [tuple(sorted(e.item.numbers)) for e in episodes]
-    first = [e.turns[0] for e in episodes]
-    marks = {
-        ("success", t): [any(turn.verdict.ok for turn in e.turns[:t]) for e in episodes]
-        for t in range(1, tries + 1)
-    }
-    marks["legal", 1] = [turn.verdict.value is not None for turn in first]
-    marks["numbers_right", 1] = [t.verdict.reason in ("solved", "wrong_value") for t in first]
-    rows = [_row(split, *what, zip(cluster, m, strict=True)) for what, m in marks.items()]
-    faces = [
-        (key, claimed == true)
-        for key, e, turn in zip(cluster, episodes, first, strict=True)
-        for card, claimed, true in task.read_values(e.item, turn.text)
-        if card in ("J", "Q", "K")
-    ]
-    if faces:
-        rows.append(_row(split, "value_reading", 1, faces))
-    return rows
+    """Result rows of played episodes."""
+    measured = task.measures(episodes, tries).items()
+    return [_row(split, *what, counts) for what, counts in measured if counts]
 
 
 def evaluate(
@@ -72,7 +46,7 @@ def evaluate(
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
     for split, count in bar:
         bar.set_postfix_str(split)
-        items = [task.item(split, exp.seed, i) for i in range(count)]
+        items = task.test_items(split, exp.seed, count)
         generator = torch.Generator(policy.device).manual_seed(1000 * exp.seed + len(items))
         played[split] = rollout(
             policy, task, items, tries=exp.eval_tries, temperature=exp.temperature,
@@ -81,14 +55,13 @@ def evaluate(
         rows += score(task, split, played[split], exp.eval_tries)
         if split in CURVE_SPLITS:
             greedy = rollout(policy, task, items, max_new_tokens=exp.max_new_tokens)
-            marks = ((tuple(sorted(e.item.numbers)), e.solved) for e in greedy)
-            rows.append(_row(split, "success_greedy", 1, marks))
+            rows.append(_row(split, "success_greedy", 1, task.measures(greedy, 1)["success", 1]))
     return rows, played
 
 
-def full_battery(exp: Experiment) -> dict[str, int]:
+def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
-    side = dict.fromkeys(SIDE_SPLITS, exp.eval_episodes)
+    side = dict.fromkeys(task.side_splits, exp.eval_episodes)
     return dict.fromkeys(CURVE_SPLITS, exp.final_episodes) | side
 
 

@@ -24,8 +24,7 @@ from .rl import train_rl
 from .runs import LIVE, ROOT, RUNS, Compute, Run, episode_row, is_done, read_manifest, write_results
 from .sft import train_sft
 from .stats import DEVELOPMENT_SEEDS
-from .tasks.base import Task
-from .tasks.general_points import GeneralPoints
+from .tasks import make_task
 
 INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start from
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
@@ -34,9 +33,9 @@ LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
 SHOWN = 12  # episodes of each split that are kept to be looked at
 
 
-def make_task(exp: Experiment) -> Task:
-    """The task of an experiment."""
-    return GeneralPoints(exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme)
+def init_folder(exp: Experiment) -> Path:
+    """Where the init of a task and a foundation model lies."""
+    return INIT / exp.task / exp.foundation
 
 
 def start_policy(exp: Experiment) -> Policy:
@@ -44,11 +43,11 @@ def start_policy(exp: Experiment) -> Policy:
     tiny = exp.preset == "tiny" and not exp.model
     if exp.method == "init" or not tiny:
         return load_policy(exp)
-    folder = INIT / exp.foundation
+    folder = init_folder(exp)
     if not (folder / "model.safetensors").exists():
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
-            f"init --foundation {exp.foundation}'."
+            f"init --task {exp.task} --foundation {exp.foundation}'."
         )
     return load_policy(exp, folder)
 
@@ -84,7 +83,7 @@ def run_experiment(
         # Where the compute axis of both arms begins (paper, Fig. 5).
         base = init.manifest.get("compute", 0.0) if init and exp.method != "init" else 0.0
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
-        full = full_battery(exp) if final is None else final
+        full = full_battery(exp, task) if final is None else final
 
         def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
             """Keep result rows and a sample of the episodes behind them."""
@@ -111,7 +110,7 @@ def run_experiment(
         train = train_rl if exp.method == "rl" else train_sft
         train(exp, policy, task, run, measure, progress)
         if makes_init:
-            policy.save(INIT / exp.foundation)
+            policy.save(init_folder(exp))
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)
     return run

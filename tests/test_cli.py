@@ -83,7 +83,9 @@ def test_help_of_a_trainer_shows_every_setting_with_its_default(capsys, monkeypa
         ("rl --batch 30", ("batch is 30", "multiple of group (8)")),
         ("rl --threads 0", ("--threads", "'0'", "at least 1")),
         ("evaluate somewhere --split sideways", ("'sideways'", "id_unseen", "rule_ood")),
-        ("evaluate somewhere --tries 0", ("eval_tries is 0", "at least 1")),
+        ("evaluate somewhere --tries 0", ("--tries", "'0'", "at least 1")),
+        ("rl --task chess", ("task is 'chess'", "gp-l or virl-l")),
+        ("rl --task virl-l --rule ten", ("'ten'", "absolute, relative")),
         ("evaluate somewhere --episodes -5", ("--episodes", "'-5'", "at least 1")),
         ("foundation --steps 0", ("--steps", "'0'", "at least 1")),
         ("experiments --workers 0", ("--workers", "'0'", "at least 1")),
@@ -99,7 +101,9 @@ def test_mistake_is_one_line_that_says_what_was_given_and_what_is_allowed(capsys
 @pytest.mark.parametrize("method", ["init", "sft", "rl"])
 def test_missing_weights_name_the_folder_and_the_command_that_makes_them(capsys, tmp_path, method):
     said = refused(capsys, method, "--foundation", "nowhere", "--root", tmp_path)
-    command = "foundation --name nowhere" if method == "init" else "init --foundation nowhere"
+    command = (
+        "foundation --name nowhere" if method == "init" else "init --task gp-l --foundation nowhere"
+    )
     assert f"python -m sftrl_lib {command}" in said and "nowhere" in said.split(";")[0]
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from helpers_training import small_policy
 
-from sftrl_lib import Experiment, prompts
+from sftrl_lib import Experiment, SftrlError, prompts
 from sftrl_lib.evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery, score
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.stats import clustered_interval
+from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import Deal, GeneralPoints, Rule
 
 TASK = GeneralPoints()
@@ -115,7 +116,7 @@ def test_each_split_has_its_episodes_and_greedy_first_tries_where_claims_rest_on
 
 
 def test_full_battery_tests_every_split_but_training():
-    battery = full_battery(EXP)
+    battery = full_battery(EXP, TASK)
     assert set(battery) == set(TASK.splits) - {"train"}
     assert {s for s, n in battery.items() if n == 9} == set(CURVE_SPLITS)
     assert {n for s, n in battery.items() if s not in CURVE_SPLITS} == {5}
@@ -171,3 +172,58 @@ def test_kl_leaves_the_model_in_the_mode_it_was_in():
     policy.model.train()
     kl(policy)
     assert policy.model.training
+
+
+# --- navigation: the same functions ---------------------------------------------------------------
+WALK = Experiment(task="virl-l")
+
+
+def played_by(answer, count=6):
+    """Episodes on all positions of some routes; `answer(step, try)` is the action."""
+    task = make_task(WALK)
+    episodes = []
+    for step in task.test_items("rule_ood", 0, count):
+        here = Episode(step)
+        while len(here.turns) < 2 and not here.solved:
+            action = answer(step, len(here.turns))
+            text = prompts.nav_answer(step.position.observation, step.position.sentence, action)
+            here.turns.append(Turn([1], [2], text, task.verify(step, text)))
+        episodes.append(here)
+    return task, episodes
+
+
+def test_an_expert_walks_every_route_to_its_end():
+    task, episodes = played_by(lambda step, t: step.action)
+    rows = score(task, "rule_ood", episodes, 2)
+    assert {r["value"] for r in rows} == {1.0}
+    assert {(r["metric"], r["tries"]) for r in rows} == {
+        ("success", 1), ("success", 2), ("per_step", 1), ("per_step", 2), ("per_step_full", 1),
+        ("turn_accuracy", 1),
+    }  # fmt: skip
+
+
+def test_a_second_try_saves_a_route_and_costs_an_answer():
+    task, episodes = played_by(lambda step, t: step.action if t or step.index else prompts.STOP)
+    rows = {(r["metric"], r["tries"]): r for r in score(task, "rule_ood", episodes, 2)}
+    assert rows["success", 1]["successes"] == 0
+    assert rows["success", 2]["successes"] == 6
+    assert rows["per_step", 1]["successes"] == 0  # the first position ends every route
+    assert rows["per_step", 2]["n"] == len(episodes) + 6
+
+
+def test_rules_are_tested_on_the_same_routes_and_seeds_on_others():
+    task = make_task(WALK)
+    steps = {split: task.test_items(split, 0, 5) for split in ("id_unseen", "rule_ood")}
+    places = {split: [s.position.location for s in found] for split, found in steps.items()}
+    assert places["id_unseen"] == places["rule_ood"]
+    assert task.test_items("id_unseen", 1, 5)[0].route != steps["id_unseen"][0].route
+
+
+def test_more_routes_than_there_are_is_an_error():
+    with pytest.raises(SftrlError, match="the number of routes is 500, but it must be at most 400"):
+        make_task(WALK).test_items("id_unseen", 0, 500)
+
+
+def test_full_battery_of_navigation_has_other_cities():
+    battery = full_battery(WALK, make_task(WALK))
+    assert battery == {"id_unseen": 200, "rule_ood": 200, "id_seen": 40, "visual_ood": 40}

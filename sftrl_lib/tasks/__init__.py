@@ -1,1 +1,14 @@
-"""The tasks: what is dealt, what is asked, and who decides."""
+from typing import Any
+
+from .base import Task
+
+
+def make_task(exp: Any) -> Task:
+    """The task of a `config.Experiment`; SftrlError for rules or rewards that it does not know."""
+    if exp.task == "virl-l":
+        from .navigation import Navigation
+
+        return Navigation(exp.rule, exp.ood_rule, tries=exp.tries, scheme=exp.scheme)
+    from .general_points import GeneralPoints
+
+    return GeneralPoints(exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme)

@@ -1,6 +1,8 @@
 """What every task offers to the rollout, the trainers and the evaluation."""
 
 import random
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -27,11 +29,25 @@ class Verdict:
     numbers: tuple[int, ...] | None = None
 
 
+# (right, of) of each cluster of trials; trials of one cluster are nearly one question.
+Counts = list[tuple[int, int]]
+
+
+def by_cluster(marks: Iterable[tuple[Hashable, bool]]) -> Counts:
+    """Counts from (cluster, right or wrong) marks."""
+    clusters: dict[Hashable, list[bool]] = defaultdict(list)
+    for cluster, right in marks:
+        clusters[cluster].append(bool(right))
+    return [(sum(c), len(c)) for c in clusters.values()]
+
+
 class Task(Protocol):
-    """A task deals items, makes prompts of them, knows an expert answer and verifies any answer."""
+    """A task deals items, makes prompts of them, knows an expert answer, verifies any answer, and
+    knows what to measure. Every split but "train" is for tests; no claim rests on `side_splits`."""
 
     name: str
     splits: tuple[str, ...]
+    side_splits: tuple[str, ...]
 
     def item(self, split: str, seed: int, index: int) -> Any:
         """Item `index` of a split: the same for the same (split, seed, index), in any batch."""
@@ -44,3 +60,9 @@ class Task(Protocol):
 
     def verify(self, item: Any, text: str) -> Verdict:
         """Judge one answer."""
+
+    def test_items(self, split: str, seed: int, count: int) -> list[Any]:
+        """The items of `count` test episodes (for GeneralPoints: deals; for navigation: routes)."""
+
+    def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
+        """{(metric, tries allowed): counts} of `rollout.Episode`s with up to `tries` turns."""

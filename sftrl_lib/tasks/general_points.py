@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations, product
+from typing import Any
 
 from .. import prompts
 from ..errors import SftrlError, check
 from .answers import is_string, read_fields
-from .base import REASONS, Verdict
+from .base import REASONS, Counts, Verdict, by_cluster
 
 RANKS = range(1, 14)
 FACES = (11, 12, 13)
@@ -333,6 +334,7 @@ class GeneralPoints:
         "train", "id_seen", "id_unseen", "rule_ood", "id_paired", "rule_paired", "rule_five",
         "rule_random",
     )  # fmt: skip
+    side_splits = ("id_seen", "id_paired", "rule_paired", "rule_five", "rule_random")
 
     def __init__(
         self, rule: str | Rule = "ten", ood_rule: str | Rule = "eleven_twelve_thirteen",
@@ -405,3 +407,26 @@ class GeneralPoints:
             claims[name].insert(0, number)
         truth = zip(deal.cards, deal.numbers, strict=True)
         return [(card, claims[card].pop() if claims[card] else None, true) for card, true in truth]
+
+    def test_items(self, split: str, seed: int, count: int) -> list[Deal]:
+        return [self.item(split, seed, index) for index in range(count)]
+
+    def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
+        """Success within t tries for every t; the rest on the first try. Two deals of one value
+        multiset are one cluster."""
+        cluster = [tuple(sorted(e.item.numbers)) for e in episodes]
+        first = [e.turns[0] for e in episodes]
+        marks = {
+            ("success", t): [any(turn.verdict.ok for turn in e.turns[:t]) for e in episodes]
+            for t in range(1, tries + 1)
+        }
+        marks["legal", 1] = [turn.verdict.value is not None for turn in first]
+        marks["numbers_right", 1] = [t.verdict.reason in ("solved", "wrong_value") for t in first]
+        counts = {what: by_cluster(zip(cluster, m, strict=True)) for what, m in marks.items()}
+        counts["value_reading", 1] = by_cluster(
+            (key, claimed == true)
+            for key, e, turn in zip(cluster, episodes, first, strict=True)
+            for card, claimed, true in self.read_values(e.item, turn.text)
+            if card in ("J", "Q", "K")
+        )
+        return counts

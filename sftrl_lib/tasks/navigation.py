@@ -14,12 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from .. import prompts
 from ..errors import SftrlError, check
 from . import cities
 from .answers import is_string, read_fields
-from .base import Verdict
+from .base import Counts, Verdict
 from .panoramas import Panoramas, Point, distance
 from .routes import COMPASS, TURNS, Milestone, Route, RouteSet, compass_word, load_routes, turn_word
 
@@ -174,6 +175,7 @@ class Navigation:
 
     name = "virl-l"
     splits = tuple(_DATA)
+    side_splits = ("id_seen", "visual_ood")
 
     def __init__(
         self, actions: str = "absolute", ood_actions: str = "relative",
@@ -247,11 +249,26 @@ class Navigation:
         message = prompts.nav_message(reason, at_intersection)
         return Verdict(reason == "solved", REWARDS[self.scheme][reason], reason, message)
 
+    def test_items(self, split: str, seed: int, count: int) -> list[Step]:
+        """All positions of `count` routes, drawn by the seed: the same for both action spaces."""
+        known = self.routes(split)
+        check("the number of routes", count, count <= len(known), f"at most {len(known)}")
+        drawn = random.Random(f"nav/test/{_DATA[split]}/{seed}").sample(known, count)
+        return [step for route in drawn for step in self.positions(split, route, seed)]
+
+    def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
+        """`route_metrics` of complete routes, a cluster a route; what counts first tries only, at
+        one try."""
+        played = [(e.item, [turn.verdict for turn in e.turns]) for e in episodes]
+        counts: dict[tuple[str, int], Counts] = {}
+        for t in range(1, tries + 1):
+            found = route_metrics(played, t)
+            names = found if t == 1 else ("success", "per_step")
+            counts |= {(name, t): found[name] for name in names}
+        return counts
+
 
 # --- Metrics --------------------------------------------------------------------------------------
-Counts = list[tuple[int, int]]  # (successes, trials) of each route
-
-
 def route_metrics(
     played: Iterable[tuple[Step, Sequence[Verdict]]], tries: int
 ) -> dict[str, Counts]:
