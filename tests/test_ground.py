@@ -11,7 +11,7 @@ from statistics import fmean
 import pytest
 import yaml
 
-from sftrl_lib import stats
+from sftrl_lib import figures, stats
 from sftrl_lib.runs import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,3 +146,10 @@ def test_speeds_in_the_readme_are_those_of_the_recorded_benchmark():
         speed = f"{r['seconds_a_step']:.2f} | {r['tokens_a_second']:,.0f} | {r['matmul_share']:.0%}"
         row = f"| {r['method']}: {r['variant']} | {speed} | {r['trained_rows']:.0%} |"
         assert row in readme
+
+
+def test_tries_in_the_readme_are_those_of_the_recorded_runs():
+    alt = (ROOT / "figures/training_tries.alt.txt").read_text()
+    ours = alt.split("Ours: ")[1].split(". Paper")[0]
+    assert ours in (ROOT / "README.md").read_text()
+    assert figures.training_tries(load_results()).alt + "\n" == alt
