@@ -94,7 +94,7 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # Rows: tries in training, with what they cost (updates, FLOPs); columns: tries in the test. Along a
 # row the verifier helps at test time; down a column, see whether tries in training did.
 #
-# The paper's OOD growth rises with the tries, ours falls. One reason stands in the table: an
+# The paper's OOD growth rises with the tries, ours does not. One reason stands in the table: an
 # episode of ten tries costs as many tokens as five of one try, so the same budget buys a fifth of
 # the updates. Does a retry teach less, then, or were there only fewer updates? The curve of three
 # tries passes the same numbers of updates on its way:
@@ -107,8 +107,10 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 
 # %% [markdown]
 # Compare each end with its neighbours in the column of three tries (300 episodes a seed there, so
-# two points either way are noise). What our runs say is modest: at this size, tokens are better
-# spent on new hands than on more tries at the same hand. At equal updates they cannot tell.
+# two points either way are noise). What our runs suggest is modest: at this size, tokens seem
+# better spent on new hands than on more tries at the same hand, but ten tries against one do not
+# part after the correction (claim `gp-l.fig10` in notebook 04). At equal updates the runs cannot
+# tell.
 
 # %% [markdown]
 # ## The start and the learning rate
