@@ -1,5 +1,5 @@
 """How fast the environments are on one core: GeneralPoints' deals, verdicts and solutions, and
-navigation's routes and steps, a second.
+navigation's routes, steps and street views, a second.
 
 Run `python benchmarks/environment.py` (half a minute). Writes data/benchmarks/environment.json.
 """
@@ -20,11 +20,18 @@ from pathlib import Path
 import gymnasium
 from tqdm.auto import tqdm
 
-from sftrl_lib.tasks import cities
+from sftrl_lib.tasks import cities, drawing
 from sftrl_lib.tasks import general_points as gp
+from sftrl_lib.tasks.navigation import Navigation
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
 REPEATS = 5
+
+
+def drawn(town: cities.City, place: cities.Position, heading: float) -> None:
+    """Render one 2x2 picture that is in no cache."""
+    drawing._view.cache_clear()
+    drawing.street_views(town, place, heading)
 
 
 def rate(do: Callable, calls: Sequence[tuple]) -> tuple[float, float]:
@@ -65,6 +72,14 @@ def routes(name: str, count: int) -> None:
         cities.write_routes(Path(folder) / "set", cities.city_routes(cities.city(name), 0, count))
 
 
+def pictures(city: str, count: int) -> list[tuple]:
+    """Places and headings on the streets of a city, each for one 2x2 picture."""
+    task, town = Navigation(), cities.city(city)
+    steps = [task.item("train", 0, index) for index in range(count)]
+    places = [(town.position(s.position.location), s.position.heading) for s in steps]
+    return [(town, *place) for place in dict.fromkeys(places)]
+
+
 def walk(env: gymnasium.Env, seed: int) -> int:
     """Play an episode as the expert does; the number of its steps."""
     env.reset(seed=seed)
@@ -93,14 +108,15 @@ def main() -> None:
     jobs += [
         ("navigation, steps", lambda: rate(walk, episodes), steps, 2_000),
         ("navigation, routes", lambda: rate(routes, [(grid, 1_000)]), 1_000, 17),
+        ("street views, 2x2 at 64 pixels", lambda: rate(drawn, pictures(grid, 200)), 1, 200),
     ]
     rows = []
     for what, measure, factor, required in tqdm(jobs, desc="environment"):
         median, best = (round(value * factor) for value in measure())
         rows.append({"what": what, "median": median, "best": best, "required": required})
-    print(f"{'a second, one core':28}{'median':>10}{'best':>10}{'required':>10}")
+    print(f"{'a second, one core':32}{'median':>10}{'best':>10}{'required':>10}")
     for row in rows:
-        print(f"{row['what']:28}{row['median']:>10,}{row['best']:>10,}{row['required'] or '':>10}")
+        print(f"{row['what']:32}{row['median']:>10,}{row['best']:>10,}{row['required'] or '':>10}")
     machine = {"python": platform.python_version(), "cpu": platform.machine(), "repeats": REPEATS}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**machine, "load": os.getloadavg()[0], "rows": rows}, indent=1)

@@ -99,7 +99,7 @@ figures.show(figures.success_against_compute(results))
 # does the formula then use the numbers that the rule gives (right)?
 
 # %%
-figures.show(figures.value_reading(results))
+figures.show(figures.mechanism(results))
 
 # %% [markdown]
 # ## Three episodes
@@ -167,7 +167,7 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 # number in each; look at what is left of the success in the recorded rows:
 #
 # ```python
-# end = results[(results.metric == "success") & (results.source == "ours")]
+# end = results.query("task == 'gp-l' and metric == 'success' and source == 'ours'")
 # end = end[end.step == end.groupby("run_id").step.transform("max")]
 # print(end.pivot_table(index="split", columns="method", values="value").round(3))
 # ```

@@ -16,13 +16,14 @@
 # %% [markdown]
 # # 01 Environments: what is asked, and who decides
 #
-# Before anything is trained: the game, the rule that will change, the judge, and the test. After
-# this notebook you can
+# Before anything is trained: two games, the rule of each that will change, the judge, and the test.
+# After this notebook you can
 #
 # * deal a hand under any rule, and solve it exactly;
 # * say what the verifier answers to a formula, and why that answer *is* the reward;
 # * tell four kinds of "new" apart: a new deal, a new hand, a new rule, a new hand under a new rule;
-# * read a conversation as the model reads it: token by token.
+# * read a conversation as the model reads it: token by token;
+# * follow a route through a city, in words and in street views, under two sets of actions.
 #
 # | | tiny tier | llama-11b tier |
 # |---|---|---|
@@ -287,9 +288,158 @@ both = {
 pd.DataFrame(both).style.format("{:.1%}")
 
 # %% [markdown]
+# ## A second game: a walk through a city
+#
+# The paper's other task is navigation. An agent stands somewhere in a city, has a route described
+# in sentences, and says at each position what to do next: walk on, turn, stop. Here is a route of
+# our training city.
+
+# %%
+from sftrl_lib.tasks import cities
+from sftrl_lib.tasks.navigation import Navigation
+
+walk = Navigation(actions="absolute", ood_actions="relative")
+route = walk.routes("id_unseen")[0]
+steps = walk.positions("id_unseen", route, seed)
+city = cities.city_of(route.start)
+figures.show(figures.city_map(city, route))
+
+# %% [markdown]
+# What the agent is asked at the first crossing, and the answer of an expert:
+
+# %%
+crossing = next(step for step in steps if step.position.at_intersection)
+print(walk.prompt(crossing))
+print(walk.expert(crossing, random.Random(0)))
+
+# %% [markdown]
+# The rule that will change is in the second line. A turn can be said as the direction to face then
+# (*absolute*: eight words) or as the way to turn (*relative*: four). Every sentence of the
+# instruction holds both words, so everything needed is there; what is asked for decides which of
+# them is right. The same positions under both rules:
+
+# %%
+other = walk.positions("rule_ood", route, seed)
+pd.DataFrame(
+    [
+        (a.position.kind, a.position.observation, a.position.sentence, a.action, b.action)
+        for a, b in zip(steps, other, strict=True)
+    ],
+    columns=["kind", "observed", "sentence that is due", "absolute", "relative"],
+)
+
+# %% [markdown]
+# So there are two things to do at a crossing: *track*, that is find the sentence that is due, and
+# *translate*, that is take the word that was asked for. The first is the same under both rules.
+# Keep that in mind until notebook 04.
+#
+# The verifier knows the right action, and it notices whether the answer saw the intersection:
+
+# %%
+from sftrl_lib.prompts import FORWARD, nav_answer
+
+here = crossing.position
+tried = {
+    "expert": (here.observation, crossing.action),
+    "the other words": (here.observation, here.relative),
+    "walks on": (here.observation, FORWARD),
+    "blind": ("No landmarks nearby;", FORWARD),
+}
+verdicts = {
+    name: walk.verify(crossing, nav_answer(seen, here.sentence, action))
+    for name, (seen, action) in tried.items()
+}
+assert [v.reason for v in verdicts.values()] == [
+    "solved", "wrong_action", "wrong_action", "wrong_observation",
+]  # fmt: skip
+pd.DataFrame(
+    [(name, tried[name][1], v.reason, v.reward, v.message) for name, v in verdicts.items()],
+    columns=["what", "action", "reason", "reward", "message to the model"],
+)
+
+# %% [markdown]
+# A wrong action is never carried out: after two failed tries the route is lost, and until then the
+# agent stands where it stood. So a question depends on the route, the position and the failed tries
+# there, and on nothing else; all positions of all routes can be asked at once. Several counts come
+# from the same answers:
+#
+# | metric | what is counted |
+# |---|---|
+# | `per_step` | right actions of all answers, until the route is lost: the paper's number |
+# | `per_step_full` | right first answers, at all positions |
+# | `turn_accuracy` | the same, where a turn is due |
+# | `success` | routes walked to the end |
+#
+# Which of them would you believe? Here are three players that understand nothing, or next to it:
+# one always walks on, one says any action of the list, one knows the route perfectly and says
+# compass words whatever it was asked for.
+
+# %%
+from sftrl_lib.stats import clustered_interval
+from sftrl_lib.tasks.navigation import BASELINES, baseline_metrics
+
+rows = {
+    (name, split): {
+        metric: clustered_interval(*zip(*counts, strict=True)).value
+        for metric, counts in baseline_metrics(walk, split, name, seed, 100).items()
+    }
+    for name in BASELINES
+    for split in ("id_unseen", "rule_ood")
+}
+pd.DataFrame(rows).T.style.format("{:.1%}")
+
+# %% [markdown]
+# `per_step_full` flatters: more than half of all positions want `forward()`. `turn_accuracy` does
+# not, and `per_step` is stern in its own way, since one lost crossing ends the route.
+#
+# In pictures the same position looks like this: front and right above, back and left below. The
+# sign says which landmark stands there. (The next part of the book trains on such pictures; here
+# they are to be looked at.) Other cities are *visual* OOD: other streets, façades, skies, names.
+
+# %%
+from sftrl_lib.tasks.drawing import street_views
+
+
+def seen(step, size=560):
+    """The street view at a position, and what it shows in words."""
+    town = cities.city_of(step.position.location)
+    place, heading = town.position(step.position.location), step.position.heading
+    return street_views(town, place, heading, size), step.position.observation
+
+
+figures.show(*seen(crossing))
+
+# %%
+foreign = walk.positions("visual_ood", walk.routes("visual_ood")[120], seed)
+figures.show(*seen(next(step for step in foreign if step.position.at_intersection)))
+
+# %% [markdown]
+# And here somebody walks the route who knows it, but says compass words whatever is asked for,
+# under the rule that asks for ways to turn. In JupyterLab the viewer steps through the positions;
+# the map below it is for everybody.
+
+# %%
+from sftrl_lib.rollout import Episode, Turn
+from sftrl_lib.widgets import episode_viewer
+
+walked = []
+for step in other:
+    text = nav_answer(step.position.observation, step.position.sentence, step.position.absolute)
+    walked.append(Episode(step, [Turn([], [], text, walk.verify(step, text))]))
+records = [episode_row(walk.prompt(e.item), e, index=i) for i, e in enumerate(walked)]
+episode_viewer(records, lambda e: figures.html(*seen(steps[e["index"]], 320)))
+
+# %%
+tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
+figures.show(figures.city_map(city, route, [*zip((s.position for s in other), tries, strict=True)]))
+
+# %% [markdown]
 # ## What to inspect
 #
-# * In the last table: did form (`legal`) change more, or content (`success`)? And value reading?
+# * In the table of splits of the cards and in the table of players: which number would a player
+#   without understanding be proud of?
+# * In the table of the live init: did form (`legal`) change more, or content (`success`)? And value
+#   reading?
 # * In the episode: does a message change the next answer, or does the model repeat itself?
 # * In the table of splits: `id_unseen` and `rule_ood` differ in more than the rule. In what, and
 #   which splits repair that?
@@ -378,9 +528,11 @@ pd.DataFrame(both).style.format("{:.1%}")
 # %% [markdown]
 # ## Summary
 #
-# A deal is a hand, a rule and a target, seeded one by one. One verifier gives reward, metric and
-# feedback. "Out of distribution" is a fact here: a rule and hands that no training, pre-training
-# included, has seen. The next notebook trains by imitation.
+# A deal is a hand, a rule and a target, seeded one by one; a position is a route, a place on it and
+# a set of actions. One verifier a task gives reward, metric and feedback. "Out of distribution" is
+# a fact here: a card rule and hands that no training, pre-training included, has seen; actions that
+# no training of the task has asked for; cities that it never entered. The next notebook trains by
+# imitation.
 #
 # ## Further reading
 #

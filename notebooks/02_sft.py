@@ -162,7 +162,7 @@ figures.show(figures.changes_from_init(results))
 # uses the numbers that the rule gives:
 
 # %%
-figures.show(figures.value_reading(results, live=run.evals()))
+figures.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
 # And what does it say instead? Here are the claims of the recorded init and of the recorded SFT
@@ -198,7 +198,7 @@ for method in ("init", "sft"):
 # %%
 from sftrl_lib.stats import last, main_grid
 
-grid = main_grid(results[results.preset == preset])
+grid = main_grid(results.query("preset == @preset and task == 'gp-l'"))
 steps_of_an_answer = {
     "value_reading": "says the right value",
     "numbers_right": "its formula uses the right numbers",

@@ -207,7 +207,7 @@ results = load_results()
 figures.show(figures.success_against_compute(results, live=run.evals()))
 
 # %%
-figures.show(figures.value_reading(results, live=run.evals()))
+figures.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
 # ## What to inspect

@@ -104,7 +104,7 @@ from sftrl_lib.runs import load_results
 from sftrl_lib.stats import headline_tries, last, main_grid, paired_change
 
 results = load_results()
-grid = main_grid(results)
+grid = main_grid(results[results.task == "gp-l"])
 tries = headline_tries(grid)
 init, rl = (last(grid, m, "rule_ood", "success", tries).value for m in ("init", "rl"))
 changes = list((rl - init).dropna())
@@ -166,7 +166,7 @@ for name, x in levels.items():
 # ## The mechanism, and what the tries buy
 
 # %%
-figures.show(figures.value_reading(results, live=measured))
+figures.show(figures.mechanism(results, live=measured))
 
 # %%
 figures.show(figures.success_by_tries(results, live=measured))

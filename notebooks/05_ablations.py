@@ -81,7 +81,7 @@ figures.show(figures.training_tries(results))
 # %%
 from sftrl_lib.stats import tries_ablation
 
-ends = tries_ablation(results[results.preset == preset])
+ends = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
 ends = ends[(ends.split == "rule_ood") & (ends.metric == "success")]
 ends = ends[ends.step == ends.groupby("run_id").step.transform("max")]
 table = ends.pivot_table(index="train_tries", columns="tries", values="value")
@@ -100,7 +100,7 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # tries passes the same numbers of updates on its way:
 
 # %%
-path = tries_ablation(results[results.preset == preset])
+path = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
 path = path[(path.split == "rule_ood") & (path.metric == "success") & (path.tries == 3)]
 at_updates = path.pivot_table(index="step", columns="train_tries", values="value")
 at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
@@ -128,7 +128,7 @@ import pandas as pd
 
 from sftrl_lib.experiments import TUNING_TABLE
 
-tried = pd.read_csv(TUNING_TABLE).query("metric == 'success' and tries == 3")
+tried = pd.read_csv(TUNING_TABLE).query("task == 'gp-l' and metric == 'success' and tries == 3")
 tried["init steps"] = [json.loads(c)["init_steps"] for c in tried.condition]
 arms = ["foundation", "init steps", "method", "lr"]
 chart = tried.pivot_table(index=arms, columns="split", values="value", aggfunc="mean")
@@ -233,7 +233,8 @@ figures.show(figures.training_log({name: run.metrics()}, ["reward", "solved", "t
 # <details><summary>Solution</summary>
 #
 # ```python
-# rows = results.query("source == 'ours' and method == 'init' and metric == 'success'")
+# rows = results.query("task == 'gp-l' and source == 'ours' and method == 'init'")
+# rows = rows[rows.metric == "success"]
 # rows = rows[rows.split == "id_unseen"].groupby("tries").value.mean()
 # if_independent = [expected(rows[1], t)[0] for t in rows.index]
 # print(pd.DataFrame({"measured": rows, "if independent": if_independent}).round(3))

@@ -107,8 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _foundation(args: argparse.Namespace) -> None:
-    from .foundation import FOLDER, Pretraining, pretrain
+    from .foundation import FOLDER, pretrain
     from .model_card import write_card
+    from .pretraining import Pretraining
 
     changes = {"seed": args.seed} | ({"steps": args.steps} if args.steps else {})
     if args.without_json:

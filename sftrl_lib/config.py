@@ -122,7 +122,8 @@ class Experiment:
 
     def _filled(self, name: str) -> Any:
         tier = PRESETS[self.preset]
-        return (TASKS[self.task] | tier | tier[self.method])[name]
+        own = tier.get(self.task, {}).get(self.method, {})
+        return (TASKS[self.task] | tier | tier[self.method] | own)[name]
 
     @property
     def eval_steps(self) -> tuple[int, ...]:

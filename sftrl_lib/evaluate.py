@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from .config import Experiment
 from .policy import Policy
 from .rollout import Episode, rollout
-from .stats import clustered_interval
+from .stats import HEADLINE, clustered_interval
 from .tasks.base import Counts, Task
 
 CURVE_SPLITS = ("id_unseen", "rule_ood")
@@ -39,8 +39,8 @@ def evaluate(
 
     A policy is tested as RL trains it, and as the paper tests it: sampled at the training
     temperature, with retries (greedily, most retries repeat the answer that failed). First tries of
-    the claims' splits are played greedily too: metric success_greedy. Deals come from the run's own
-    seed in a stream of their own, so no two seeds share test deals.
+    the claims' splits are played greedily too: metric success_greedy, or per_step_greedy. Items
+    come from the run's own seed in a stream of their own, so no two seeds share test deals.
     """
     rows, played = [], {}
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
@@ -55,7 +55,9 @@ def evaluate(
         rows += score(task, split, played[split], exp.eval_tries)
         if split in CURVE_SPLITS:
             greedy = rollout(policy, task, items, max_new_tokens=exp.max_new_tokens)
-            rows.append(_row(split, "success_greedy", 1, task.measures(greedy, 1)["success", 1]))
+            headline = HEADLINE[task.name]
+            counts = task.measures(greedy, 1)[headline, 1]
+            rows.append(_row(split, f"{headline}_greedy", 1, counts))
     return rows, played
 
 

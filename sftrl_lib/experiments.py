@@ -30,6 +30,7 @@ INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start fr
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
+RECORDED = ("gp-l",)  # navigation joins when there are weights that have learned to walk
 SHOWN = 12  # episodes of each split that are kept to be looked at
 
 
@@ -116,9 +117,9 @@ def run_experiment(
     return run
 
 
-def main_grid() -> list[Experiment]:
+def main_grid(task: str = "gp-l") -> list[Experiment]:
     """Both arms of every test seed at the preset's settings."""
-    return [Experiment(method=m, seed=s) for s in TEST_SEEDS for m in ("rl", "sft")]
+    return [Experiment(task=task, method=m, seed=s) for s in TEST_SEEDS for m in ("rl", "sft")]
 
 
 def tries_ablation() -> list[Experiment]:
@@ -133,10 +134,10 @@ def tries_ablation() -> list[Experiment]:
     ]
 
 
-def tuning_grid() -> list[Experiment]:
+def tuning_grid(task: str) -> list[Experiment]:
     """Both arms at every learning rate on the development seeds."""
     return [
-        Experiment(method=m, seed=s, lr=lr, eval_points=4)
+        Experiment(task=task, method=m, seed=s, lr=lr, eval_points=4)
         for s in DEVELOPMENT_SEEDS
         for lr in LEARNING_RATES
         for m in ("rl", "sft")
@@ -144,18 +145,24 @@ def tuning_grid() -> list[Experiment]:
 
 
 def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = False) -> None:
-    """Every run that the book shows: the init, both arms on the test seeds, the tries ablation. Or,
-    with `tuning`, the learning-rate grid on the development seeds, added to data/tuning.csv."""
-    init = Experiment(method="init")
-    grids = [(main_grid(), RUNS, None), (tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
+    """Every run that the book shows: of each task the init and both arms on the test seeds; the
+    tries ablation. Or, with `tuning`, the learning-rate grid on the development seeds, added to
+    data/tuning.csv."""
+    inits = [Experiment(task=task, method="init") for task in RECORDED]
+    grids = [(main_grid(task), RUNS, None) for task in RECORDED]
+    grids += [(tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
     if tuning:
-        grids = [(tuning_grid(), TUNING, dict.fromkeys(CURVE_SPLITS, init.eval_episodes))]
+        grids = [
+            (tuning_grid(e.task), TUNING, dict.fromkeys(CURVE_SPLITS, e.eval_episodes))
+            for e in inits
+        ]
     if only_estimate:
         left = sum(estimate(grid, root) for grid, root, _ in grids)
         known = "a time not yet known" if math.isnan(left) else f"{left / 60:.0f} core-minutes"
         print(f"{known} left of {sum(len(g[0]) for g in grids)} runs")
         return
-    run_experiment(init, RUNS, final={})  # its measurements belong to each seed's runs
+    for init in inits:
+        run_experiment(init, RUNS, final={})  # its measurements belong to each seed's runs
     for grid, root, final in grids:
         run_grid(grid, root, workers, final)
     if tuning:
@@ -175,17 +182,19 @@ def write_tuning() -> None:
 
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
-    """Seconds of one core for the runs that are not done, from the recorded runs of the same method
-    and, where there are such, of as many tries (nan if there are none)."""
+    """Seconds of one core for the runs that are not done, from the recorded runs of the same task
+    and method and, where there are such, of as many tries (nan if there are none)."""
     facts = [read_manifest(path.parent) for path in RUNS.glob("*/manifest.json")]
     known: dict[tuple, list[float]] = {}
     for config, seconds in ((f["config"], f["wall_s"]) for f in facts if f["state"] == "done"):
-        for key in ((config["method"],), (config["method"], config["tries"])):
+        arm = config["task"], config["method"]
+        for key in (arm, (*arm, config["tries"])):
             known.setdefault(key, []).append(seconds / config["steps"])
     total = 0.0
     for exp in experiments:
         if not is_done(root / exp.run_id):
-            times = known.get((exp.method, exp.tries)) or known.get((exp.method,), [math.nan])
+            arm = exp.task, exp.method
+            times = known.get((*arm, exp.tries)) or known.get(arm, [math.nan])
             total += exp.steps * sum(times) / len(times)
     return total
 

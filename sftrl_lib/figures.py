@@ -8,21 +8,33 @@ lines with open markers are this session's runs; hatched or hollow marks are the
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
-from itertools import cycle
+from itertools import cycle, pairwise, product
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+from PIL import Image
 
 from . import stats
 from .errors import SftrlError
 from .runs import REBUILD, ROOT, write_atomic
+from .tasks.cities import City
+from .tasks.drawing import sign
+from .tasks.navigation import Position
+from .tasks.routes import Route
 
 FOLDER = ROOT / "figures"
 # Okabe and Ito's palette: colour-blind readers can tell it apart; marker and line say it again.
@@ -39,20 +51,37 @@ _MORE = [
 ]
 NAMES = {"init": "init", "sft": "SFT", "rl": "RL"}
 SPLITS = {
-    "rule_ood": "rule OOD", "id_unseen": "ID, unseen hands", "id_seen": "ID, seen hands",
-    "rule_paired": "rule OOD, paired hands", "id_paired": "ID, paired hands",
+    "rule_ood": "rule OOD", "id_unseen": "ID, unseen", "id_seen": "ID, seen in training",
+    "visual_ood": "other cities", "rule_paired": "rule OOD, paired hands",
+    "id_paired": "ID, paired hands",
     "rule_five": "rule: faces count 5", "rule_random": "held-out random rules",
 }  # fmt: skip
 METRICS = {
     "success": "success (%)", "value_reading": "face cards read right (%)",
     "legal": "legal formulas (%)", "numbers_right": "right numbers used (%)",
+    "per_step": "per-step accuracy (%)", "per_step_full": "right first tries, all positions (%)",
+    "turn_accuracy": "turns right (%)", "turn_found": "due turn found, in either words (%)",
+    "words_right": "turns in the words asked for (%)",
     "kl_to_init": "KL to the init (nats an answer)",
 }  # fmt: skip
 X_AXES = {
     "compute": "training compute, init included (FLOPs)", "step": "optimizer step",
-    "id_unseen": "ID, unseen hands, success (%)", "kl_to_init": METRICS["kl_to_init"],
+    "id_unseen": "ID, unseen (%)", "kl_to_init": METRICS["kl_to_init"],
 }  # fmt: skip
 _BOTH = ("rule_ood", "id_unseen")
+# The mechanism of each task: what shows whether the rule is read, and whether it is followed.
+MECHANISM = {
+    "gp-l": (
+        "are J, Q and K read as the rule says, and used so?",
+        [*product(("rule_ood", "id_unseen"), ["value_reading"]), ("rule_ood", "numbers_right")],
+    ),
+    "virl-l": (
+        "is the due turn found, and said in the words asked for?",
+        [*product(["rule_ood"], ("turn_found", "words_right", "turn_accuracy"))],
+    ),
+}
+NAMED = {"success": "success", "per_step": "per-step accuracy"}
+HEAD = "headline"  # stands for the metric that a task's claims rest on
 _SEEDS = "thin: one seed, thick: mean"
 _RC = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.spines.top": False,
@@ -62,6 +91,7 @@ _RC = {
 }  # fmt: skip
 
 ALL: dict[str, Callable[..., Figure]] = {}  # the book's figures by name
+UNTESTED = {("virl-l", "training_tries")}  # no such runs are recorded
 
 
 def _figure(*needed: tuple[str, str]):
@@ -89,6 +119,7 @@ class Data:
 
     def __init__(self, results: pd.DataFrame, live: pd.DataFrame | None, task: str, preset: str):
         results = results[results.task == task]
+        self.task, self.head = task, stats.HEADLINE.get(task, "success")
         self.tier = f"{task.upper()}, {preset} tier"
         self.paper = results[results.source == "paper"]
         ours = results[(results.source == "ours") & (results.preset == preset)]
@@ -100,9 +131,10 @@ class Data:
         self.drawn = _stack(self.grid, self.live)
         self.tries = stats.headline_tries(self.drawn)
 
-    def need(self, wanted: tuple[tuple[str, str], ...]) -> None:
+    def need(self, wanted: Sequence[tuple[str, str]]) -> None:
         arms = self.drawn[self.drawn.method.isin(("sft", "rl"))]
         here = set(zip(arms.split, arms.metric, strict=True))
+        wanted = [(split, self.head if metric == HEAD else metric) for split, metric in wanted]
         missing = [f"{metric} on {split}" for split, metric in wanted if {(split, metric)} - here]
         if missing:
             raise SftrlError(
@@ -121,7 +153,7 @@ class Data:
 
     def ends(self, split: str, metric: str) -> dict[str, pd.DataFrame]:
         """The last point of init and arms, a row a seed."""
-        tries = self.tries if metric == "success" else 1
+        tries = stats.tries_of(metric, self.tries)
         ends = {m: stats.last(self.grid, m, split, metric, tries) for m in ("init", "rl", "sft")}
         return {m: end for m, end in ends.items() if len(end)}
 
@@ -140,7 +172,7 @@ class Data:
         arms = arms[arms.metric == "success"]
         arms = arms[arms.step == arms.groupby("run_id").step.transform("max")] if ends else arms
         sizes = " to ".join(f"{n:,}" for n in sorted({arms.n.min(), arms.n.max()}) if len(arms))
-        n = f"{sizes} episodes a point" if sizes else ""
+        n = f"{sizes} {'routes' if 'virl' in self.task else 'episodes'} a point" if sizes else ""
         seeds = f"{arms.seed.nunique()} seeds" if sizes else "this session's runs only"
         tries = tries or self.tries
         within = f"within {tries} tries" if tries > 1 else "at the first try"
@@ -155,21 +187,25 @@ def _points(
     table: pd.DataFrame, method: str, split: str, metric: str, x: str, tries: int
 ) -> pd.DataFrame:
     """An arm's curve with columns x (one of X_AXES) and y, shares in percent."""
-    rows = stats.curve(table, method, split, metric, tries if metric == "success" else 1)
+    rows = stats.curve(table, method, split, metric, stats.tries_of(metric, tries))
     rows["y"] = rows.value * (1 if metric == "kl_to_init" else 100)
     if x not in ("id_unseen", "kl_to_init"):
         return rows.assign(x=rows[x])
-    measured = "success" if x == "id_unseen" else x
+    head = {} if x != "id_unseen" else {stats.HEADLINE.get(task, "success") for task in table.task}
+    measured = next(iter(head), x)
     across = _points(table, method, "id_unseen", measured, "step", tries)[["seed", "step", "y"]]
     return rows.merge(across.rename(columns={"y": "x"}), on=["seed", "step"])
 
 
-def _frame(title: str, caption: str, widths: list[float]) -> tuple[Figure, np.ndarray]:
+def _frame(
+    title: str, caption: str, widths: list[float], height: float = 4
+) -> tuple[Figure, np.ndarray]:
     """A row of panels under a title; the caption takes the title's second, empty line."""
-    figure = Figure(figsize=(0.4 + 3.3 * sum(widths), 4), layout="constrained")
+    figure = Figure(figsize=(0.4 + 3.3 * sum(widths), height), layout="constrained")
     axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=11, fontweight="bold")
-    figure.text(0.01, 0.93, caption, va="top", fontsize=8.5, color="#404040")
+    top = round(1 - 0.28 / height, 4)
+    figure.text(0.01, top, caption, va="top", fontsize=8.5, color="#404040")
     return figure, axes
 
 
@@ -235,60 +271,67 @@ def _bar(
     axis.annotate(change, (place, max(hi, 100 * highest)), fontsize=7.5, **where)
 
 
-def _bar_axis(axis: Axes, title: str, methods: list[str]) -> None:
+def _bar_axis(axis: Axes, title: str, methods: list[str], metric: str) -> None:
     axis.set_xticks(range(len(methods)), [NAMES[m] for m in methods])
-    axis.set(title=title, ylabel=METRICS["success"], ylim=(0, _top(axis, 1.2)))
+    axis.set(title=title, ylabel=METRICS[metric], ylim=(0, _top(axis, 1.2)))
     axis.grid(axis="x", visible=False)
 
 
 def _paper_bars(axis: Axes, data: Data) -> str:
     """The paper's init, RL and SFT with Wilson intervals; its words for the alt text."""
-    rows = data.paper[(data.paper.split == "rule_ood") & (data.paper.metric == "success")]
-    rows = rows.set_index("method").reindex(["init", "rl", "sft"]).dropna(subset="successes")
+    rows = data.paper[(data.paper.split == "rule_ood") & (data.paper.metric == data.head)]
+    rows = rows[rows.condition == "{}"]
+    rows = rows.set_index("method").reindex(["init", "rl", "sft"]).dropna(subset="value")
     if not len(rows):
         axis.set_axis_off()
         return ""
     for place, (method, r) in enumerate(rows.iterrows()):
         change = "" if method == "init" else f"{100 * (r.value - rows.value['init']):+.1f}"
-        _, lo, hi = stats.wilson(r.successes, r.n)
+        counted = pd.notna(r.successes)  # per-step accuracies are printed without their n
+        _, lo, hi = stats.wilson(r.successes, r.n) if counted else [r.value] * 3
         _bar(axis, place, method, (r.value, lo, hi), change, paper=True)
-    _bar_axis(axis, f"rule OOD: paper, n = {rows.n.max()}", list(rows.index))
+    said = f"n = {rows.n.max()}" if rows.successes.notna().all() else f"{rows.n.max()} routes"
+    _bar_axis(axis, f"rule OOD: paper, {said}", list(rows.index), data.head)
     said = ", ".join(f"{NAMES[m]} {100 * v:.1f}%" for m, v in rows.value.items())
     return f"Hatched bars, the paper's 11B model, rule OOD: {said}."
 
 
-@_figure(("rule_ood", "success"), ("id_unseen", "success"))
+@_figure(("rule_ood", HEAD), ("id_unseen", HEAD))
 def success_against_compute(data: Data) -> Figure:
-    """OOD and ID success along training, for both arms (the paper's Fig. 5)."""
-    title = f"{data.tier}: success against training compute"
+    """OOD and ID success along training, for both arms (the paper's Fig. 5); in navigation, as in
+    the paper, success is per-step accuracy."""
+    title = f"{data.tier}: {NAMED[data.head]} against training compute"
     figure, axes = _frame(title, data.caption(_SEEDS), [1, 1, 0.75])
     for axis, split in zip(axes, _BOTH, strict=False):
-        _against_compute(axis, data, split, "success")
-    return _end(figure, f"{title}. {data.words('success')} {_paper_bars(axes[2], data)}")
+        _against_compute(axis, data, split, data.head)
+    return _end(figure, f"{title}. {data.words(data.head)} {_paper_bars(axes[2], data)}")
 
 
-@_figure(("rule_ood", "success"), ("id_unseen", "success"), ("id_unseen", "kl_to_init"))
+@_figure(("rule_ood", HEAD), ("id_unseen", HEAD), ("id_unseen", "kl_to_init"))
 def ood_against_id_and_kl(data: Data) -> Figure:
     """What an arm pays out of distribution for its gain in distribution, and for the distance it
     moved. At equal x the learning rate is out of the comparison."""
     title = f"{data.tier}: OOD against ID and against KL"
     figure, axes = _frame(title, data.caption(_SEEDS), [1.2, 1.2])
-    panels = {"id_unseen": "for the same ID success", "kl_to_init": "for the same distance"}
+    name, unit = NAMED[data.head], METRICS[data.head]
+    panels = {"id_unseen": f"for the same ID {name}", "kl_to_init": "for the same distance"}
     for axis, (x, same) in zip(axes, panels.items(), strict=True):
-        for method, rows, live in data.lines("rule_ood", "success", x):
+        for method, rows, live in data.lines("rule_ood", data.head, x):
             _draw(axis, method, rows, live)
-        axis.set(title=same, xlabel=X_AXES[x], ylabel="rule OOD, success (%)", ylim=(0, _top(axis)))
-    return _end(figure, f"{title}; one path an arm, from the init. {data.words('success')}")
+        across = f"ID, unseen: {unit}" if x == "id_unseen" else X_AXES[x]
+        axis.set(title=same, xlabel=across, ylabel=f"rule OOD: {unit}", ylim=(0, _top(axis)))
+    return _end(figure, f"{title}; one path an arm, from the init. {data.words(data.head)}")
 
 
-@_figure(("rule_ood", "success"), ("id_unseen", "success"))
+@_figure(("rule_ood", HEAD), ("id_unseen", HEAD))
 def changes_from_init(data: Data) -> Figure:
-    """Init, RL and SFT at the end of training, with the changes (the paper's Fig. 6): on hands seen
-    in training, on unseen hands, and under the new rule."""
+    """Init, RL and SFT at the end of training, with the changes (the paper's Fig. 6): on what was
+    seen in training, on unseen items, under the new rule, and in other cities."""
     title = f"{data.tier}: what RL and SFT change"
-    splits = [s for s in ("id_seen", "id_unseen", "rule_ood") if data.ends(s, "success")]
+    among = ("id_seen", "id_unseen", "rule_ood", "visual_ood")
+    splits = [s for s in among if data.ends(s, data.head)]
     sizes = {int(end.n.min()) for end in data.ends("id_seen", "success").values()}
-    said = [f"seen hands: {n}" for n in sizes if "id_seen" in splits]
+    said = [f"{SPLITS['id_seen']}: {n}" for n in sizes if "id_seen" in splits]
     said.append("bars: mean with 95% t interval over seeds; points: seeds")
     figure, axes = _frame(title, data.caption(*said, ends=True), [0.72] * len(splits) + [0.68])
     said = [_our_bars(axis, data, split) for axis, split in zip(axes, splits, strict=False)]
@@ -296,7 +339,7 @@ def changes_from_init(data: Data) -> Figure:
 
 
 def _our_bars(axis: Axes, data: Data, split: str) -> str:
-    ends, said = data.ends(split, "success"), []
+    ends, said = data.ends(split, data.head), []
     for place, (method, end) in enumerate(ends.items()):
         several = len(end) > 1
         one = end[["value", "lo", "hi"]].iloc[0]
@@ -313,48 +356,47 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
         words = f"{NAMES[method]} {100 * estimate.value:.1f}% {change}"
         said.append(words.strip().replace("\n", " "))
     for method, run in data.live[data.live.method.isin(list(ends))].groupby("method"):
-        end = stats.last(run, method, split, "success", data.tries)
+        end = stats.last(run, method, split, data.head, data.tries)
         marks = STYLE[method] | dict(linestyle="", markerfacecolor="white")
         places = [list(ends).index(method) + 0.42] * len(end)
         axis.plot(places, 100 * end.value, label=f"{NAMES[method]}, this session", **marks)
-    _bar_axis(axis, SPLITS[split], list(ends))
+    _bar_axis(axis, SPLITS[split], list(ends), data.head)
     return f"{SPLITS[split]}, with change from init in points: {', '.join(said)}."
 
 
-@_figure(
-    ("rule_ood", "value_reading"), ("id_unseen", "value_reading"), ("rule_ood", "numbers_right")
-)
-def value_reading(data: Data) -> Figure:
-    """The mechanism: are J, Q and K still read as the stated rule says, and is what was read used?
-    A model that has memorised the training rule calls every face card 10, or calculates so."""
-    title = f"{data.tier}: are J, Q and K read as the rule says, and used so?"
+@_figure()
+def mechanism(data: Data) -> Figure:
+    """What the stated rule still means to a model. Cards: are J, Q and K read as it says, and is
+    what was read used? Navigation: is the due sentence found, and said in the words asked for?"""
+    question, panels = MECHANISM[data.task]
+    data.need(panels)
+    title = f"{data.tier}: {question}"
     figure, axes = _frame(title, data.caption(_SEEDS, tries=1), [1, 1, 1])
-    panels = [(split, "value_reading") for split in _BOTH] + [("rule_ood", "numbers_right")]
     for axis, (split, metric) in zip(axes, panels, strict=True):
         _against_compute(axis, data, split, metric)
         axis.set(ylim=(0, 102))
-    said = [f"{METRICS[m]}: {data.words(m)}" for m in ("value_reading", "numbers_right")]
+    said = [f"{METRICS[m]}: {data.words(m)}" for m in dict.fromkeys(m for _, m in panels)]
     return _end(figure, f"{title} {' '.join(said)}")
 
 
-@_figure(("rule_ood", "success"), ("id_unseen", "success"))
+@_figure(("rule_ood", HEAD), ("id_unseen", HEAD))
 def success_by_tries(data: Data) -> Figure:
     """Success within 1, 2, ... tries at the end of training: what the verifier's messages buy."""
-    title = f"{data.tier}: success by number of tries"
+    title = f"{data.tier}: {NAMED[data.head]} by number of tries"
     figure, axes = _frame(title, data.caption(_SEEDS, ends=True), [1.2, 1.2])
     live = [(run.method.iloc[0], run, True) for _, run in data.live.groupby("run_id")]
     for axis, split in zip(axes, _BOTH, strict=True):
         for method, table, is_live in [*((m, data.grid, False) for m in NAMES), *live]:
             counts = range(1, data.tries + 1)
-            ends = [stats.last(table, method, split, "success", t).assign(step=t) for t in counts]
+            ends = [stats.last(table, method, split, data.head, t).assign(step=t) for t in counts]
             rows = pd.concat(ends).reset_index()
             _draw(axis, method, rows.assign(x=rows.step, y=100 * rows.value), is_live)
-        axis.set(title=SPLITS[split], xlabel="tries allowed", ylabel=METRICS["success"])
+        axis.set(title=SPLITS[split], xlabel="tries allowed", ylabel=METRICS[data.head])
         axis.set(xticks=list(counts), ylim=(0, _top(axis)))
-    return _end(figure, f"{title}, at the end of training. {data.words('success')}")
+    return _end(figure, f"{title}, at the end of training. {data.words(data.head)}")
 
 
-@_figure(("rule_ood", "success"))
+@_figure(("rule_ood", HEAD))
 def training_tries(data: Data) -> Figure:
     """OOD growth by the number of verification iterations in training (the paper's Fig. 10)."""
     arms = stats.tries_ablation(data.ours)
@@ -434,6 +476,123 @@ def explore(
         return _end(figure, f"{title} against {X_AXES[x]}. {'; '.join(said)}.")
 
 
+_TRIES = {  # at one position
+    "right": dict(color="#0072B2", marker="o"),
+    "right after a wrong try": dict(color="#B58900", marker="s"),
+    "wrong": dict(color="#D55E00", marker="X"),
+}
+_LAND = "#ECE9E2"
+_SIDES = [(9, 0, "left", "center"), (-9, 0, "right", "center"), (0, 9, "center", "bottom"),
+          (0, -9, "center", "top"), (7, 7, "left", "bottom"), (7, -7, "left", "top"),
+          (-7, 7, "right", "bottom"), (-7, -7, "right", "top")]  # fmt: skip
+
+
+def city_map(
+    city: City, route: Route, steps: Sequence[tuple[Position, Sequence[bool]]] = ()
+) -> Figure:
+    """A route on the map of its city, with the landmarks around it. `steps`: what the agent did:
+    positions of the route's rail in order, each with whether its tries were right."""
+    path = np.array([city.position(point) for point in (route.start, *route.points)])
+    places = np.array([city.position(step.location) for step, _ in steps]).reshape(-1, 2)
+    kinds = ["right" if tries[0] else list(_TRIES)[1 + (not any(tries))] for _, tries in steps]
+    middle, half = (path.min(0) + path.max(0)) / 2, np.ptp(path, axis=0) / 2 + 75
+    half = np.maximum(half, half[::-1] * (1.3, 1 / 1.3))  # metres shown: 1.3 times as many across
+    title = f"{city.name.capitalize()}: from {route.origin} to {route.destination}"
+    with mpl.rc_context(_RC):
+        figure, (axis,) = _frame(title, _map_caption(route, kinds), [2.2], 6.4)
+        (left, low), (right, high) = middle - half, middle + half
+        axis.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
+        axis.set(aspect="equal", facecolor=_LAND)
+        axis.spines[:].set_visible(False)
+        axis.plot(*path.T, color="#595959", linewidth=2.4, label="route", zorder=3)
+        ends = dict(linestyle="", color="#202020", markeredgecolor="white", zorder=4)
+        axis.plot(*path[0], marker="D", markersize=12, label="start", **ends)
+        axis.plot(*path[-1], marker="*", markersize=24, label="destination", **ends)
+        for kind, style in _TRIES.items():
+            if kind in kinds:
+                x, y = places[[k == kind for k in kinds]].T
+                axis.plot(x, y, label=kind, linestyle="", markersize=10, zorder=5, **style)
+        for number, place in enumerate(places, 1):
+            where = dict(ha="center", va="center", zorder=6)
+            axis.annotate(number, place, color="white", fontsize=6, **where)
+        _end(figure, f"{title}. {_map_words(route, steps, kinds)}")
+        figure.draw_without_rendering()  # for sizes on the page
+        _streets(axis, city)
+        shares = np.linspace(0, 1, 12)[:, None]
+        legs = [a + shares * (b - a) for a, b in pairwise(path)]
+        _landmarks(axis, city, route, np.vstack([*legs, *[path, places] * 3]))
+    return figure
+
+
+def _map_caption(route: Route, kinds: Sequence[str]) -> str:
+    length = sum(stone.distance for stone in route.milestones)
+    said = f"; {kinds.count('right')} of {len(kinds)} positions right at the first try"
+    return f"{length} m in {len(route.points)} legs{said if kinds else ''}"
+
+
+def _map_words(route: Route, steps: Sequence[tuple[Position, Any]], kinds: Sequence[str]) -> str:
+    said = []
+    for stone in route.milestones:
+        mark = f" to {stone.landmark} ({stone.side})" if stone.landmark else ""
+        said.append(f"{stone.distance} m at {stone.heading} degrees{mark}")
+    did = [f"{i} ({steps[i - 1][0].kind}) {kind}" for i, kind in enumerate(kinds, 1)]
+    return f"Legs: {'; '.join(said)}." + f" Positions: {', '.join(did)}." * bool(did)
+
+
+def _streets(axis: Axes, city: City) -> None:
+    """Streets and water, as wide as they are; where north is, and a scale."""
+    edges = [[city.xy(node) for node in edge] for edge in city.graph.edges]
+    meter = np.diff(axis.transData.transform([(0, 0), (1, 0)])[:, 0]) * 72 / axis.figure.dpi
+    for lines, width, color in ((city.water, 40, "#B5D3E2"), (edges, 12, "white")):
+        look = dict(linewidths=width * meter, colors=color, capstyle="round")
+        axis.add_collection(LineCollection(lines, **look))
+    (x, _), (y, _) = axis.get_xlim(), axis.get_ylim()
+    axis.plot([x + 15, x + 115], [y + 15] * 2, color="#202020", linewidth=3)
+    axis.annotate("100 m", (x + 65, y + 20), ha="center", va="bottom", fontsize=8)
+    arrow = dict(arrowstyle="-|>", color="#202020")
+    where = dict(xycoords="axes fraction", ha="center", va="top", arrowprops=arrow)
+    axis.annotate("N", (0.97, 0.99), (0.97, 0.92), **where)
+
+
+def _landmarks(axis: Axes, city: City, route: Route, taken: np.ndarray) -> None:
+    """Icons of the landmarks in view, and their names: the route's in bold, the others where there
+    is room. `taken` (n, 2): places, in metres, that no name should hide."""
+    view = axis.viewLim.shrunk(0.95, 0.95)
+    on_route = {route.origin, *(stone.landmark for stone in route.milestones)}
+    corner = Bbox([axis.viewLim.p0, axis.viewLim.p0 + (135, 40)])  # the scale is there
+    marks = [m for m in city.landmarks.values()
+             if view.contains(*m.position) and not corner.contains(*m.position)]  # fmt: skip
+    marks.sort(key=lambda mark: mark.name not in on_route)
+    icons = [mark.position for mark in marks] * 3  # worse to hide than a place
+    room = 7 * axis.figure.dpi / 72  # half the width of an icon
+    spots = axis.transData.transform([*taken, *icons])
+    busy = [Bbox([spot - room, spot + room]) for spot in spots]
+    busy.append(corner.transformed(axis.transData))
+    for mark in marks:
+        icon = OffsetImage(np.asarray(sign(mark.kind, 56)), zoom=0.25)
+        axis.add_artist(AnnotationBbox(icon, mark.position, frameon=False, pad=0, zorder=6))
+        named = mark.name in on_route
+        look = dict(fontsize=8, fontweight="bold") if named else dict(fontsize=6.5, color="#505050")
+        name = axis.annotate(
+            "\n".join(mark.name.rsplit(" ", 1)), mark.position, (0, 0), zorder=7, linespacing=1,
+            textcoords="offset points", path_effects=[withStroke(linewidth=2, foreground=_LAND)],
+            **look,
+        )  # fmt: skip
+        hidden = partial(_hidden, name, busy)
+        if hidden(min(_SIDES, key=hidden)) and not named:
+            name.remove()
+        else:
+            busy += [name.get_window_extent()] * 9  # worse still
+
+
+def _hidden(name: Annotation, busy: Sequence[Bbox], side: tuple) -> int:
+    """How many boxes a name on that side of its place would hide; 9 more if it is cut off."""
+    name.set(position=side[:2], ha=side[2], va=side[3])
+    box, page = name.get_window_extent(), name.axes.get_window_extent()
+    inside = page.contains(*box.p0) and page.contains(*box.p1)
+    return box.count_overlaps(busy) + 9 * (not inside)
+
+
 def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
     """Write name.png, name.svg and name.alt.txt; the same figure gives the same bytes."""
     folder = Path(folder)
@@ -446,19 +605,30 @@ def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
 
 
 def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
-    """Every figure of the recorded runs, as files."""
-    return [save(draw(results), name, folder) for name, draw in ALL.items()]
+    """Every figure of the recorded runs, as files named TASK-FIGURE."""
+    return [
+        save(draw(results, task=task), f"{task}-{name}", folder)
+        for task in sorted(set(results[results.source == "ours"].task))
+        for name, draw in ALL.items()
+        if (task, name) not in UNTESTED
+    ]
 
 
-def html(figure: Figure) -> str:
-    """The figure as an <img> with its alt text, which survives every export of a notebook."""
-    with mpl.rc_context(_RC):
-        figure.savefig(buffer := io.BytesIO(), format="png", metadata={"Software": None})
+def html(figure: Figure | Image.Image, alt: str = "") -> str:
+    """The figure as an <img> with its alt text, which survives every export of a notebook; an
+    image, e.g. a street view, with the `alt` text that is given."""
+    buffer = io.BytesIO()
+    if isinstance(figure, Image.Image):
+        figure.save(buffer, "png")
+    else:
+        alt = figure.alt
+        with mpl.rc_context(_RC):
+            figure.savefig(buffer, format="png", metadata={"Software": None})
     data = base64.b64encode(buffer.getvalue()).decode()
     style = "max-width: 100%; background: white"
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(figure.alt)}" style="{style}">'
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{style}">'
 
 
-def show(figure: Figure) -> None:
+def show(figure: Figure | Image.Image, alt: str = "") -> None:
     """Display the figure in a notebook."""
-    display(HTML(html(figure)))
+    display(HTML(html(figure, alt)))

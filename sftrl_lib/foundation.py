@@ -1,19 +1,14 @@
-"""The tiny tier's foundation model: tokenizer, architecture, pre-training data, pre-training.
+"""The tiny tier's foundation model: tokenizer, architecture, pre-training.
 
 It plays the part of Llama-3.2-Vision: the same architecture (Mllama), about a seven-thousandth of
-the parameters. It follows *any* stated card rule, knows some arithmetic, reacts to the verifier's
-words and answers in five formats, of which the task's own is rare. What it must not have seen is
-kept out by `Pretraining` and held by a test: the named rules, the held-out mappings, and held-out
-multisets with the target 24.
+the parameters. What it is pre-trained on is in `pretraining`.
 """
 
 import json
-import random
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -30,10 +25,10 @@ from transformers import (
 
 from . import prompts
 from .errors import SftrlError
-from .tasks import general_points as gp
+from .pretraining import CARD_FORMATS, FORBIDDEN_RULES, WALK_FORMATS, Conversation, Pretraining
+from .tasks import cities
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "foundation"
-TARGETS = range(10, 41)  # of the pre-training deals whose target is not 24
 SAVE_EVERY = 60.0  # seconds between two checkpoints of pre-training
 _BOS, _PAD, _USER, _ASSISTANT, _END, _IMAGE = (
     "<|begin_of_text|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<|image|>",
@@ -48,7 +43,8 @@ _CHAT = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each constant phrase, rank, operator and number below 100; bytes for all else.
+    """One token for each constant phrase, rank, operator, number below 100 and word of a landmark's
+    name (at the start of a name and within it); bytes for all else.
 
     Added tokens are matched longest first before the byte-level model sees the rest, so any text
     can be encoded and decoded without loss.
@@ -58,7 +54,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    words = [*prompts.PHRASES, *(str(n) for n in range(10, 100))]
+    words = [*prompts.PHRASES, *prompts.NAV_PHRASES, *(str(n) for n in range(10, 100))]
+    words += [start + word for word in cities.WORDS for start in ("", " ")]
     tokenizer.add_tokens(
         [AddedToken(w, normalized=False) for w in dict.fromkeys(words) if len(w) > 1]
     )
@@ -112,135 +109,32 @@ def build_model(seed: int = 0) -> MllamaForConditionalGeneration:
     return model
 
 
-def worked_steps(formula: str) -> list[str] | None:
-    """The calculation of a formula step by step, e.g. "10*3=30"; None where there is none, or where
-    a step leaves the whole numbers 0..99."""
-    try:
-        _, _, steps = gp.evaluate_formula(formula)
-    except (gp.IllegalFormula, ZeroDivisionError):
-        return None
-    if any(value.denominator != 1 or not 0 <= value <= 99 for *_, value in steps):
-        return None
-    return [f"{left}{sign}{right}={value}" for left, sign, right, value in steps]
+def encode(example: Conversation, tokenizer) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation, and its labels: its last answer, and the actions of a history.
 
-
-def random_formula(numbers: list[int], rng: random.Random) -> tuple[str, Fraction | None]:
-    """A random legal formula over all numbers, with its exact value (None: a division by zero)."""
-    parts = [(str(n), 3) for n in rng.sample(numbers, len(numbers))]  # (text, how tightly it binds)
-    while len(parts) > 1:
-        i = rng.randrange(len(parts) - 1)
-        (left, bound), (right, bound_right) = parts[i], parts[i + 1]
-        sign = rng.choice("+-**/")
-        binding = 1 if sign in "+-" else 2
-        if bound < binding:
-            left = f"({left})"
-        if bound_right < binding or (bound_right == binding and sign in "-/"):
-            right = f"({right})"
-        parts[i : i + 2] = [(f"{left}{sign}{right}", binding)]
-    formula = parts[0][0]
-    try:
-        return formula, gp.evaluate_formula(formula)[0]
-    except ZeroDivisionError:
-        return formula, None
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """The recipe. Shares are of examples; every number here is printed in the model card."""
-
-    seed: int = 0
-    steps: int = 900
-    batch: int = 128
-    lr: float = 3e-3
-    json: float = 0.03  # 0 leaves the task's own format out (the paper's Fig. 9)
-    target_24: float = 0.04  # more, and it knows the ~1,000 solvable multisets by heart
-    conversations: float = 0.25
-    faces: float = 0.5  # share of deals in which each card is a face card with probability 1/2
-
-    def formats(self) -> dict[str, float]:
-        rest = {"equation": 0.25, "values": 0.3, "steps": 0.25, "named": 0.2}
-        return {"json": self.json} | {k: v * (1 - self.json) for k, v in rest.items()}
-
-    def deal(self, rng: random.Random) -> tuple[gp.Deal, str]:
-        """A deal under a random rule and a formula that solves it."""
-        while True:
-            rule = gp.Rule.parse(tuple(rng.randint(1, 13) for _ in range(3)))
-            if (rule.j, rule.q, rule.k) in FORBIDDEN_RULES:
-                continue
-            faced = rng.random() < self.faces
-            ranks = tuple(
-                rng.randint(11, 13) if faced and rng.random() < 0.5 else rng.randint(1, 13)
-                for _ in range(4)
-            )
-            numbers = [rule.value(r) for r in ranks]
-            if rng.random() < self.target_24:
-                if gp.held_out(numbers):
-                    continue
-                solutions = gp.solve(numbers, 24)
-                if not solutions:
-                    continue
-                return gp.Deal(ranks, ("S",) * 4, rule, 24), rng.choice(solutions)
-            formula, value = random_formula(numbers, rng)
-            if value is None or value.denominator != 1 or value not in TARGETS or value == 24:
-                continue
-            return gp.Deal(ranks, ("S",) * 4, rule, int(value)), formula
-
-    def wrong_formula(self, deal: gp.Deal, rng: random.Random) -> str:
-        """What a student may write: a wrong value, wrong numbers, or no formula at all."""
-        numbers = list(deal.numbers)
-        kind = rng.random()
-        if kind < 0.25:  # misread a card
-            numbers[rng.randrange(4)] = rng.randint(1, 13)
-        formula, _ = random_formula(numbers, rng)
-        if kind > 0.9:  # break the syntax
-            cut = rng.randrange(1, len(formula))
-            formula = formula[:cut] + rng.choice("()+*") + formula[cut:]
-        return formula
-
-    def example(self, rng: random.Random) -> list[tuple[str, str]]:
-        """One conversation [(role, text), ...]. Only its last answer is trained on; it is right."""
-        deal, formula = self.deal(rng)
-        weights = self.formats()
-        style = rng.choices(list(weights), list(weights.values()))[0]
-        steps = worked_steps(formula)
-        if style == "steps" and steps is None:
-            style = "values"
-        answer = prompts.gp_answer(deal.cards, deal.numbers, formula, style, steps or ())
-        turns = [("user", prompts.gp_prompt(deal, style))]
-        if rng.random() < self.conversations:
-            for _ in range(rng.choice((1, 1, 2))):
-                wrong = self.wrong_formula(deal, rng)
-                verdict = gp.verify_formula(wrong, deal.numbers, deal.target)
-                if verdict.ok:
-                    continue
-                steps = worked_steps(wrong) or ()
-                shown = prompts.gp_answer(deal.cards, deal.numbers, wrong, style, steps)
-                turns += [("assistant", shown), ("user", prompts.retry(verdict.message))]
-        return [*turns, ("assistant", answer)]
-
-    def batch_of(self, step: int) -> list[list[tuple[str, str]]]:
-        """The examples of one optimizer step: the same for the same (seed, step)."""
-        rng = random.Random(f"foundation/{self.seed}/{step}")
-        return [self.example(rng) for _ in range(self.batch)]
-
-
-FORBIDDEN_RULES = {(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()} | set(gp.HELD_OUT_MAPPINGS)
-
-
-def encode(example: list[tuple[str, str]], tokenizer) -> tuple[list[int], int]:
-    """Token ids of a conversation and where its last answer begins."""
+    A history tells what was right at every earlier position: to predict that too is several times
+    the lesson for the price of one sequence. Everything else is -100.
+    """
     turns = [{"role": role, "content": words} for role, words in example[:-1]]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     head = tokenizer.encode(text, add_special_tokens=False)
-    return head + tokenizer.encode(example[-1][1] + _END, add_special_tokens=False), len(head)
+    answer = tokenizer.encode(example[-1][1] + _END, add_special_tokens=False)
+    labels, within = [], False
+    for token, piece in zip(head, tokenizer.convert_ids_to_tokens(head), strict=True):
+        within = within and not piece.startswith(("\nO_", "\nComplete"))
+        labels.append(token if within else -100)
+        within = within or piece.startswith("\nA_")
+    return head + answer, labels + answer
 
 
 def batches(encoded: list, pad: int, rows: int = 32) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(input_ids, labels), each (rows, length), right-padded, from `encode`d examples."""
     for i in range(0, len(encoded), rows):
-        part = [(torch.tensor(tokens), start) for tokens, start in encoded[i : i + rows]]
-        labels = [torch.cat([t.new_full((s,), -100), t[s:]]) for t, s in part]
-        yield pad_sequence([t for t, _ in part], True, pad), pad_sequence(labels, True, -100)
+        ids, labels = zip(*encoded[i : i + rows], strict=True)
+        yield tuple(
+            pad_sequence([torch.tensor(row) for row in part], True, fill)
+            for part, fill in ((ids, pad), (labels, -100))
+        )
 
 
 def pretrain(recipe: Pretraining, folder: Path, workers: int = 2, progress: bool = True) -> Path:
@@ -296,7 +190,7 @@ def _pretrain_worker(
         optimizer.param_groups[0]["lr"] = recipe.lr * min(1.0, (step + 1) / 100)
         encoded = [encode(example, tokenizer) for example in recipe.batch_of(step)]
         encoded.sort(key=lambda e: len(e[0]))
-        count = sum(len(ids) - answer for ids, answer in encoded)
+        count = sum(label != -100 for _, labels in encoded for label in labels)
         loss = 0.0
         for ids, labels in batches(encoded[rank::workers], tokenizer.pad_token_id):
             # Right-padded and causal: padding can never be attended to, so no mask is needed.
@@ -343,12 +237,14 @@ def write(
     model.half().save_pretrained(folder)
     build_processor().save_pretrained(folder)
     seen = {
-        "recipe": asdict(recipe), "formats": recipe.formats(), "seconds": round(seconds),
-        "tokens": tokens, "parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": asdict(recipe), "cards": recipe.formats(CARD_FORMATS),
+        "walks": recipe.formats(WALK_FORMATS), "seconds": round(seconds), "tokens": tokens,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "workers": workers,
         "never_seen": {
             "rules": sorted(FORBIDDEN_RULES),
             "multisets": "gp.held_out(...) together with the target 24",
+            "landmarks": "pretraining.recorded_names()",
         },
     }  # fmt: skip
     (folder / "foundation.json").write_text(json.dumps(seen, indent=1) + "\n")

@@ -10,6 +10,34 @@ from .policy import Policy, load_policy
 from .rollout import rollout
 from .runs import write_atomic
 from .tasks.general_points import GeneralPoints, verify_formula
+from .tasks.navigation import WORDS, Navigation
+
+
+def walking(policy: Policy, routes: int = 50, seed: int = 0) -> dict:
+    """Per action space and answer format, at all positions of unseen routes of the training city,
+    greedy: the share of right actions, of all and of those that are turns."""
+    report: dict = {"routes": routes, "by_format": {}}
+    for actions in WORDS:
+        task = Navigation(actions=actions)
+        steps = task.test_items("id_unseen", seed, routes)
+        for style in prompts.NAV_FORMATS:
+            asked = [
+                prompts.nav_prompt(actions, s.sentences, s.history, s.position.observation, style)
+                for s in steps
+            ]
+            written = policy.generate([policy.first_turn(text) for text in asked], 40)
+            done = [_acted(policy.decode(ids), style) for ids in written]
+            right = [action == s.action for action, s in zip(done, steps, strict=True)]
+            at_turns = [r for r, s in zip(right, steps, strict=True) if s.position.kind == "turn"]
+            shares = {"actions": sum(right) / len(right), "turns": sum(at_turns) / len(at_turns)}
+            report["by_format"].setdefault(style, {})[actions] = shares
+    return report
+
+
+def _acted(text: str, style: str) -> str:
+    """The action in an answer of some format."""
+    mark = '"action": "' if style == "json" else "Action: "
+    return text.rpartition(mark)[2].strip(' "}')
 
 
 def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
@@ -55,7 +83,8 @@ def _skill(items: list, answers: list[str], style: str) -> dict[str, float]:
 def write_card(folder: Path) -> None:
     """Measure the skills, put them into foundation.json, and write MODEL_CARD.md from that file."""
     policy = load_policy(Experiment(foundation=folder.name), folder)
-    facts = json.loads((folder / "foundation.json").read_text()) | {"skills": skills(policy)}
+    facts = json.loads((folder / "foundation.json").read_text())
+    facts |= {"skills": skills(policy), "walking": walking(policy)}
     write_atomic(folder / "foundation.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(folder / "MODEL_CARD.md", card_text(folder.name, facts))
 
@@ -64,7 +93,10 @@ def card_text(name: str, facts: dict) -> str:
     """The model card, from nothing but foundation.json."""
     recipe, measured = facts["recipe"], facts["skills"]
     rules = list(next(iter(measured["by_format"].values())))
-    formats = ", ".join(f"{style} {share:.1%}" for style, share in facts["formats"].items())
+    formats, walk_formats = (
+        ", ".join(f"{style} {share:.1%}" for style, share in facts[kind].items())
+        for kind in ("cards", "walks")
+    )
     never = ", ".join(str(tuple(r)) for r in facts["never_seen"]["rules"])
     table = [f"| format | {' | '.join(rules)} |", "|---" * (len(rules) + 1) + "|"]
     for style, by_rule in measured["by_format"].items():
@@ -72,28 +104,40 @@ def card_text(name: str, facts: dict) -> str:
         cells = [" / ".join("-" if v is None else f"{v:.1%}" for v in cell) for cell in shares]
         table.append(f"| {style} | {' | '.join(cells)} |")
     tries = [f"- {r}: {', '.join(f'{v:.1%}' for v in measured['by_tries'][r])}" for r in rules]
-    table, tries = "\n".join(table), "\n".join(tries)
+    walks = [f"| format | {' | '.join(WORDS)} |", "|---" * (len(WORDS) + 1) + "|"]
+    for style, by_space in facts["walking"]["by_format"].items():
+        cells = [f"{s['actions']:.1%} / {s['turns']:.1%}" for s in map(by_space.get, WORDS)]
+        walks.append(f"| {style} | {' | '.join(cells)} |")
+    table, tries, walks = "\n".join(table), "\n".join(tries), "\n".join(walks)
     return f"""# Foundation model `{name}`
 
 A Llama-3.2-Vision (Mllama) architecture with {facts["parameters"]:,} parameters, pre-trained from \
 scratch by `python -m sftrl_lib foundation` in {facts["seconds"] / 60:.0f} minutes \
 ({facts["workers"]} processes of one thread): {recipe["steps"]:,} steps of {recipe["batch"]} \
-examples, {facts["tokens"] / 1e6:.1f} million tokens, seed {recipe["seed"]}. Its vision tower and \
+conversations about cards and {recipe["walks"]} about walks, \
+{facts["tokens"] / 1e6:.1f} million tokens, seed {recipe["seed"]}. Its vision tower and \
 cross-attention are present and untrained.
 
 ## What it has seen
 
-Four cards under a random rule (J, Q and K each count as a random value from 1 to 13), the target \
-24 in {recipe["target_24"]:.0%} of the deals and another one in the rest; in \
+**Cards.** Four cards under a random rule (J, Q and K each count as a random value from 1 to \
+13), the target 24 in {recipe["target_24"]:.0%} of the deals and another one in the rest; in \
 {recipe["faces"]:.0%} of the deals every card is a face card with probability 1/2 or more. \
 {recipe["conversations"]:.0%} are conversations in which one or two wrong answers get the \
 verifier's message and a right answer follows. Loss on the last answer only, and it is always \
 right. Answer formats: {formats}.
 
+**Walks.** Routes through no city, with all four ways to turn and all directions equally often, up \
+to one position of the walk; in half of them turns are said as directions (absolute), in half as \
+ways to turn (relative). {recipe["conversations"]:.0%} have a wrong answer and the verifier's \
+message before the right one. Loss on the last answer and on the actions of the history, all of \
+them right. Answer formats: {walk_formats}.
+
 ## What it has never seen
 
 The rules J, Q, K = {never}; the held-out quarter of the value multisets together with the target \
-24; images.
+24; the streets, routes and landmark names of the ten cities (the words of the names, in other \
+combinations, it has seen); images.
 
 ## Measured skills
 
@@ -105,4 +149,9 @@ any post-training: solved / face cards read right / calculation steps that are t
 Solved within 1 to 5 tries, in the task's own format (json):
 
 {tries}
+
+Navigation, greedy, all positions of {facts["walking"]["routes"]} unseen routes of the training \
+city: right actions / right turns, by action space.
+
+{walks}
 """

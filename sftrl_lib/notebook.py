@@ -63,32 +63,36 @@ def live(exp: Experiment) -> Run:
     return run
 
 
-def recorded_run(method: str, preset: str = "tiny", seed: int = 0) -> Run:
+def recorded_run(method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l") -> Run:
     """The recorded run of the main grid behind one arm (or behind the init) of a seed."""
     rows = main_grid(load_results())
-    rows = rows[(rows.method == method) & (rows.preset == preset) & (rows.seed == seed)]
+    rows = rows[(rows.task == task) & (rows.preset == preset)]
+    rows = rows[(rows.method == method) & (rows.seed == seed)]
     if not len(rows):
         raise SftrlError(
-            f"there is no recorded run of {method} (tier {preset}, seed {seed}); choose another "
-            f"seed, or record it with `{REBUILD}`."
+            f"there is no recorded run of {method} ({task}, tier {preset}, seed {seed}); choose "
+            f"another seed, or record it with `{REBUILD}`."
         )
     path = RUNS / rows.run_id.iloc[0]
     return Run(path, read_manifest(path))
 
 
-def recorded_log(method: str, preset: str = "tiny", seed: int = 0) -> dict[str, pd.DataFrame]:
+def recorded_log(
+    method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
+) -> dict[str, pd.DataFrame]:
     """{label: training log} of a recorded run, for `figures.training_log`. All seeds start from one
     init, which has a run of its own."""
-    init = recorded_init(Experiment(method="init", preset=preset)) if method == "init" else None
-    run = init or recorded_run(method, preset, seed)
+    start = Experiment(task=task, method="init", preset=preset)
+    init = recorded_init(start) if method == "init" else None
+    run = init or recorded_run(method, preset, seed, task)
     return {"recorded" if init else f"recorded, seed {seed}": run.metrics()}
 
 
 def recorded_episodes(
-    method: str, split: str, preset: str = "tiny", seed: int = 0
+    method: str, split: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
 ) -> dict[int, dict[str, Any]]:
-    """{index of the deal: episode} of the sample kept at the end of a recorded run."""
-    run = recorded_run(method, preset, seed)
+    """{index of the deal, or position: episode} of the sample kept at the end of a recorded run."""
+    run = recorded_run(method, preset, seed, task)
     mine = {"method": run.manifest["config"]["method"], "seed": seed}  # unless a row says otherwise
     sample = [mine | e for e in run.episodes()]
     wanted = {"method": method, "split": split, "seed": seed}

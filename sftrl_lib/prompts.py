@@ -114,10 +114,15 @@ _NAV_ACTIONS = {
     )
 }
 _INSTRUCTION, _HISTORY = "Instruction:", "\nObservations O and actions A so far:"
-_NAV_ANSWER = (
-    '\nComplete the last action. Answer with a JSON object: {"current observation": "what you '
-    'observe now", "current instruction": "the sentence that is due", "action": "the action"}.'
-)
+# As for the cards: the task's own format, and others for the foundation model to know.
+NAV_FORMATS = {
+    "json": "\nComplete the last action. Answer with a JSON object: "
+    '{"current observation": "what you observe now", "current instruction": "the sentence that is '
+    'due", "action": "the action"}.',
+    "due": "\nComplete the last action. Say which sentence is due, then the action.",
+    "report": "\nComplete the last action. Say what you observe now, then the sentence that is "
+    "due, then the action.",
+}
 
 # --- Navigation: pieces of sentences, observations, actions and answers ---------------------------
 _FIRST_TURN, _TURN, _FACE = "First, turn ", "Turn ", " to face "
@@ -134,6 +139,8 @@ _NAV_JSON = (
     '{"current observation": "', '", "current instruction": "', '", "action": "', '"}',
 )  # fmt: skip
 
+_SEEN, _DUE, _SO_ACTION = "Seen: ", "Due: ", " Action: "
+
 # --- Navigation: the verifier's words -------------------------------------------------------------
 _WRONG_ACTION = "your action is not the right one at this position"
 _AT, _NOT_AT = "you are at an intersection", "you are not at an intersection"
@@ -142,7 +149,8 @@ _AT, _NOT_AT = "you are at an intersection", "you are not at an intersection"
 # full stop of a sentence goes with what follows.
 NAV_PHRASES = (
     _NAV_TASK, *_NAV_ACTIONS.values(), f"{_INSTRUCTION}\n1. ", *(f".\n{i}. " for i in range(2, 17)),
-    f".{_HISTORY}", *(f"\n{kind}_{i}: " for i in range(1, 33) for kind in "OA"), _NAV_ANSWER,
+    f".{_HISTORY}", *(f"\n{kind}_{i}: " for i in range(1, 33) for kind in "OA"),
+    *NAV_FORMATS.values(), _SEEN, _DUE, f" {_DUE}", f".{_SO_ACTION}",
     _FIRST_TURN, _TURN, _FACE, _WALK, _WALK_WHERE, _WALK_END, _DESTINATION, _IS_ON, f"{_STREET};",
     f"{_BARE}; {AT_INTERSECTION}", f"; {AT_INTERSECTION}", FORWARD, STOP, _TURN_ACTION,
     *_NAV_JSON[:2], f".{_NAV_JSON[2]}", _NAV_JSON[3], _WRONG_ACTION, _AT, _NOT_AT, *COMPASS,
@@ -185,19 +193,25 @@ def turn_action(word: str) -> str:
 
 
 def nav_prompt(
-    actions: str, sentences: Sequence[str], history: Sequence[tuple[str, str]], observed: str
-) -> str:
+    actions: str, sentences: Sequence[str], history: Sequence[tuple[str, str]], observed: str,
+    answer_format: str = "json",
+) -> str:  # fmt: skip
     """The question at one position: task, action space ("absolute" or "relative"), instruction,
     (observation, action) at all earlier positions, what is observed now, how to answer."""
     told = "".join(f"\n{i}. {sentence}" for i, sentence in enumerate(sentences, 1))
     lines = [*history, (observed, "")]
     done = "".join(f"\nO_{i}: {o}\nA_{i}: {a}" for i, (o, a) in enumerate(lines, 1))
-    return f"{_NAV_TASK}{_NAV_ACTIONS[actions]}{_INSTRUCTION}{told}{_HISTORY}{done}{_NAV_ANSWER}"
+    asked = f"{_NAV_TASK}{_NAV_ACTIONS[actions]}{_INSTRUCTION}{told}"
+    return f"{asked}{_HISTORY}{done}{NAV_FORMATS[answer_format]}"
 
 
-def nav_answer(observed: str, sentence: str, action: str) -> str:
+def nav_answer(observed: str, sentence: str, action: str, answer_format: str = "json") -> str:
     head, instruction, act, end = _NAV_JSON
-    return f"{head}{observed}{instruction}{sentence}{act}{action}{end}"
+    return {
+        "json": f"{head}{observed}{instruction}{sentence}{act}{action}{end}",
+        "due": f"{_DUE}{sentence}{_SO_ACTION}{action}",
+        "report": f"{_SEEN}{observed} {_DUE}{sentence}{_SO_ACTION}{action}",
+    }[answer_format]
 
 
 def nav_message(reason: str, at_intersection: bool) -> str:

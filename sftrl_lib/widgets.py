@@ -4,7 +4,7 @@ Each calls a pure function (`figures.explore`, `render_episode`) that a page wit
 call too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -51,8 +51,13 @@ def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
     return ipywidgets.VBox([bar, picture])
 
 
-def episode_viewer(episodes: Sequence[Mapping[str, Any]]) -> ipywidgets.Widget:
-    """Step through episodes (`Run.episodes`, `runs.episode_row`): all, the solved, the failed."""
+def episode_viewer(
+    episodes: Sequence[Mapping[str, Any]],
+    picture: Callable[[Mapping[str, Any]], str] | None = None,
+) -> ipywidgets.Widget:
+    """Step through episodes (`Run.episodes`, `runs.episode_row`): all, the solved, the failed. In
+    navigation an episode is one position of a route. `picture`: an episode's, by `figures.html`,
+    drawn when the episode is shown."""
     if not episodes:
         raise SftrlError(
             "there are no episodes to show; pass those of a run (run.episodes()) or of a rollout "
@@ -73,7 +78,8 @@ def episode_viewer(episodes: Sequence[Mapping[str, Any]]) -> ipywidgets.Widget:
         group = groups[which.value]
         number.max = len(group)
         back.disabled, on.disabled = number.value <= 1, number.value >= len(group)
-        page.value = render_episode(group[number.value - 1])
+        episode = group[number.value - 1]
+        page.value = render_episode(episode, picture(episode) if picture else "")
 
     def move(by: int) -> None:
         number.value += by  # the bounds of the field hold
@@ -86,12 +92,13 @@ def episode_viewer(episodes: Sequence[Mapping[str, Any]]) -> ipywidgets.Widget:
     return ipywidgets.VBox([ipywidgets.HBox([which, number, back, on]), page])
 
 
-def render_episode(episode: Mapping[str, Any]) -> str:
-    """One episode as plain HTML: the question, then every answer with its verdict. All text is
-    escaped: what a model writes is shown, never interpreted."""
-    keys = ("step", "split", "index")
+def render_episode(episode: Mapping[str, Any], picture: str = "") -> str:
+    """One episode as plain HTML: its picture (`figures.html`), if any, the question, then every
+    answer with its verdict. All text is escaped: what a model writes is shown, never interpreted.
+    """
+    keys = ("step", "split", "index", "route", "position")
     facts = ", ".join(f"{k} {escape(str(episode[k]))}" for k in keys if k in episode)
-    parts = [f"<p><b>Question</b> {facts and f'({facts})'}</p>", _pre(episode["prompt"])]
+    parts = [picture, f"<p><b>Question</b> {facts and f'({facts})'}</p>", _pre(episode["prompt"])]
     for number, answer in enumerate(episode["turns"], 1):
         verdict = episode["verdicts"][number - 1]
         solved = verdict["reason"] == "solved"

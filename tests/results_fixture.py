@@ -103,3 +103,14 @@ def live(method="rl", seed=0):
 
 def table(made):
     return _typed(pd.DataFrame(made, columns=COLUMNS))
+
+
+def as_navigation(results):
+    """The same numbers as rows of the navigation task."""
+    names = {"value_reading": ["turn_found"], "numbers_right": ["words_right", "turn_accuracy"],
+             "success": ["success", "per_step"], "kl_to_init": ["kl_to_init"]}  # fmt: skip
+    parts = [
+        results[results.metric == old].assign(metric=new) for old in names for new in names[old]
+    ]
+    walks = pd.concat(parts, ignore_index=True)
+    return walks.assign(task="virl-l", run_id="virl-" + walks.run_id)

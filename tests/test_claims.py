@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from results_fixture import synthetic, table, with_ablation
+from results_fixture import as_navigation, synthetic, table, with_ablation
 
 from sftrl_lib import claims, runs
 from sftrl_lib.claims import CLAIMS, claims_table
@@ -46,6 +46,14 @@ def test_changes_that_are_there_are_supported():
     assert sft["change"]["mean"] == pytest.approx(-0.07, abs=0.01)
     assert (rl["seeds"], rl["n"], rl["tier"], rl["task"]) == (5, 1500, "tiny", "gp-l")
     assert rl["init"]["lo"] < rl["init"]["value"] < rl["init"]["hi"]
+
+
+def test_navigation_is_judged_by_its_steps():
+    rows = by_id(as_navigation(synthetic()))
+    known = {"virl-l.rule.rl", "virl-l.rule.sft", "virl-l.id.rl", "virl-l.id.sft",
+             "virl-l.matched-id", "virl-l.matched-kl"}  # fmt: skip
+    assert {i for i, r in rows.items() if r["verdict"] == "supported"} == known
+    assert {rows[i]["metric"] for i in known} == {"per_step"}
 
 
 def test_the_wrong_sign_is_not_supported_however_small_p():

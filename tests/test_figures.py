@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from results_fixture import live, synthetic, with_ablation
+from results_fixture import as_navigation, live, synthetic, with_ablation
 
 from sftrl_lib import figures, runs
 from sftrl_lib.errors import SftrlError
@@ -12,6 +12,8 @@ from sftrl_lib.widgets import episode_viewer, explorer, render_episode
 
 PAPER = runs.load_results(runs.ROOT / "none.csv")
 RESULTS = pd.concat([with_ablation(synthetic()), PAPER], ignore_index=True)
+WALKS = pd.concat([as_navigation(synthetic()), PAPER], ignore_index=True)
+MECHANISM = [figures.METRICS[metric] for _, metric in figures.MECHANISM["virl-l"][1]]
 EPISODE = {
     "step": 10, "split": "rule_ood", "index": 4, "solved": False, "prompt": "Cards: <b>J</b>",
     "turns": ["<script>alert(1)</script>"],
@@ -36,6 +38,31 @@ def test_figure_names_tier_seeds_and_size_and_has_alt_text(name):
     sizes = {"success_against_compute": "300 to 1,500 episodes", "changes_from_init": "; 1,500 ep"}
     assert sizes.get(name, "") in caption
     assert len(figure.alt) > 80 and ("%" in figure.alt or "points" in figure.alt)
+
+
+@pytest.mark.parametrize("name", [n for n in figures.ALL if ("virl-l", n) not in figures.UNTESTED])
+def test_figure_of_navigation_counts_routes_and_steps(name):
+    figure = figures.ALL[name](WALKS, task="virl-l")
+    caption = " ".join(t.get_text() for t in figure.texts)
+    assert "VIRL-L, tiny tier" in figure.get_suptitle()
+    assert "5 seeds" in caption and "hands" not in caption + figure.alt
+    assert {axis.get_ylabel() for axis in figure.axes} <= {
+        "per-step accuracy (%)", "rule OOD: per-step accuracy (%)", *MECHANISM, "",
+    }  # fmt: skip
+
+
+def test_every_task_has_its_files(monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda figure, name, folder: name)
+    names = set(figures.save_all(pd.concat([RESULTS, as_navigation(synthetic())])))
+    assert {f"gp-l-{name}" for name in figures.ALL} <= names
+    assert len(names) == 2 * len(figures.ALL) - 1
+
+
+def test_the_papers_bars_of_navigation_are_its_per_step_accuracies():
+    heights = [
+        b.get_height() for b in figures.changes_from_init(WALKS, task="virl-l").axes[-1].patches
+    ]
+    assert heights == pytest.approx([80.8, 91.8, 1.3])
 
 
 @pytest.mark.parametrize("name", figures.ALL)
@@ -99,11 +126,11 @@ def test_bars_carry_the_paired_change():
 
 def test_bars_go_from_hands_seen_in_training_to_the_new_rule():
     titles = [axis.get_title(loc="left") for axis in figures.changes_from_init(RESULTS).axes]
-    assert titles[:3] == ["ID, seen hands", "ID, unseen hands", "rule OOD"]
+    assert titles[:3] == ["ID, seen in training", "ID, unseen", "rule OOD"]
 
 
 def test_value_reading_falls_under_sft_in_words_and_lines():
-    figure = figures.value_reading(RESULTS)
+    figure = figures.mechanism(RESULTS)
     line = label_lines(figure.axes[0])["SFT"].get_ydata()
     assert line[0] > 95 and line[-1] < 10
     assert "SFT 7.0%" in figure.alt
@@ -132,7 +159,7 @@ def test_matched_figure_plots_ood_against_id_and_kl():
 
 def test_saved_files_are_the_same_bytes_and_carry_alt_text(tmp_path):
     for folder in ("a", "b"):
-        figure = figures.value_reading(RESULTS)
+        figure = figures.mechanism(RESULTS)
         assert figures.save(figure, "reading", tmp_path / folder).name == "reading.png"
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert names == ["reading.alt.txt", "reading.png", "reading.svg"]
@@ -149,7 +176,7 @@ def test_panels_stand_where_no_digit_depends_on_the_process():
 
 
 def test_notebook_image_escapes_its_alt_text():
-    figure = figures.value_reading(RESULTS)
+    figure = figures.mechanism(RESULTS)
     figure.alt = 'a "quote" <b>'
     text = figures.html(figure)
     assert text.startswith('<img src="data:image/png;base64,')

@@ -1,7 +1,6 @@
-"""The foundation model: what its data may hold, its tokenizer and architecture."""
+"""The foundation model: its tokenizer, its architecture, what its loss is taken on."""
 
 import io
-import random
 
 import pytest
 import torch
@@ -9,66 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftrl_lib import foundation, prompts
+from sftrl_lib.pretraining import Pretraining
+from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
-
-RECIPE = foundation.Pretraining(batch=64)
+from sftrl_lib.tasks.navigation import Navigation
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return foundation.build_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def deals():
-    rng = random.Random("test")
-    return [RECIPE.deal(rng) for _ in range(3000)]
-
-
-def test_pretraining_never_sees_a_named_or_held_out_rule(deals):
-    seen = {(deal.rule.j, deal.rule.q, deal.rule.k) for deal, _ in deals}
-    named = {(rule.j, rule.q, rule.k) for rule in gp.NAMED_RULES.values()}
-    assert not seen & (named | set(gp.HELD_OUT_MAPPINGS))
-    assert len(seen) > 1000  # and yet it sees very many
-
-
-def test_pretraining_never_sees_a_held_out_multiset_with_the_task_target(deals):
-    assert not [d for d, _ in deals if d.target == 24 and gp.held_out(d.numbers)]
-
-
-def test_pretraining_formulas_solve_their_deals(deals):
-    assert all(gp.verify_formula(f, d.numbers, d.target).ok for d, f in deals[:500])
-
-
-def test_conversations_end_with_a_right_answer_after_wrong_ones():
-    talks = [c for c in RECIPE.batch_of(0) if len(c) > 2]
-    assert 5 < len(talks) < 30  # a quarter of 64, less those whose wrong answer was right
-    for talk in talks:
-        assert [role for role, _ in talk][-3:] == ["assistant", "user", "assistant"]
-        assert talk[-2][1].startswith("You failed this trial because ")
-
-
-def test_json_switch_leaves_the_tasks_format_out():
-    recipe = foundation.Pretraining(batch=400, json=0.0)
-    assert not [c for c in recipe.batch_of(0) if "JSON" in c[0][1]]
-    assert [c for c in foundation.Pretraining(batch=400).batch_of(0) if "JSON" in c[0][1]]
-
-
-def test_batches_are_the_same_for_the_same_seed_and_step():
-    assert RECIPE.batch_of(3) == RECIPE.batch_of(3) != RECIPE.batch_of(4)
-
-
-def test_worked_steps_are_true_and_refuse_fractions():
-    assert foundation.worked_steps("(10-4)*3+6") == ["10-4=6", "6*3=18", "18+6=24"]
-    assert foundation.worked_steps("8/(3-8/3)") is None
-
-
-@given(st.lists(st.integers(1, 13), min_size=4, max_size=4), st.integers(0, 10**6))
-def test_random_formula_value_is_what_the_verifier_computes(numbers, seed):
-    formula, value = foundation.random_formula(numbers, random.Random(seed))
-    verdict = gp.verify_formula(formula, numbers, 24)
-    assert verdict.value == value
-    assert verdict.reason in (("illegal_formula",) if value is None else ("solved", "wrong_value"))
 
 
 @given(text=st.text(max_size=60))
@@ -86,6 +34,38 @@ def test_prompt_and_answer_meet_the_token_budget(tokenizer):
     assert len(tokenizer.encode(answer)) < 40
 
 
+def test_navigation_prompts_and_answers_are_short(tokenizer):
+    task = Navigation()
+    steps = [task.item("train", 0, i) for i in range(50)]
+    prompted = [len(tokenizer.encode(task.prompt(step))) for step in steps]
+    answered = [len(tokenizer.encode(task.expert(step, None))) for step in steps]
+    assert max(prompted) < 200
+    assert max(answered) < 30
+
+
+def test_every_word_of_a_landmark_is_one_token_wherever_it_stands(tokenizer):
+    for word in cities.WORDS:
+        for text in (word, f" {word}"):
+            assert len(tokenizer.encode(text, add_special_tokens=False)) == 1
+
+
+def test_the_loss_is_taken_on_the_actions_of_a_history_too(tokenizer):
+    task = Navigation(actions="relative")
+    step = task.positions("train", task.routes("train")[0])[-1]
+    talk = [("user", task.prompt(step)), ("assistant", task.expert(step, None))]
+    ids, labels = foundation.encode(talk, tokenizer)
+    assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+    told = tokenizer.decode([label for label in labels if label != -100])
+    actions = "".join(action for _, action in step.history)
+    assert told == f"{actions}{task.expert(step, None)}<|end|>"
+
+
+def test_the_loss_on_cards_is_taken_on_the_last_answer(tokenizer):
+    talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    ((_, labels),) = foundation.batches([foundation.encode(talk, tokenizer)], 0)
+    assert tokenizer.decode(labels[labels != -100]) == "d<|end|>"
+
+
 def test_numbers_below_100_and_ranks_are_one_token(tokenizer):
     words = [*map(str, range(100)), *gp.CARD_NAMES.values()]
     assert all(len(tokenizer.encode(w, add_special_tokens=False)) == 1 for w in words)
@@ -99,7 +79,7 @@ def test_model_is_small_and_its_image_token_comes_last(tokenizer):
 
 def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """Two steps, or one and, from the checkpoint it left, the second: the same weights."""
-    recipe = foundation.Pretraining(steps=2, batch=8, seed=5)
+    recipe = Pretraining(steps=2, batch=8, walks=4, seed=5)
     monkeypatch.setattr(foundation, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(foundation, "write", lambda *_: None)
     state = tmp_path / "training.pt"

@@ -253,7 +253,7 @@ def test_gradient_of_the_kl_equals_a_plain_loop(tmp_path):
     with recorded_gradients(b) as plain:
         plain_grpo(experiment("rl", **settings), b, WordTask(hopeless=6))
     a, b = (torch.cat([steps[2][name].flatten() for name in plain[2]]) for steps in (ours, plain))
-    assert (a - b).norm() < 0.01 * b.norm() and b.norm() > 1e-3
+    assert (a - b).norm() < 0.02 * b.norm() and b.norm() > 1e-3
 
 
 # --- cost ----------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Landmark:
     position: Position  # off the street, on a real block
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: what is drawn of a city is cached
 class City:
     """A street graph. Nodes have x and y: metres east and north of the origin; edges are straight
     streets with a length in metres."""
@@ -264,14 +264,14 @@ CITIES: dict[str, Recipe] = {
 
 # --- Landmarks ------------------------------------------------------------------------------------
 KINDS = ("cafe", "bank", "hotel", "museum", "pharmacy", "school", "theatre", "park")
-_FIRST = (
+FIRST = (
     "Silver", "Golden", "Scarlet", "Amber", "Ivory", "Copper", "Crimson", "Emerald", "Coral",
     "Violet", "Quiet", "Happy", "Lucky", "Sunny", "Royal", "Grand", "Little", "Ancient", "Misty",
     "Velvet", "Hidden", "Gentle", "Noble", "Brave", "Clever", "Merry", "Frosty", "Rusty", "Dusty",
     "Sandy", "Rocky", "Mossy", "Stormy", "Wooden", "Crystal", "Marble", "Cotton", "Pepper",
     "Ginger", "Honey",
 )  # fmt: skip
-_SECOND = (
+SECOND = (
     "", "Oak", "Maple", "Cedar", "Willow", "Falcon", "Raven", "Otter", "Tiger", "Lion", "Panda",
     "Dolphin", "Swan", "Robin", "River", "Harbor", "Meadow", "Valley", "Garden", "Castle", "Tower",
     "Lantern", "Anchor", "Compass", "Mirror", "Candle", "Ribbon", "Feather", "Button", "Kettle",
@@ -281,7 +281,7 @@ _SECOND = (
 # Every word of every name: "Silver Oak Cafe", "Silver Cafe". A pair of first and second word
 # belongs to one city alone, so that no name, whatever its kind, occurs in two cities; the words
 # themselves occur in all of them, so that one vocabulary serves all.
-WORDS = (*_FIRST, *_SECOND[1:], *(kind.capitalize() for kind in KINDS))
+WORDS = (*FIRST, *SECOND[1:], *(kind.capitalize() for kind in KINDS))
 _SHARE = 0.7  # of the crossings have a landmark
 _ALIKE = 0.3  # of the landmarks have the words of a neighbour, and another kind
 _ROOM = 8.0  # metres between a landmark and the middle of any street
@@ -307,7 +307,7 @@ def _corner(city: City, node: int, ends: np.ndarray, rng: random.Random) -> Posi
 
 def _landmarks(city: City) -> dict[int, Landmark]:
     mark, rng = list(CITIES).index(city.name), random.Random(f"landmarks/{city.name}")
-    pairs = [(first, second) for i, first in enumerate(_FIRST) for j, second in enumerate(_SECOND)
+    pairs = [(first, second) for i, first in enumerate(FIRST) for j, second in enumerate(SECOND)
              if (i + j) % len(CITIES) == mark]  # fmt: skip
     ends = np.array([[city.xy(a), city.xy(b)] for a, b in city.graph.edges])
     used, words, found = set(), {}, {}

@@ -20,7 +20,7 @@ from .. import prompts
 from ..errors import SftrlError, check
 from . import cities
 from .answers import is_string, read_fields
-from .base import Counts, Verdict
+from .base import Counts, Verdict, by_cluster
 from .panoramas import Panoramas, Point, distance
 from .routes import COMPASS, TURNS, Milestone, Route, RouteSet, compass_word, load_routes, turn_word
 
@@ -258,14 +258,34 @@ class Navigation:
 
     def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
         """`route_metrics` of complete routes, a cluster a route; what counts first tries only, at
-        one try."""
+        one try. Of first tries at turns also the two halves of a right turn: turn_found, is it the
+        turn that is due, in the words of either action space; words_right, is it any turn in the
+        words of the stated one."""
         played = [(e.item, [turn.verdict for turn in e.turns]) for e in episodes]
         counts: dict[tuple[str, int], Counts] = {}
         for t in range(1, tries + 1):
             found = route_metrics(played, t)
             names = found if t == 1 else ("success", "per_step")
             counts |= {(name, t): found[name] for name in names}
+        at_turns = [e for e in episodes if e.item.position.kind == "turn"]
+        for name, right in {"turn_found": _found, "words_right": _uses_words}.items():
+            marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
+            counts[name, 1] = by_cluster(marks)
         return counts
+
+
+def _action(text: str) -> str:
+    """The action of an answer that may be anything."""
+    value = (read_fields(text) or {}).get("action", "")
+    return _spaced(value[1:-1]) if is_string(value) else ""
+
+
+def _found(step: Step, text: str) -> bool:
+    return _action(text) in (step.position.absolute, step.position.relative)
+
+
+def _uses_words(step: Step, text: str) -> bool:
+    return _action(text) in map(prompts.turn_action, WORDS[step.actions])
 
 
 # --- Metrics --------------------------------------------------------------------------------------
