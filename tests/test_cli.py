@@ -197,7 +197,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     for method in ("rl", "sft") if recorded else ():
         (tmp_path / method).mkdir()
         facts = {"state": "done", "hash": "", "wall_s": 120.0}
-        config = {"method": method, "steps": 2, "tries": 3}
+        config = {"task": "gp-l", "method": method, "steps": 2, "tries": 3}
         (tmp_path / method / "manifest.json").write_text(json.dumps(facts | {"config": config}))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
