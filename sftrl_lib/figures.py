@@ -479,7 +479,7 @@ def explore(
 _TRIES = {  # at one position
     "right": dict(color="#0072B2", marker="o"),
     "right after a wrong try": dict(color="#B58900", marker="s"),
-    "wrong": dict(color="#D55E00", marker="X"),
+    "wrong": dict(color="#D55E00", marker="X", markersize=13),  # room for a number
 }
 _LAND = "#ECE9E2"
 _SIDES = [(9, 0, "left", "center"), (-9, 0, "right", "center"), (0, 9, "center", "bottom"),
@@ -505,15 +505,16 @@ def city_map(
         axis.set(aspect="equal", facecolor=_LAND)
         axis.spines[:].set_visible(False)
         axis.plot(*path.T, color="#595959", linewidth=2.4, label="route", zorder=3)
-        ends = dict(linestyle="", color="#202020", markeredgecolor="white", zorder=4)
-        axis.plot(*path[0], marker="D", markersize=12, label="start", **ends)
-        axis.plot(*path[-1], marker="*", markersize=24, label="destination", **ends)
+        ends = dict(linestyle="", color="#202020", markeredgecolor="white", zorder=5)
+        axis.plot(*path[0], marker="D", markersize=16, label="start", **ends)
+        axis.plot(*path[-1], marker="*", markersize=30, label="destination", **ends)
         for kind, style in _TRIES.items():
             if kind in kinds:
                 x, y = places[[k == kind for k in kinds]].T
-                axis.plot(x, y, label=kind, linestyle="", markersize=10, zorder=5, **style)
+                look = dict(linestyle="", markersize=10, zorder=6) | style
+                axis.plot(x, y, label=kind, **look)
         for number, place in enumerate(places, 1):
-            where = dict(ha="center", va="center", zorder=6)
+            where = dict(ha="center", va="center", zorder=7)
             axis.annotate(number, place, color="white", fontsize=6, **where)
         _end(figure, f"{title}. {_map_words(route, steps, kinds)}")
         figure.draw_without_rendering()  # for sizes on the page
@@ -555,8 +556,8 @@ def _streets(axis: Axes, city: City) -> None:
 
 
 def _landmarks(axis: Axes, city: City, route: Route, taken: np.ndarray) -> None:
-    """Icons of the landmarks in view, and their names: the route's in bold, the others where there
-    is room. `taken` (n, 2): places, in metres, that no name should hide."""
+    """Icons of the landmarks in view, under what the agent did, and their names: the route's in
+    bold, the others where there is room. `taken` (n, 2): places, in metres, no name should hide."""
     view = axis.viewLim.shrunk(0.95, 0.95)
     on_route = {route.origin, *(stone.landmark for stone in route.milestones)}
     corner = Bbox([axis.viewLim.p0, axis.viewLim.p0 + (135, 40)])  # the scale is there
@@ -570,11 +571,11 @@ def _landmarks(axis: Axes, city: City, route: Route, taken: np.ndarray) -> None:
     busy.append(corner.transformed(axis.transData))
     for mark in marks:
         icon = OffsetImage(np.asarray(sign(mark.kind, 56)), zoom=0.25)
-        axis.add_artist(AnnotationBbox(icon, mark.position, frameon=False, pad=0, zorder=6))
+        axis.add_artist(AnnotationBbox(icon, mark.position, frameon=False, pad=0, zorder=4))
         named = mark.name in on_route
         look = dict(fontsize=8, fontweight="bold") if named else dict(fontsize=6.5, color="#505050")
         name = axis.annotate(
-            "\n".join(mark.name.rsplit(" ", 1)), mark.position, (0, 0), zorder=7, linespacing=1,
+            "\n".join(mark.name.rsplit(" ", 1)), mark.position, (0, 0), zorder=8, linespacing=1,
             textcoords="offset points", path_effects=[withStroke(linewidth=2, foreground=_LAND)],
             **look,
         )  # fmt: skip

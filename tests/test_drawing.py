@@ -10,6 +10,7 @@ from itertools import combinations
 import networkx as nx
 import numpy as np
 import pytest
+from matplotlib.offsetbox import AnnotationBbox
 
 from sftrl_lib import SftrlError, figures
 from sftrl_lib.tasks.cities import (
@@ -245,6 +246,13 @@ def test_the_map_shows_positions_where_they_are():
     figure = figures.city_map(TOWN, ROUTE, [(RAIL[0], [True])])
     line = next(line for line in figure.axes[0].lines if line.get_label() == "right")
     assert (line.get_xdata()[0], line.get_ydata()[0]) == pytest.approx(TOWN.position(ROUTE.start))
+
+
+def test_no_icon_hides_what_the_agent_did():
+    axis = figures.city_map(TOWN, ROUTE, [(RAIL[0], [False])]).axes[0]
+    icons = [mark.zorder for mark in axis.artists if isinstance(mark, AnnotationBbox)]
+    marks = [line.zorder for line in axis.lines if line.get_label() in ("wrong", "start")]
+    assert max(icons) < min(marks)
 
 
 def test_the_map_is_the_same_bytes_twice(tmp_path):
