@@ -102,6 +102,14 @@ figures.show(figures.success_against_compute(results))
 figures.show(figures.mechanism(results))
 
 # %% [markdown]
+# The paper's second task is a walk through a city by written directions. Its rule is what a turn is
+# called: in training the direction to face then ("northeast"), in the test the way to turn
+# ("slightly right"). Notebook 01 walks a route.
+
+# %%
+figures.show(figures.changes_from_init(results, task="virl-l"))
+
+# %% [markdown]
 # ## Three episodes
 #
 # The same hand under the new rule, played at the end of training by the init, by SFT and by RL

@@ -414,24 +414,20 @@ foreign = walk.positions("visual_ood", walk.routes("visual_ood")[120], seed)
 figures.show(*seen(next(step for step in foreign if step.position.at_intersection)))
 
 # %% [markdown]
-# And here somebody walks the route who knows it, but says compass words whatever is asked for,
-# under the rule that asks for ways to turn. In JupyterLab the viewer steps through the positions;
-# the map below it is for everybody.
+# Now the foundation model walks one route, before any training on the task. In JupyterLab the
+# viewer steps through its positions; the map below it is for everybody.
 
 # %%
-from sftrl_lib.rollout import Episode, Turn
+from sftrl_lib.rollout import rollout
 from sftrl_lib.widgets import episode_viewer
 
-walked = []
-for step in other:
-    text = nav_answer(step.position.observation, step.position.sentence, step.position.absolute)
-    walked.append(Episode(step, [Turn([], [], text, walk.verify(step, text))]))
+walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.max_new_tokens)
 records = [episode_row(walk.prompt(e.item), e, index=i) for i, e in enumerate(walked)]
 episode_viewer(records, lambda e: figures.html(*seen(steps[e["index"]], 320)))
 
 # %%
 tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
-figures.show(figures.city_map(city, route, [*zip((s.position for s in other), tries, strict=True)]))
+figures.show(figures.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
 
 # %% [markdown]
 # ## What to inspect

@@ -213,12 +213,47 @@ ends = {
 pd.DataFrame(ends).style.format("{:.1%}")
 
 # %% [markdown]
+# ## The same on a walk
+#
+# Navigation is trained by the same functions; only the rows are others: a position of a training
+# route, its question, the one right answer. And again something is constant in every row: turns
+# are said as directions (*absolute*), never as ways to turn.
+
+# %%
+walk_exp = Experiment(
+    task="virl-l", method="sft", preset=preset, precision=precision, seed=seed,
+    steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
+)  # fmt: skip
+walk_run = live(walk_exp)
+
+# %%
+walked = walk_run.evals()
+figures.show(figures.success_against_compute(results, live=walked, task="virl-l"))
+
+# %% [markdown]
+# Per-step accuracy is the paper's measure: right actions of all answers until the route is lost.
+# Where has the recorded arm come to, on routes it was trained on, on other routes of the same
+# city, with the other actions, and in cities it never saw?
+
+# %%
+figures.show(figures.changes_from_init(results, task="virl-l"))
+
+# %% [markdown]
+# A right turn has two halves: the turn that is due is found, in whatever words, and it is said in
+# the words that were asked for. The first half is the same work under both rules. The second *is*
+# the rule.
+
+# %%
+figures.show(figures.mechanism(results, live=walked, task="virl-l"))
+
+# %% [markdown]
 # ## What to inspect
 #
 # * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
 # * Seen and unseen hands have the same rule. What would a model have to learn to rise on the first
 #   and not on the second? Would an ordinary test set, drawn like the training set, have told you?
-# * In the last tables: is the wrong value spread out, or is it one value?
+# * In the tables of cards: is the wrong value spread out, or is it one value?
+# * On the walk: which half of a right turn does SFT teach, and which does it take away?
 
 # %% [markdown]
 # ## Exercises

@@ -210,12 +210,65 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 figures.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
+# ## The same on a walk
+#
+# A group in navigation is one position of one route, answered by eight episodes of up to two tries.
+# Nothing else changes: a wrong action is not carried out, so the next position does not depend on
+# it, and each position is a deal of its own. Which positions teach anything at the start?
+
+# %%
+from sftrl_lib.tasks import make_task
+
+walk_exp = Experiment(
+    task="virl-l", method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
+    batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
+)  # fmt: skip
+walk, walker = make_task(walk_exp), start_policy(walk_exp)
+places = [walk.item("train", seed, i // exp.group) for i in range(2 * walk_exp.batch)]
+walked = rollout(
+    walker, walk, places, tries=walk_exp.tries, temperature=walk_exp.temperature,
+    max_new_tokens=walk_exp.max_new_tokens, progress=True,
+)  # fmt: skip
+
+# %%
+rows = []
+for i in range(0, len(walked), exp.group):
+    group = walked[i : i + exp.group]
+    credits = group_advantages([e.rewards for e in group], walk_exp.discount)
+    rows.append(
+        {
+            "position": group[0].item.position.kind,
+            "groups": 1,
+            "right at the first try": sum(e.turns[0].verdict.ok for e in group) / len(group),
+            "with a signal": any(any(credit) for credit in credits),
+        }
+    )
+kinds = pd.DataFrame(rows).groupby("position")
+kinds.mean(numeric_only=False).assign(groups=kinds.size()).style.format(
+    "{:.0%}", subset=["right at the first try", "with a signal"]
+)
+
+# %% [markdown]
+# Most positions want `forward()`, the model knows it, and all eight agree: silence. What there is
+# to learn is at the turns. The live arm, over the recorded ones:
+
+# %%
+walk_run = live(walk_exp)
+results_here = walk_run.evals()
+figures.show(figures.success_against_compute(results, live=results_here, task="virl-l"))
+
+# %%
+figures.show(figures.mechanism(results, live=results_here, task="virl-l"))
+
+# %% [markdown]
 # ## What to inspect
 #
 # * `trained_rows`: which share of the episodes carries a gradient, and does it grow or shrink?
 # * In the curves: which arm is faster in distribution at equal compute? RL pays for its rollouts.
 # * Value reading: RL is never told what a card counts as. What keeps, or does not keep, the
 #   reading alive under a rule that it does not see in training either?
+# * On the walk: what RL learns at turns in absolute words, does it help with relative ones? Which
+#   half of a right turn would have to be shared for that?
 
 # %% [markdown]
 # ## Exercises

@@ -18,6 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": {"lr": 1e-4, "steps": 60, "batch": 128},
         "sft": {"lr": 3e-4, "steps": 345, "batch": 128},
         "rl": {"lr": 1e-4, "steps": 60, "batch": 256},
+        "virl-l": {"init": {"steps": 30}, "sft": {"steps": 136}, "rl": {"steps": 50}},
         "micro_batch": 64,
         "max_new_tokens": 40,
     },

@@ -23,14 +23,13 @@ from .policy import Policy, load_policy
 from .rl import train_rl
 from .runs import LIVE, ROOT, RUNS, Compute, Run, episode_row, is_done, read_manifest, write_results
 from .sft import train_sft
-from .stats import DEVELOPMENT_SEEDS
+from .stats import DEVELOPMENT_SEEDS, HEADLINE
 from .tasks import make_task
 
 INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start from
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
-RECORDED = ("gp-l",)  # navigation joins when there are weights that have learned to walk
 SHOWN = 12  # episodes of each split that are kept to be looked at
 
 
@@ -148,8 +147,8 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
     """Every run that the book shows: of each task the init and both arms on the test seeds; the
     tries ablation. Or, with `tuning`, the learning-rate grid on the development seeds, added to
     data/tuning.csv."""
-    inits = [Experiment(task=task, method="init") for task in RECORDED]
-    grids = [(main_grid(task), RUNS, None) for task in RECORDED]
+    inits = [Experiment(task=task, method="init") for task in HEADLINE]
+    grids = [(main_grid(task), RUNS, None) for task in HEADLINE]
     grids += [(tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
     if tuning:
         grids = [

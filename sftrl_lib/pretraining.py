@@ -101,7 +101,7 @@ class Pretraining:
     """The recipe. Shares are of examples; every number here is printed in the model card."""
 
     seed: int = 0
-    steps: int = 900
+    steps: int = 500
     batch: int = 128
     lr: float = 3e-3
     json: float = 0.03  # 0 leaves the task's own format out (the paper's Fig. 9)
