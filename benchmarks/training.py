@@ -1,6 +1,6 @@
 """How fast an SFT step and an RL step are on this machine, before and after each optimisation.
 
-Run `python benchmarks/training.py` (six minutes on one core); it writes
+Run `python benchmarks/training.py` (seven minutes on one core); it writes
 data/benchmarks/training.json.
 
 Useful work is 6 N operations a trained token (forward and backward) and 2 N a token read or written
@@ -77,11 +77,17 @@ VARIANTS = {
         ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
         ("+ cut after the last advantage", 0, trl_compat.by_length, skipping_and_cutting),
     ]),
-    # Where most groups are unanimous: one try, and a reward for the outcome alone.
-    "rl, 1 try, binary": ({"tries": 1, "scheme": "binary"}, [
-        ("micro-batches sorted by length", 0, trl_compat.by_length, every_row),
-        ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
-    ]),
+    # Where most groups are unanimous: one try and a reward for the outcome alone; or a walk, on
+    # which most positions want the same action.
+    **{
+        f"rl, {name}": (settings, [
+            ("micro-batches sorted by length", 0, trl_compat.by_length, every_row),
+            ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
+        ])
+        for name, settings in (
+            ("1 try, binary", {"tries": 1, "scheme": "binary"}), ("virl-l", {"task": "virl-l"}),
+        )
+    },
 }  # fmt: skip
 
 
