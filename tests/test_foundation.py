@@ -1,6 +1,8 @@
 """The foundation model: its tokenizer, its architecture, what its loss is taken on."""
 
 import io
+import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftrl_lib import foundation, prompts
-from sftrl_lib.pretraining import Pretraining
+from sftrl_lib.model_card import card_text
+from sftrl_lib.pretraining import WALK_FORMATS, Pretraining
 from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks.navigation import Navigation
@@ -75,6 +78,20 @@ def test_model_is_small_and_its_image_token_comes_last(tokenizer):
     model = foundation.build_model()
     assert sum(p.numel() for p in model.parameters()) <= 2_000_000
     assert tokenizer.image_token_id == model.config.text_config.vocab_size == len(tokenizer) - 1
+
+
+def test_model_card_says_what_was_measured():
+    folder = foundation.FOLDER / "default"
+    facts = json.loads((folder / "foundation.json").read_text())
+    assert card_text("default", facts) == (folder / "MODEL_CARD.md").read_text()
+
+
+def test_default_weights_are_those_of_the_recipe_in_the_tree():
+    facts = json.loads((foundation.FOLDER / "default" / "foundation.json").read_text())
+    recipe = Pretraining()
+    assert facts["recipe"] == asdict(recipe)
+    assert facts["cards"] == recipe.formats()
+    assert facts["walks"] == recipe.formats(WALK_FORMATS)
 
 
 def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch):
