@@ -96,12 +96,12 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # Rows: tries in training, with what they cost (updates, FLOPs); columns: tries in the test. Along a
 # row the verifier helps at test time; down a column, see whether tries in training did.
 #
-# The paper's OOD growth rises with the tries. With an earlier foundation model, pre-trained on cards
-# alone, ours went the other way, though not significantly (claim `gp-l.fig10`; the rows are in the
-# repository's history). One reason is arithmetic: an episode of ten tries costs as many tokens as
-# five of one try, so the same budget buys a fifth of the updates. Does a retry teach less, then, or
-# are there only fewer updates? The curve of three tries passes the same numbers of updates on its
-# way:
+# The paper's OOD growth rises with the tries. With an earlier foundation model, pre-trained on
+# cards alone, ours went the other way, though not significantly (claim `gp-l.fig10`; the rows are
+# in the repository's history). One reason is arithmetic: an episode of ten tries costs as many
+# tokens as five of one try, so the same budget buys a fifth of the updates. Does a retry teach
+# less, then, or are there only fewer updates? The curve of three tries passes the same numbers of
+# updates on its way:
 
 # %%
 path = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
