@@ -154,6 +154,7 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 #   only seen the ID panel?
 # * **Reading and using.** Which of the two goes first, and does it go before, with or after OOD
 #   success?
+# * **The walk.** Does the second task tell the same story? Notebook 04 takes a turn apart.
 # * **The live run.** It is noisy: it has few episodes. Which recorded seeds does it lie between?
 #
 # The book's claims, one by one, supported or not, are in notebook 04; what they hang on is in 05.

@@ -207,6 +207,11 @@ figures.show(figures.ood_against_id_and_kl(results, task="virl-l"))
 figures.show(figures.mechanism(results, task="virl-l"))
 
 # %% [markdown]
+# Both arms must find the turn that is due, but they are taught it differently: SFT is shown the due
+# sentence, word by word, in every answer; RL's verdict is about the action alone. And only SFT is
+# also shown the words, thousands of times the same kind. Can you see both in the picture? (That
+# this is the reason is a guess: a verifier that judges the quoted sentence too would test it.)
+#
 # One set of answers, several counts. The paper's per-step accuracy ends a route where it is lost;
 # without that early ending every position counts once; turns alone leave out what is easy; and a
 # route is a success only if nothing is lost on it. Beside them the players of notebook 01 that

@@ -169,8 +169,8 @@ attempts("virl-l", HEADLINE["virl-l"])
 #
 # * *How a model tracks decides what carries over.* `w16-700` picks the word straight from the
 #   route; what RL teaches it about absolute words does not help with relative ones, and SFT loses
-#   them. A model that first quotes the sentence does the same work under both rules, and there the
-#   gain carries over, RL's and SFT's.
+#   them. A model that first quotes the sentence does the same work under both rules, and there
+#   more of the gain carries over, SFT's above all.
 # * *The start decides what can be seen.* `h48-600` and `h48-700` walk almost without a mistake
 #   before any training. `h48-500` was taken because its start is right at about 80% of the steps
 #   under both rules. This was a choice of design: the curves of `w16-700` had been seen, under the
