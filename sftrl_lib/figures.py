@@ -291,7 +291,7 @@ def _paper_bars(axis: Axes, data: Data) -> str:
         _, lo, hi = stats.wilson(r.successes, r.n) if counted else [r.value] * 3
         _bar(axis, place, method, (r.value, lo, hi), change, paper=True)
     said = f"n = {rows.n.max()}" if rows.successes.notna().all() else f"{rows.n.max()} routes"
-    _bar_axis(axis, f"rule OOD: paper, {said}", list(rows.index), data.head)
+    _bar_axis(axis, f"OOD: paper, {said}", list(rows.index), data.head)
     said = ", ".join(f"{NAMES[m]} {100 * v:.1f}%" for m, v in rows.value.items())
     return f"Hatched bars, the paper's 11B model, rule OOD: {said}."
 

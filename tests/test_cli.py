@@ -13,6 +13,7 @@ import torch
 from sftrl_lib import Experiment, experiments
 from sftrl_lib.__main__ import _settings, main
 from sftrl_lib.config import PRESETS
+from sftrl_lib.stats import HEADLINE
 
 CELLS = [
     f"{task}.{shift}.{method}"
@@ -194,14 +195,17 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     for name in ("run_experiment", "run_grid", "write_results", "write_tuning"):
         monkeypatch.setattr(experiments, name, started)
     monkeypatch.setattr(experiments, "RUNS", tmp_path)
-    for method in ("rl", "sft") if recorded else ():
-        (tmp_path / method).mkdir()
+    known = [(task, method) for task in HEADLINE for method in ("rl", "sft")] if recorded else []
+    for task, method in known:
+        folder = tmp_path / f"{task}-{method}"
+        folder.mkdir()
         facts = {"state": "done", "hash": "", "wall_s": 120.0}
-        config = {"task": "gp-l", "method": method, "steps": 2, "tries": 3}
-        (tmp_path / method / "manifest.json").write_text(json.dumps(facts | {"config": config}))
+        config = {"task": task, "method": method, "steps": 2, "tries": 3}
+        (folder / "manifest.json").write_text(json.dumps(facts | {"config": config}))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
-    grid = [*experiments.main_grid(), *experiments.tries_ablation()]
+    grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]
+    grid += experiments.tries_ablation()
     minutes = f"{sum(e.steps for e in grid)} core-minutes"  # at the recorded minute a step
     assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
 
