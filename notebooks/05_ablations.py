@@ -69,9 +69,8 @@ for tries in (1, 3, 5, 10):
 
 # %% [markdown]
 # So "at equal steps" and "at equal compute" are different questions. The protocol asks the second:
-# its runs differ in the tries, and in as many steps as spend about the same compute. Of this book's
-# foundation model only those of three tries (the main result's) are recorded so far; `make
-# experiments` records those of 1, 5 and 10, and then the figure and the tables fill up.
+# these runs differ in the tries, and in as many steps as spend about the same compute. The figure's
+# dots are seeds, beside the paper's own curve.
 
 # %%
 from sftrl_lib import figures
@@ -96,12 +95,17 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # Rows: tries in training, with what they cost (updates, FLOPs); columns: tries in the test. Along a
 # row the verifier helps at test time; down a column, see whether tries in training did.
 #
-# The paper's OOD growth rises with the tries. With an earlier foundation model, pre-trained on
-# cards alone, ours went the other way, though not significantly (claim `gp-l.fig10`; the rows are
-# in the repository's history). One reason is arithmetic: an episode of ten tries costs as many
-# tokens as five of one try, so the same budget buys a fifth of the updates. Does a retry teach
-# less, then, or are there only fewer updates? The curve of three tries passes the same numbers of
-# updates on its way:
+# As in the paper, one try in training gives the least; from three on our curve is flat, where the
+# paper's goes on rising. Where does the gain come from? Look down the first column: of *first*
+# answers, one try in training makes as many right as ten. The rows part in the second and third
+# column. What more tries teach is to use the verdict: to write something else, and something
+# better, after it. (An earlier foundation model, pre-trained longer, on cards alone, showed the
+# opposite order, not significantly; its rows are in the repository's history. How much a start can
+# still learn from a verdict is a property of the start.)
+#
+# It is not a matter of more updates: an episode of ten tries costs as many tokens as five of one
+# try, so the same budget buys a fifth of the updates. The curve of three tries passes the same
+# numbers of updates on its way:
 
 # %%
 path = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
@@ -111,7 +115,9 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 
 # %% [markdown]
 # Compare each end with its neighbours in the column of three tries (300 episodes a seed there, so
-# two points either way are noise).
+# two points either way are noise). And keep an eye on what "compute" counts: every token of a
+# conversation once, as the paper does. Our rollout reads the conversation again at each try, so a
+# run of ten tries took about six times as long as one of one try.
 
 # %% [markdown]
 # ## The start and the learning rate
