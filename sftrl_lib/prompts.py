@@ -37,6 +37,16 @@ _WRONG_VALUE = ("your formula equals ", " and not ")
 _WRONG_NUMBERS = ("you used invalid numbers: ", "; the values of the cards must each be used once")
 _ILLEGAL = "your formula is not a legal formula"
 _UNREADABLE = "your answer is not in the format that was asked for"
+_MISREAD = "you recognized wrong cards"
+# In place of what a picture shows, and where its words would stand: the tiny tier reads them, never
+# writes them, and puts there what it sees, for the layers that read text to find.
+_PICTURED = tuple(f"card {n} of the picture" for n in range(1, 6))
+_LOOK = (
+    "see the four views (front, right, back, left) for a landmark,", " its side",
+    " and an intersection;",
+)  # fmt: skip
+LOOK = "".join(_LOOK)
+PICTURE_PHRASES = (*_PICTURED[:4], *_LOOK)
 _SOLVED = "correct"
 
 PHRASES = (
@@ -45,13 +55,14 @@ PHRASES = (
 )  # fmt: skip
 
 
-def gp_prompt(deal, answer_format: str = "json") -> str:
-    """The question of a deal: task, target, card rule, cards, and how to answer."""
-    rule = deal.rule
+def gp_prompt(deal, answer_format: str = "json", cards: bool = True) -> str:
+    """The question of a deal: task, target, card rule, cards (or that a picture shows them), and
+    how to answer."""
+    rule, shown = deal.rule, deal.cards if cards else _PICTURED[: len(deal.cards)]
     return (
         f"{_TASK}{_TARGET}{deal.target}{_TARGET_END}"
         f"{_RULE_J}{rule.j}{_RULE_Q}{rule.q}{_RULE_K}{rule.k}{_TARGET_END}"
-        f"{_CARDS}{_SEP.join(deal.cards)}{_TARGET_END}{FORMATS[answer_format]}"
+        f"{_CARDS}{_SEP.join(shown)}{_TARGET_END}{FORMATS[answer_format]}"
     )
 
 
@@ -90,7 +101,8 @@ def verdict_message(reason: str, **facts) -> str:
     if reason == "wrong_numbers":
         numbers = _SEP.join(map(str, facts["numbers"]))
         return f"{_WRONG_NUMBERS[0]}{numbers}{_WRONG_NUMBERS[1]}"
-    return {"illegal_formula": _ILLEGAL, "unreadable": _UNREADABLE}[reason]
+    fixed = {"illegal_formula": _ILLEGAL, "unreadable": _UNREADABLE, "misread_cards": _MISREAD}
+    return fixed[reason]
 
 
 def retry(message: str) -> str:
@@ -132,7 +144,7 @@ _WALK, _WALK_WHERE, _WALK_END = (
     "Move forward until you reach destination where ",
 )
 _DESTINATION, _IS_ON = "The destination ", " is on your "
-_STREET, _BARE = "No landmarks nearby", "No landmark nearby"
+_STREET, BARE = "No landmarks nearby", "No landmark nearby"
 AT_INTERSECTION = "You observe an intersection"
 FORWARD, STOP, _TURN_ACTION = "forward()", "stop()", "turn_direction("
 _NAV_JSON = (
@@ -152,7 +164,7 @@ NAV_PHRASES = (
     f".{_HISTORY}", *(f"\n{kind}_{i}: " for i in range(1, 33) for kind in "OA"),
     *NAV_FORMATS.values(), _SEEN, _DUE, f" {_DUE}", f".{_SO_ACTION}",
     _FIRST_TURN, _TURN, _FACE, _WALK, _WALK_WHERE, _WALK_END, _DESTINATION, _IS_ON, f"{_STREET};",
-    f"{_BARE}; {AT_INTERSECTION}", f"; {AT_INTERSECTION}", FORWARD, STOP, _TURN_ACTION,
+    f"{BARE}; {AT_INTERSECTION}", f"; {AT_INTERSECTION}", FORWARD, STOP, _TURN_ACTION,
     *_NAV_JSON[:2], f".{_NAV_JSON[2]}", _NAV_JSON[3], _WRONG_ACTION, _AT, _NOT_AT, *COMPASS,
     *SECTORS, *TURNS,
 )  # fmt: skip
@@ -167,9 +179,14 @@ def landmark_text(name: str | None, side: str | None, destination: bool = False)
     White space in a name becomes one space; quotes, braces and bars are replaced; 200 characters.
     """
     if name is None:
-        return _BARE
+        return BARE
     name = " ".join(name.translate(_NAME_SIGNS).split())[:200]
     return f"{_DESTINATION if destination else ''}{name}{_IS_ON}{side}"
+
+
+def split_landmark(observed: str) -> tuple[str, str, str]:
+    """(name, " is on your ", the rest) of an observation; two empty ones where none is named."""
+    return observed.removeprefix(_DESTINATION).partition(_IS_ON)
 
 
 def observation(landmark: str = _STREET, at_intersection: bool = False) -> str:
@@ -183,7 +200,7 @@ def turn_sentence(turn: str, direction: str, first: bool) -> str:
 
 def walk_sentence(landmark: str, last: bool) -> str:
     """`landmark` is what `landmark_text` says of the point that is walked to."""
-    if landmark == _BARE:
+    if landmark == BARE:
         return f"{_WALK}."
     return f"{_WALK_END if last else _WALK_WHERE}{landmark}."
 

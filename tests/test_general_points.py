@@ -247,9 +247,41 @@ def test_reverse_direction_trains_on_eleven_twelve_thirteen():
     assert task.item("train", 0, 0).rule == OOD and task.item("rule_ood", 0, 0).rule == TEN
 
 
-def test_suits_are_drawn_from_those_given():
-    black = GeneralPoints(suits="SC")
-    assert {s for i in range(50) for s in black.item("train", 0, i).suits} == {"S", "C"}
+@pytest.mark.parametrize(
+    ("color", "trained", "tested"), [("black", "CS", "DH"), ("red", "DH", "CS")]
+)
+def test_pictures_are_of_one_colour_in_training_and_of_the_other_in_the_visual_test(
+    color, trained, tested
+):
+    task = GeneralPoints(pictures=True, color=color)
+    for split, suits in (("train", trained), ("rule_ood", trained), ("visual_ood", tested)):
+        assert {s for i in range(50) for s in task.item(split, 0, i).suits} == set(suits)
+
+
+def test_question_about_a_picture_does_not_name_the_cards():
+    pictured, deal = GeneralPoints(pictures=True), Deal((1, 11, 12, 13), ("S",) * 4, TEN)
+    assert "A, J, Q, K" in TASK.prompt(deal) and "A, J" not in pictured.prompt(deal)
+
+
+def test_picture_is_shown_where_the_task_has_pictures_alone():
+    deal = TASK.item("train", 0, 0)
+    assert TASK.picture(deal, 64) is None
+    assert GeneralPoints(pictures=True).picture(deal, 64).size == (64, 64)
+
+
+def test_misread_cards_cost_more_than_a_wrong_value_and_are_said():
+    deal = Deal((1, 2, 3, 4), ("S",) * 4, TEN)
+    answer = '{"cards": ["A", "2", "3", "5"], "number": [1, 2, 3, 4], "formula": "1*2*3*4"}'
+    verdict = GeneralPoints(pictures=True).verify(deal, answer)
+    assert (verdict.reason, verdict.reward) == ("misread_cards", -1.5)
+    assert "wrong cards" in verdict.message and TASK.verify(deal, answer).ok
+
+
+def test_cards_read_are_counted_wherever_they_are_named():
+    deal = Deal((1, 2, 11, 11), ("S",) * 4, TEN)
+    said = '{"cards": ["J", "A", "3"], "number": [10, 1, 3, 10], "formula": "1+1"}'
+    read = GeneralPoints(pictures=True).read_cards(deal, said)
+    assert read == [("A", "A"), ("2", "3"), ("J", "J"), ("J", None)]
 
 
 @pytest.mark.parametrize(("n_cards", "target"), [(3, 24), (5, 24), (4, 10)])
@@ -263,7 +295,7 @@ def test_other_numbers_of_cards_and_targets(n_cards, target):
 @pytest.mark.parametrize(
     "wrong",
     [{"rule": "twelve"}, {"ood_rule": "J=1"}, {"target": 0}, {"target": 101}, {"target": 24.0},
-     {"n_cards": 2}, {"suits": ""}, {"suits": "SX"}, {"suits": "SS"}, {"scheme": "dense"}],
+     {"n_cards": 2}, {"color": "green"}, {"scheme": "dense"}],
 )  # fmt: skip
 def test_bad_argument_is_refused_at_construction(wrong):
     with pytest.raises(SftrlError, match=r"(?s)^the .* is .*, but it must be .*; change it"):
@@ -348,6 +380,12 @@ def test_environment_ends_after_its_tries_and_sends_the_message_back():
         env.step("too late")
 
 
+def test_environment_renders_the_hand():
+    env = gymnasium.make(ENV_ID, render_mode="rgb_array", pictures=True)
+    env.reset(seed=1)
+    assert env.render().shape == (560, 560, 3)
+
+
 def test_environment_ends_at_once_when_solved():
     env = gymnasium.make(ENV_ID, scheme="binary", render_mode="ansi")
     env.reset(seed=1)
@@ -359,7 +397,7 @@ def test_environment_ends_at_once_when_solved():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"tries": 0}, {"tries": -1}, {"split": "test"}, {"rule": "nine"}, {"suits": "Z"}],
+    [{"tries": 0}, {"tries": -1}, {"split": "test"}, {"rule": "nine"}, {"color": "blue"}],
 )
 def test_environment_refuses_bad_options(wrong):
     with pytest.raises(SftrlError, match="must be"):

@@ -13,11 +13,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sftrl_lib import prompts
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.stats import clustered_interval
 from sftrl_lib.tasks import cities
+from sftrl_lib.tasks.answers import read_fields
 from sftrl_lib.tasks.base import REASONS, Verdict
 from sftrl_lib.tasks.envs import NAVIGATION_ID
 from sftrl_lib.tasks.navigation import (
@@ -29,6 +31,7 @@ from sftrl_lib.tasks.navigation import (
     rail,
     route_metrics,
     sentences,
+    sighted,
 )
 from sftrl_lib.tasks.panoramas import Panoramas, distance
 from sftrl_lib.tasks.routes import SECTORS, Milestone, Route, RouteSet
@@ -454,6 +457,79 @@ def test_history_is_right_actions_only():
     for step in generated().positions("rule_ood", generated().routes("rule_ood")[0]):
         before = step.rail[: step.index]
         assert step.history == [(p.observation, p.relative) for p in before]
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+@cache
+def pictured() -> tuple[Navigation, tuple]:
+    """The task and all positions of ten routes of other cities."""
+    task = Navigation(pictures=True)
+    ten = task.routes("visual_ood")[:10]
+    return task, tuple(step for route in ten for step in task.positions("visual_ood", route))
+
+
+def test_question_about_a_picture_says_nothing_of_what_is_observed_now():
+    task, steps = pictured()
+    for step in steps:
+        last = task.prompt(step).rpartition(f"\nO_{step.index + 1}: ")[2]
+        assert last.startswith(f"{prompts.LOOK}\nA_{step.index + 1}: \n")
+
+
+def test_picture_is_shown_where_the_task_has_pictures_alone():
+    task, steps = pictured()
+    assert task.picture(steps[0], 64).size == (64, 64)
+    assert generated().picture(steps[0], 64) is None
+
+
+def test_expert_says_what_a_picture_shows_and_solves_every_position():
+    task, steps = pictured()
+    for step in steps:
+        answer = task.expert(step, random.Random(0))
+        assert task.verify(step, answer).ok
+        assert set(sighted(step, read_fields(answer)["current observation"][1:-1]).values()) == {
+            True
+        }
+
+
+def test_picture_of_a_mapped_position_is_cut_from_its_panorama(tmp_path):
+    (tmp_path / "street_views").mkdir()
+    Image.new("RGB", (360, 180), (200, 10, 10)).save(tmp_path / "street_views" / "p.jpg")
+    (tmp_path / "street_views" / "p.metadata.json").write_text('{"rotation": 0}')
+    found = RouteSet((ROUTE,), (), Panoramas({ROUTE.points[0]: "p"}), 1, tmp_path)
+    task = Navigation(data={"unseen": found}, pictures=True)
+    crossing = next(s for s in task.positions("id_unseen", ROUTE) if s.position.at_intersection)
+    assert task.picture(crossing, 64).getpixel((5, 5))[0] > 150
+
+
+def test_a_landmark_is_seen_as_its_kind_with_its_side():
+    task, steps = whole(pictures=True)
+    at = {step.position.observation: step.position.seen for step in steps}
+    assert at == {
+        "No landmarks nearby;": "No landmarks nearby;",
+        "Oak Cafe is on your left front; You observe an intersection": "A Cafe is on your left "
+        "front; You observe an intersection",
+        "No landmark nearby; You observe an intersection": "No landmark nearby; You observe an "
+        "intersection",
+        "The destination Swan Bank is on your right;": "A Bank is on your right;",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [("A Cafe is on your left front;  You observe an intersection", (True, True, True)),
+     ("A Cafe is on your left front;", (False, False, True)),
+     ("A Cafe is on your left; You observe an intersection", (False, True, False)),
+     ("Oak Cafe is on your left front; You observe an intersection", (False, True, False)),
+     ("", (False, False, False))],
+)  # fmt: skip
+def test_what_was_seen_right_is_told_apart(said, right):
+    step = next(step for step in whole(pictures=True)[1] if step.position.at_intersection)
+    seen = sighted(step, said)
+    assert tuple(seen[n] for n in ("recognition", "intersection_seen", "landmark_seen")) == right
+
+
+def test_positions_without_a_landmark_have_none_to_see():
+    assert "landmark_seen" not in sighted(whole(pictures=True)[1][0], "No landmarks nearby;")
 
 
 # --- Metrics --------------------------------------------------------------------------------------

@@ -5,10 +5,15 @@ from .base import Task
 
 def make_task(exp: Any) -> Task:
     """The task of a `config.Experiment`; SftrlError for rules or rewards that it does not know."""
-    if exp.task == "virl-l":
+    pictures = exp.task.endswith("-vl")
+    if exp.task.startswith("virl"):
         from .navigation import Navigation
 
-        return Navigation(exp.rule, exp.ood_rule, tries=exp.tries, scheme=exp.scheme)
+        return Navigation(
+            exp.rule, exp.ood_rule, tries=exp.tries, scheme=exp.scheme, pictures=pictures
+        )
     from .general_points import GeneralPoints
 
-    return GeneralPoints(exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme)
+    return GeneralPoints(
+        exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme, pictures=pictures
+    )

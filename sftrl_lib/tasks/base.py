@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
+from PIL import Image
+
 REASONS = (
     "solved", "wrong_value", "wrong_numbers", "illegal_formula", "unreadable",  # GeneralPoints
+    "misread_cards",  # GeneralPoints in pictures
     "wrong_action", "wrong_observation",  # navigation, beside "solved" and "unreadable"
 )  # fmt: skip
 
@@ -46,6 +49,7 @@ class Task(Protocol):
     knows what to measure. Every split but "train" is for tests; no claim rests on `side_splits`."""
 
     name: str
+    pictures: bool  # whether a question shows one
     splits: tuple[str, ...]
     side_splits: tuple[str, ...]
 
@@ -54,6 +58,9 @@ class Task(Protocol):
 
     def prompt(self, item: Any) -> str:
         """The user's first message."""
+
+    def picture(self, item: Any, size: int) -> Image.Image | None:
+        """What the message shows, a square of `size` pixels; None in a text task."""
 
     def expert(self, item: Any, rng: random.Random) -> str:
         """A correct answer, drawn with `rng` among all correct ones."""

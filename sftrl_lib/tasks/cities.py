@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -305,12 +305,13 @@ def _corner(city: City, node: int, ends: np.ndarray, rng: random.Random) -> Posi
     return None
 
 
-def _landmarks(city: City) -> dict[int, Landmark]:
-    mark, rng = list(CITIES).index(city.name), random.Random(f"landmarks/{city.name}")
+def _landmarks(city: City, mark: int, taken: Collection[str] = ()) -> dict[int, Landmark]:
+    """Landmarks with the words of every tenth pair (`mark` says which); no name is `taken`."""
+    rng = random.Random(f"landmarks/{city.name}")
     pairs = [(first, second) for i, first in enumerate(FIRST) for j, second in enumerate(SECOND)
              if (i + j) % len(CITIES) == mark]  # fmt: skip
     ends = np.array([[city.xy(a), city.xy(b)] for a, b in city.graph.edges])
-    used, words, found = set(), {}, {}
+    used, words, found = set(taken), {}, {}
     for node in city.graph:
         place = _corner(city, node, ends, rng) if rng.random() < _SHARE else None
         if place is None:
@@ -335,7 +336,32 @@ def city(name: str) -> City:
     recipe = CITIES[name]
     graph, water = _streets(recipe.geometry(), recipe.turned)
     bare = City(name, graph, {}, recipe.look, recipe.origin, water)
-    return replace(bare, landmarks=_landmarks(bare))
+    return replace(bare, landmarks=_landmarks(bare, list(CITIES).index(name)))
+
+
+def random_city(seed: int, taken: Collection[str] = ()) -> City:
+    """A small city that is none of CITIES: streets, landmarks and looks drawn, no name `taken`."""
+    rng = random.Random(f"random city/{seed}")
+
+    def blocks() -> list[float]:
+        return [rng.uniform(55, 150) for _ in range(6)]
+
+    def color(low: int, high: int) -> Color:
+        return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
+
+    shapes = (
+        lambda: _grid(blocks(), blocks()),
+        lambda: _avenues(_grid(blocks(), blocks()), range(-6, 7, 4), range(0, 13, 4)),
+        lambda: _brick(4, 6, 2 * blocks()[0], blocks()[0]),
+        lambda: _rings(rng.randint(7, 14), [70, 150, 240, 340]),
+        lambda: _lanes(7, rng.uniform(75, 100), f"random city/{seed}"),
+        lambda: _lattice(nx.triangular_lattice_graph(6, 9), rng.uniform(80, 110)),
+    )
+    graph, water = _streets(shapes[seed % len(shapes)](), rng.uniform(0, 90))
+    facades = tuple(color(70, 245) for _ in range(3))
+    look = Look(color(130, 250), color(120, 220), color(60, 150), facades, color(40, 235))
+    bare = City(f"random city {seed}", graph, {}, look, (0.0, 0.0), water)
+    return replace(bare, landmarks=_landmarks(bare, rng.randrange(len(CITIES)), taken))
 
 
 def city_of(point: Point) -> City:

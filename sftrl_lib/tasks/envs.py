@@ -2,6 +2,7 @@
 
 gymnasium.make("sftrl/GeneralPoints-v0", rule="five", tries=5): an episode is one deal.
 gymnasium.make("sftrl/Navigation-v0", actions="relative"): an episode is one route.
+With pictures=True a question leaves out what render_mode="rgb_array" shows.
 """
 
 import string
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Text
 
 from .. import prompts
@@ -18,6 +20,7 @@ from .general_points import GeneralPoints, Rule
 from .navigation import FAILED, Navigation
 
 ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
+PICTURE = 560  # pixels
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -28,7 +31,7 @@ class TextEnv(gymnasium.Env[str, str]):
     at one run out, which costs `failed` on top. Raises SftrlError on a wrong option.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
 
     def __init__(
         self, task: Task, split: str, tries: int, render_mode: str | None, failed: float = 0.0,
@@ -36,7 +39,8 @@ class TextEnv(gymnasium.Env[str, str]):
     ) -> None:  # fmt: skip
         check("the split", split, split in task.splits, task.splits)
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
-        check("the render mode", render_mode, render_mode in (None, "ansi"), "None or 'ansi'")
+        modes = (None, *self.metadata["render_modes"])
+        check("the render mode", render_mode, render_mode in modes, modes)
         self.task, self.split, self.tries, self.render_mode = task, split, tries, render_mode
         self.failed = failed
         charset = "".join(sorted({*string.printable, *characters}))
@@ -77,8 +81,11 @@ class TextEnv(gymnasium.Env[str, str]):
         info = {"ok": verdict.ok, "reason": verdict.reason, "tries_left": self._tries_left}
         return reply, reward, self._tries_left == 0, False, info
 
-    def render(self) -> str | None:
-        """The conversation so far, one message a paragraph."""
+    def render(self) -> str | np.ndarray | None:
+        """The conversation so far, one message a paragraph; or the picture of the item, (560, 560,
+        3) bytes."""
+        if self.render_mode == "rgb_array":
+            return np.asarray(self.task.draw(self.items[self._at], PICTURE))
         return "\n\n".join(self._transcript) if self.render_mode == "ansi" else None
 
 

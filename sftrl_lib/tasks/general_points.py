@@ -10,14 +10,17 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations, product
 from typing import Any
 
+from PIL import Image
+
 from .. import prompts
 from ..errors import SftrlError, check
+from . import hands
 from .answers import is_string, read_fields
 from .base import REASONS, Counts, Verdict, by_cluster
 
@@ -25,6 +28,7 @@ RANKS = range(1, 14)
 FACES = (11, 12, 13)
 CARD_NAMES = {rank: str(rank) for rank in RANKS} | {1: "A", 11: "J", 12: "Q", 13: "K"}
 SUITS = "SHCD"  # spades, hearts, clubs, diamonds
+COLORS = {"black": "SC", "red": "HD"}
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,8 @@ def held_out(values: Sequence[int]) -> bool:
 
 # "paper": the rewards of the authors' environment; "binary": the outcome alone.
 REWARDS: dict[str, dict[str, float]] = {
-    "paper": dict(zip(REASONS[:5], (5.0, -1.0, -2.0, -3.0, -3.0), strict=True)),
-    "binary": dict(zip(REASONS[:5], (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
+    "paper": dict(zip(REASONS[:6], (5.0, -1.0, -2.0, -3.0, -3.0, -1.5), strict=True)),
+    "binary": dict(zip(REASONS[:6], (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
 }
 MAX_FORMULA = 400  # characters; anything longer is refused unread
 
@@ -304,6 +308,7 @@ class Deal:
     suits: tuple[str, ...]
     rule: Rule
     target: int = 24
+    look: int = 0  # how the cards lie in the picture
 
     @property
     def cards(self) -> tuple[str, ...]:
@@ -318,7 +323,11 @@ class Deal:
 
 
 class GeneralPoints:
-    """The task GP-L: seeded deals, their questions, expert answers and verdicts.
+    """The tasks GP-L and GP-VL: seeded deals, their questions, expert answers and verdicts.
+
+    With `pictures` (GP-VL) the question does not name the cards: a picture shows them, and an
+    answer must name them. They are of the colour `color`, and in the split visual_ood, which is
+    like id_unseen otherwise, of the other one.
 
     A split is a rule and a condition on the hand, which can always be solved:
 
@@ -329,7 +338,6 @@ class GeneralPoints:
         rule_five, rule_random   J = Q = K = 5, or one of HELD_OUT_MAPPINGS; a face card, held out
     """
 
-    name = "gp-l"
     splits = (
         "train", "id_seen", "id_unseen", "rule_ood", "id_paired", "rule_paired", "rule_five",
         "rule_random",
@@ -338,16 +346,19 @@ class GeneralPoints:
 
     def __init__(
         self, rule: str | Rule = "ten", ood_rule: str | Rule = "eleven_twelve_thirteen",
-        target: int = 24, n_cards: int = 4, suits: str = SUITS, scheme: str = "paper",
+        target: int = 24, n_cards: int = 4, scheme: str = "paper", pictures: bool = False,
+        color: str = "black",
     ) -> None:  # fmt: skip
         allowed = type(target) is int and 1 <= target <= 100
         check("the target", target, allowed, "a whole number from 1 to 100")
         check("the number of cards", n_cards, n_cards in (3, 4, 5), "3, 4 or 5")
-        allowed = bool(suits) and set(suits) <= set(SUITS) and len(set(suits)) == len(suits)
-        check("the suits", suits, allowed, f"some of the letters {SUITS}, each at most once")
+        check("the colour", color, color in COLORS, COLORS)
         check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
         self.rule, self.ood_rule = Rule.parse(rule), Rule.parse(ood_rule)
-        self.target, self.n_cards, self.suits, self.scheme = target, n_cards, tuple(suits), scheme
+        self.target, self.n_cards, self.scheme = target, n_cards, scheme
+        self.name, self.pictures, self.color = "gp-vl" if pictures else "gp-l", pictures, color
+        if pictures:
+            self.splits = (*self.splits, "visual_ood")
 
     def item(self, split: str, seed: int, index: int) -> Deal:
         """Deal `index`: ranks and suits drawn independently until the condition of the split holds.
@@ -364,22 +375,33 @@ class GeneralPoints:
             rule = Rule.parse(rng.choice(HELD_OUT_MAPPINGS))
         rules = (self.rule, self.ood_rule) if paired else (rule,)
         unseen = split not in ("train", "id_seen")
-        needs_face = unseen and split != "id_unseen"
+        needs_face = unseen and split not in ("id_unseen", "visual_ood")
+        suits = SUITS
+        if self.pictures:
+            (other,) = set(COLORS) - {self.color}
+            suits = COLORS[other if split == "visual_ood" else self.color]
         for _ in range(20_000):
             ranks = tuple(rng.choices(RANKS, k=self.n_cards))
             if needs_face and max(ranks) not in FACES:
                 continue
             hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
             if all(held_out(hand) == unseen and _solutions(hand, self.target) for hand in hands):
-                suits = tuple(rng.choices(self.suits, k=self.n_cards))
-                return Deal(ranks, suits, rule, self.target)
+                drawn = tuple(rng.choices(suits, k=self.n_cards))
+                return Deal(ranks, drawn, rule, self.target, rng.getrandbits(32))
         raise SftrlError(
             f"the split {split!r} has hardly a hand of {self.n_cards} cards for the target "
             f"{self.target} under these rules; choose another target, rule or number of cards."
         )
 
     def prompt(self, deal: Deal) -> str:
-        return prompts.gp_prompt(deal)
+        return prompts.gp_prompt(deal, cards=not self.pictures)
+
+    def picture(self, deal: Deal, size: int) -> Image.Image | None:
+        """What the question shows: the hand on a table, or None in text."""
+        return self.draw(deal, size) if self.pictures else None
+
+    def draw(self, deal: Deal, size: int) -> Image.Image:
+        return hands.picture(deal.cards, deal.suits, size, deal.look)
 
     def expert(self, deal: Deal, rng: random.Random) -> str:
         return prompts.gp_answer(deal.cards, deal.numbers, rng.choice(deal.solutions()))
@@ -390,8 +412,13 @@ class GeneralPoints:
         if answer is None:
             message, reward = prompts.verdict_message("unreadable"), REWARDS[self.scheme]
             return Verdict(False, reward["unreadable"], "unreadable", message)
-        _, claimed, formula = answer
-        return verify_formula(formula, deal.numbers, deal.target, self.scheme, claimed)
+        named, claimed, formula = answer
+        verdict = verify_formula(formula, deal.numbers, deal.target, self.scheme, claimed)
+        if not self.pictures or sorted(named) == sorted(deal.cards):
+            return verdict
+        reason = "misread_cards"
+        said, reward = prompts.verdict_message(reason), REWARDS[self.scheme][reason]
+        return replace(verdict, ok=False, reward=reward, reason=reason, message=said)
 
     def read_values(self, deal: Deal, text: str) -> list[tuple[str, int | None, int]]:
         """(card, value claimed or None, true value) for each card: the metric value_reading.
@@ -407,6 +434,20 @@ class GeneralPoints:
             claims[name].insert(0, number)
         truth = zip(deal.cards, deal.numbers, strict=True)
         return [(card, claims[card].pop() if claims[card] else None, true) for card, true in truth]
+
+    def read_cards(self, deal: Deal, text: str) -> list[tuple[str, str | None]]:
+        """(card, what the answer says it is or None) for each card: the metric recognition.
+
+        Cards that are named count as read wherever they are named; the others are paired with the
+        wrong names that are left, in order.
+        """
+        said = (_read(text) or ([],))[0][: len(deal.cards)]
+        named, wrong = Counter(said) & Counter(deal.cards), Counter(said) - Counter(deal.cards)
+        others, pairs = iter(wrong.elements()), []
+        for card in deal.cards:
+            pairs.append((card, card if named[card] > 0 else next(others, None)))
+            named[card] -= 1
+        return pairs
 
     def test_items(self, split: str, seed: int, count: int) -> list[Deal]:
         return [self.item(split, seed, index) for index in range(count)]
@@ -429,4 +470,10 @@ class GeneralPoints:
             for card, claimed, true in self.read_values(e.item, turn.text)
             if card in ("J", "Q", "K")
         )
+        if self.pictures:
+            turns = zip(cluster, episodes, first, strict=True)
+            read = [(key, self.read_cards(e.item, turn.text)) for key, e, turn in turns]
+            right = [(key, [card == said for card, said in cards]) for key, cards in read]
+            counts["recognition", 1] = by_cluster((key, r) for key, each in right for r in each)
+            counts["hand_read", 1] = by_cluster((key, all(each)) for key, each in right)
         return counts

@@ -12,16 +12,18 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from PIL import Image
+
 from .. import prompts
 from ..errors import SftrlError, check
-from . import cities
+from . import cities, drawing
 from .answers import is_string, read_fields
 from .base import Counts, Verdict, by_cluster
-from .panoramas import Panoramas, Point, distance
+from .panoramas import Panoramas, Point, distance, street_view
 from .routes import COMPASS, TURNS, Milestone, Route, RouteSet, compass_word, load_routes, turn_word
 
 WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
@@ -44,6 +46,14 @@ class Position:
     at_intersection: bool
     location: Point
     heading: int  # which way the agent faces before it acts: degrees clockwise from north
+
+    @property
+    def seen(self) -> str:
+        """The observation as a picture of any size shows it, e.g. "A Cafe is on your left;": a sign
+        has the icon of a kind, whose word ends the name of every generated landmark."""
+        name, there, side = prompts.split_landmark(self.observation)
+        kind = name.rpartition(" ")[2]
+        return f"A {kind}{there}{side}" if kind.lower() in cities.KINDS else self.observation
 
 
 def sentences(route: Route, wrap: bool = True) -> tuple[str, ...]:
@@ -133,6 +143,7 @@ class Step:
     rail: tuple[Position, ...]
     index: int  # of the position on the rail
     actions: str  # "absolute" or "relative"
+    data: RouteSet | None = field(default=None, compare=False, repr=False)  # that it comes from
 
     @property
     def position(self) -> Position:
@@ -162,7 +173,9 @@ def generated(name: str) -> RouteSet:
 
 
 class Navigation:
-    """The task V-IRL-L: seeded positions of routes, their questions, expert answers and verdicts.
+    """The tasks V-IRL-L and V-IRL-VL: seeded positions of routes, their questions, expert answers
+    and verdicts. With `pictures` (V-IRL-VL) the question shows four views instead of saying what is
+    observed now; crossings, too, must be seen.
 
         train, id_seen    training routes, training actions; two streams of the same distribution
         id_unseen         evaluation routes of the training city, training actions
@@ -173,14 +186,12 @@ class Navigation:
     data has 5 forward points on a segment (appendix A); 3 keep routes at 8 to 16 positions or so.
     """
 
-    name = "virl-l"
     splits = tuple(_DATA)
-    side_splits = ("id_seen", "visual_ood")
 
     def __init__(
         self, actions: str = "absolute", ood_actions: str = "relative",
         straight_line_length: int = 3, drop_rate: float = 0.5, wrap: bool = True, tries: int = 2,
-        scheme: str = "paper", data: Mapping[str, RouteSet] | None = None,
+        scheme: str = "paper", data: Mapping[str, RouteSet] | None = None, pictures: bool = False,
     ) -> None:  # fmt: skip
         check("the action space", actions, actions in WORDS, WORDS)
         check("the action space of the OOD test", ood_actions, ood_actions in WORDS, WORDS)
@@ -194,7 +205,9 @@ class Navigation:
         self.actions, self.ood_actions = actions, ood_actions
         self.tries, self.scheme = tries, scheme
         self.straight_line_length, self.drop_rate, self.wrap = straight_line_length, drop_rate, wrap
-        self.data = data
+        self.data, self.pictures = data, pictures
+        self.name = "virl-vl" if pictures else "virl-l"
+        self.side_splits = ("id_seen",) if pictures else ("id_seen", "visual_ood")
 
     def _set(self, split: str) -> RouteSet:
         check("the split", split, split in self.splits, self.splits)
@@ -212,9 +225,10 @@ class Navigation:
         """All positions of a route, in order, on the rail that `seed` draws in any split."""
         actions = self.ood_actions if split == "rule_ood" else self.actions
         layout = self.straight_line_length, self.drop_rate, seed, self.wrap
-        laid = rail(route, *layout, self._set(split).panoramas)
+        data = self._set(split)
+        laid = rail(route, *layout, data.panoramas)
         told = sentences(route, self.wrap)
-        return tuple(Step(route, told, laid, index, actions) for index in range(len(laid)))
+        return tuple(Step(route, told, laid, index, actions, data) for index in range(len(laid)))
 
     def item(self, split: str, seed: int, index: int) -> Step:
         """Item `index`: a route of the split, a rail of its own, a position on it, all drawn."""
@@ -223,12 +237,28 @@ class Navigation:
         return rng.choice(self.positions(split, rng.choice(self.routes(split)), key))
 
     def prompt(self, step: Step) -> str:
-        observed = step.position.observation
+        observed = prompts.LOOK if self.pictures else step.position.observation
         return prompts.nav_prompt(step.actions, step.sentences, step.history, observed)
+
+    def picture(self, step: Step, size: int) -> Image.Image | None:
+        """What the question shows: the four views of the position, or None in text."""
+        return self.draw(step, size) if self.pictures else None
+
+    def draw(self, step: Step, size: int) -> Image.Image:
+        """The four views of a position: of the panorama there, or drawn where the data has none.
+        SftrlError if a panorama cannot be read."""
+        position, panoramas = step.position, step.data.panoramas
+        place = panoramas.nearest(position.location)
+        if place is not None:
+            return street_view(step.data.folder, panoramas.ids[place], position.heading, size)
+        city = cities.city_of(position.location)
+        return drawing.street_views(city, city.position(position.location), position.heading, size)
 
     def expert(self, step: Step, rng: random.Random) -> str:
         """The correct answer; there is one, so nothing is drawn."""
-        return prompts.nav_answer(step.position.observation, step.position.sentence, step.action)
+        position = step.position
+        observed = position.seen if self.pictures else position.observation
+        return prompts.nav_answer(observed, position.sentence, step.action)
 
     def verify(self, step: Step, text: str) -> Verdict:
         """Judge an answer by its action; a wrong one also by whether it saw an intersection.
@@ -260,7 +290,8 @@ class Navigation:
         """`route_metrics` of complete routes, a cluster a route; what counts first tries only, at
         one try. Of first tries at turns also the two halves of a right turn: turn_found, is it the
         turn that is due, in the words of either action space; words_right, is it any turn in the
-        words of the stated one."""
+        words of the stated one. With pictures, of first tries what was seen: recognition, is the
+        observation right; landmark_seen, is its landmark, where there is one; intersection_seen."""
         played = [(e.item, [turn.verdict for turn in e.turns]) for e in episodes]
         counts: dict[tuple[str, int], Counts] = {}
         for t in range(1, tries + 1):
@@ -271,7 +302,19 @@ class Navigation:
         for name, right in {"turn_found": _found, "words_right": _uses_words}.items():
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
+        if self.pictures:
+            marks = defaultdict(list)
+            for e in episodes:
+                for name, right in sighted(e.item, _observed(e.turns[0].text)).items():
+                    marks[name, 1].append((e.item.route, right))
+            counts |= {what: by_cluster(found) for what, found in marks.items()}
         return counts
+
+
+def _observed(text: str) -> str:
+    """The observation of an answer that may be anything."""
+    value = (read_fields(text) or {}).get(KEYS[0], "")
+    return _spaced(value[1:-1]) if is_string(value) else ""
 
 
 def _action(text: str) -> str:
@@ -286,6 +329,19 @@ def _found(step: Step, text: str) -> bool:
 
 def _uses_words(step: Step, text: str) -> bool:
     return _action(text) in map(prompts.turn_action, WORDS[step.actions])
+
+
+def sighted(step: Step, said: str) -> dict[str, bool]:
+    """What an observation says right: all of it (recognition), whether there is a crossing, and
+    the landmark with its side where the route has one."""
+    position, said = step.position, _spaced(said)
+    right = {
+        "recognition": said == _spaced(position.seen),
+        "intersection_seen": claims_intersection(said) == position.at_intersection,
+    }
+    if all(prompts.split_landmark(position.seen)):
+        right["landmark_seen"] = said.partition(";")[0] == _spaced(position.seen).partition(";")[0]
+    return right
 
 
 # --- Metrics --------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ class RouteSet:
     problems: tuple[Problem, ...]
     panoramas: Panoramas
     found: int  # routes in the file, usable or not
+    folder: Path | None = None  # where the panoramas' pictures lie
 
     def summary(self) -> dict[str, Any]:
         """Counts, in plain numbers and words: what `python -m sftrl_lib routes` prints."""
@@ -286,7 +287,7 @@ def load_routes(folder: str | Path) -> RouteSet:
     mapping = folder / "gps_pano_mapping.pkl"
     panoramas = load_panoramas(mapping) if mapping.exists() else Panoramas()
     problems += _missing_pictures(folder, routes, panoramas)
-    return RouteSet(routes, tuple(problems), panoramas, len(read))
+    return RouteSet(routes, tuple(problems), panoramas, len(read), folder)
 
 
 # --- Writing --------------------------------------------------------------------------------------
