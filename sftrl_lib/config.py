@@ -23,6 +23,11 @@ PRESETS: dict[str, dict[str, Any]] = {
             "sft": {"lr": 1e-3, "steps": 136},
             "rl": {"lr": 1e-4, "steps": 50},
         },
+        "virl-vl": {
+            "init": {"steps": 30},
+            "sft": {"lr": 1e-3, "steps": 136},
+            "rl": {"lr": 1e-4, "steps": 50},
+        },
         "micro_batch": 64,
         "max_new_tokens": 40,
     },
@@ -52,6 +57,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "eval_episodes": 40, "final_episodes": 200,
     },
 }  # fmt: skip
+TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
@@ -68,7 +74,7 @@ class Experiment:
     """Everything that decides the result of one run. Zero or nothing in one of FILLED means: what
     the task says, or the preset, for the method."""
 
-    task: str = _setting("gp-l", "gp-l | virl-l")
+    task: str = _setting("gp-l", "gp-l | virl-l | gp-vl | virl-vl")
     method: str = _setting("rl", "init | sft | rl")
     preset: str = _setting("tiny", "tiny | llama-11b")
     model: str = _setting("", "a Hub id or folder instead of the preset's model")
@@ -76,9 +82,9 @@ class Experiment:
     foundation: str = _setting("default", "which foundation model in data/foundation")
     seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
-    rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl-l: absolute | relative)")
+    rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl: absolute | relative)")
     ood_rule: str = _setting("", "rule of the OOD test")
-    target: int = _setting(24, "value that the formula must have (gp-l)")
+    target: int = _setting(24, "value that the formula must have (gp)")
     tries: int = _setting(0, "verification iterations in training (RL; 0: the task's)")
     scheme: str = _setting("paper", "reward scheme: paper | binary")
     # the optimisation

@@ -9,12 +9,13 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from .config import Experiment
-from .policy import Policy
+from .policy import Policy, Sight
 from .rollout import Episode, rollout
 from .stats import HEADLINE, clustered_interval
 from .tasks.base import Counts, Task
 
-CURVE_SPLITS = ("id_unseen", "rule_ood")
+_TEXT, _PICTURES = ("id_unseen", "rule_ood"), ("id_unseen", "rule_ood", "visual_ood")
+CURVE_SPLITS = {"gp-l": _TEXT, "virl-l": _TEXT, "gp-vl": _PICTURES, "virl-vl": _PICTURES}
 
 
 def _row(split: str, metric: str, tries: int, counts: Counts) -> dict:
@@ -53,7 +54,7 @@ def evaluate(
             generator=generator, max_new_tokens=exp.max_new_tokens,
         )  # fmt: skip
         rows += score(task, split, played[split], exp.eval_tries)
-        if split in CURVE_SPLITS:
+        if split in CURVE_SPLITS[task.name]:
             greedy = rollout(policy, task, items, max_new_tokens=exp.max_new_tokens)
             headline = HEADLINE[task.name]
             counts = task.measures(greedy, 1)[headline, 1]
@@ -64,7 +65,7 @@ def evaluate(
 def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
     side = dict.fromkeys(task.side_splits, exp.eval_episodes)
-    return dict.fromkeys(CURVE_SPLITS, exp.final_episodes) | side
+    return dict.fromkeys(CURVE_SPLITS[task.name], exp.final_episodes) | side
 
 
 class KlToInit:
@@ -82,7 +83,7 @@ class KlToInit:
             policy, task, items, temperature=1.0, generator=generator,
             max_new_tokens=exp.max_new_tokens,
         )  # fmt: skip
-        rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids) for e in episodes]
+        rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
         self.rows = sorted(rows, key=lambda r: len(r[0] + r[1]))
         self.reference = [self._log_probs(policy, part) for part in self._parts()]
 
@@ -96,10 +97,12 @@ class KlToInit:
         def padded(rows: list[list[int]], filler: int = 0) -> torch.Tensor:
             return pad_sequence([torch.tensor(r) for r in rows], True, filler).to(policy.device)
 
-        ids = padded([p + c for p, c in part], policy.tokenizer.pad_token_id)
-        seen = padded([[1] * len(p + c) for p, c in part])
-        written = padded([[0] * len(p) + [1] * len(c) for p, c in part])
-        logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
+        ids = padded([p + c for p, c, _ in part], policy.tokenizer.pad_token_id)
+        seen = padded([[1] * len(p + c) for p, c, _ in part])
+        written = padded([[0] * len(p) + [1] * len(c) for p, c, _ in part])
+        sight = Sight(policy, [picture for *_, picture in part if picture is not None])
+        with sight.of(torch.arange(len(part))):
+            logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
         return logits[:, :-1].float().log_softmax(-1), written[:, 1:]
 
     def __call__(self, policy: Policy) -> float:

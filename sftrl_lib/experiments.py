@@ -3,9 +3,7 @@
 import concurrent.futures
 import math
 import multiprocessing
-import os
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,18 @@ from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
 from .policy import Policy, load_policy
 from .rl import train_rl
-from .runs import LIVE, ROOT, RUNS, Compute, Run, episode_row, is_done, read_manifest, write_results
+from .runs import (
+    LIVE,
+    ROOT,
+    RUNS,
+    Compute,
+    Run,
+    end_with_parent,
+    episode_row,
+    is_done,
+    read_manifest,
+    write_results,
+)
 from .sft import train_sft
 from .stats import DEVELOPMENT_SEEDS, HEADLINE
 from .tasks import make_task
@@ -31,6 +40,7 @@ TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
 SHOWN = 12  # episodes of each split that are kept to be looked at
+SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
 
 def init_folder(exp: Experiment) -> Path:
@@ -88,16 +98,17 @@ def run_experiment(
         def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
             """Keep result rows and a sample of the episodes behind them."""
             whole, n = step in (0, exp.steps), policy.n_active
-            splits = full if whole else dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
+            splits = full if whole else dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
             spent, done = base + compute.flops(n), base + compute.done_flops(n)
             facts = {"step": step, "compute": spent, "compute_done": done, **columns}
             rows, played = evaluate(policy, task, exp, splits, progress)
             rows += [kl.row(policy)] if kl else []
             run.add_evals(row | facts for row in rows)
+            shown = SHOWN_PICTURES if whole and task.pictures else SHOWN
             run.add_episodes(
                 episode_row(task.prompt(e.item), e, step=step, split=split, index=i, **columns)
                 for split, episodes in played.items()
-                for i, e in enumerate(episodes[:SHOWN])
+                for i, e in enumerate(episodes[:shown])
             )
             if step == exp.steps:
                 run.note(compute=spent, compute_done=done, n_active=n)
@@ -149,10 +160,10 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
     data/tuning.csv."""
     inits = [Experiment(task=task, method="init") for task in HEADLINE]
     grids = [(main_grid(task), RUNS, None) for task in HEADLINE]
-    grids += [(tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS, 600))]
+    grids += [(tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS["gp-l"], 600))]
     if tuning:
         grids = [
-            (tuning_grid(e.task), TUNING, dict.fromkeys(CURVE_SPLITS, e.eval_episodes))
+            (tuning_grid(e.task), TUNING, dict.fromkeys(CURVE_SPLITS[e.task], e.eval_episodes))
             for e in inits
         ]
     if only_estimate:
@@ -198,17 +209,6 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     return total
 
 
-def _end_with_parent() -> None:
-    """Let a worker die with the command that started it, however that ends (kill -9 included); its
-    run goes on from its last checkpoint."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
     torch.set_num_threads(1)
     hf_logging.disable_progress_bar()  # one bar for all: the grid's
@@ -226,7 +226,7 @@ def run_grid(
           "goes on.")  # fmt: skip
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         waiting = {pool.submit(_worker, e, root, final): e for e in experiments}
         try:
             while waiting:

@@ -1,12 +1,15 @@
 """Load a policy for any preset: processor, model, quantisation, LoRA; generate; save."""
 
+import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -18,8 +21,8 @@ from transformers import (
 
 from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
-from .foundation import FOLDER as FOUNDATIONS
 
+FOUNDATIONS = Path(__file__).resolve().parent.parent / "data" / "foundation"
 # LoRA adapts the language model; NF4 skips the head and the vision side (DESIGN.md, section 4).
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 NF4_SKIP = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
@@ -40,6 +43,8 @@ class Policy:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.n_active = active_parameters(self.model)
         self.end_id = self.tokenizer.eos_token_id
+        vision = getattr(self.model.config, "vision_config", None)
+        self.image_size = vision.image_size if vision else 0
 
     @property
     def device(self) -> torch.device:
@@ -52,9 +57,11 @@ class Policy:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def first_turn(self, text: str) -> list[int]:
-        """Token ids of the first user turn and the cue to answer."""
-        return self._ids(self._template(("user", text)))
+    def first_turn(self, text: str, picture: bool = False) -> list[int]:
+        """Token ids of the first user turn, which begins with the picture if there is one, and the
+        cue to answer."""
+        shown = self.processor.image_token if picture else ""
+        return self._ids(self._template(("user", shown + text)))
 
     def next_turn(self, text: str) -> list[int]:
         """Token ids between an answer, which ends with EOS, and the next."""
@@ -75,9 +82,10 @@ class Policy:
     @torch.no_grad()
     def generate(
         self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | None = None, pictures: Sequence[Image.Image] = (),
     ) -> list[list[int]]:  # fmt: skip
         """Answer every prompt: new token ids, EOS included if reached. Temperature 0 is greedy.
+        `pictures`: none, or one a prompt.
 
         Left-padded, with a key-value cache; a row that has ended leaves the batch, so that one
         long-winded answer does not make all others wait.
@@ -89,12 +97,13 @@ class Policy:
         answers: list[list[int]] = [[] for _ in prompts]
         rows = torch.arange(len(prompts), device=device)
         positions = mask.cumsum(1).sub(1).clamp_min(0)
-        cache = None
+        cache, sight = None, Sight(self, pictures)
         for _ in range(max_new_tokens):
-            out = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                use_cache=True, logits_to_keep=1,
-            )  # fmt: skip
+            with sight.of(rows):
+                out = self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions,
+                    past_key_values=cache, use_cache=True, logits_to_keep=1,
+                )  # fmt: skip
             cache, logits = out.past_key_values, out.logits[:, -1].float()
             if temperature > 0:
                 chances = (logits / temperature).softmax(-1)
@@ -127,6 +136,68 @@ class Policy:
             halves = {n: t.half() if t.is_floating_point() else t for n, t in weights}
             self.model.save_pretrained(folder, state_dict=halves)
         self.processor.save_pretrained(folder)
+
+
+class Sight:
+    """Shows pictures to a model, whoever calls it: TRL's trainers do not pass on what Mllama needs.
+
+    Within `of(rows)` each call of the model takes the next of these rows, in order, and sees their
+    pictures from the image token on. A picture that several rows share is looked at once a call.
+    Without pictures it does nothing.
+    """
+
+    def __init__(self, policy: Policy, pictures: Sequence[Image.Image]) -> None:
+        self.policy, self.number = policy, []
+        if not pictures:
+            return
+        different = {id(picture): picture for picture in pictures}
+        places = {key: place for place, key in enumerate(different)}
+        self.number = torch.tensor([places[id(picture)] for picture in pictures])
+        images = [[picture] for picture in different.values()]
+        seen = policy.processor.image_processor(images, return_tensors="pt")
+        seen = {k: v.to(policy.device) for k, v in seen.items() if isinstance(v, torch.Tensor)}
+        self.tiles = seen["aspect_ratio_mask"]  # (pictures, 1, tiles): 1 where there is one
+        self.seen = seen
+
+    def _states(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(pictures, patches of all tiles, hidden): what the language model attends to."""
+        model = self.model.model
+        trained = next(model.vision_model.parameters()).requires_grad
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            seen = {key: value[pictures] for key, value in self.seen.items()}
+            patches = model.vision_model(**seen).last_hidden_state
+        states = model.multi_modal_projector(patches)
+        return states.reshape(len(pictures), -1, states.shape[-1])
+
+    def _show(self, module, args, kwargs):
+        ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
+        rows, self.rows = self.rows[: len(ids)], self.rows[len(ids) :]
+        number = self.number[rows]
+        if cache is None or cache.get_seq_length() == 0:
+            different, place = number.unique(return_inverse=True)
+            kwargs["cross_attention_states"] = self._states(different)[place]
+            shown = (ids == self.model.config.image_token_index).cumsum(1) > 0
+        else:  # the keys of the picture are in the cache
+            shown = torch.ones_like(ids)
+        tiles = self.tiles[number][:, None]
+        kwargs["cross_attention_mask"] = shown.long()[:, :, None, None] * tiles
+        return args, kwargs
+
+    @contextlib.contextmanager
+    def of(self, rows: torch.Tensor, model: torch.nn.Module | None = None):
+        """Show the pictures of these rows (indices into `pictures`), to the policy's model or to
+        another one."""
+        if not len(self.number):
+            yield
+            return
+        model = model or self.policy.model
+        self.model = model.get_base_model() if hasattr(model, "peft_config") else model
+        self.rows = rows.cpu()
+        handle = self.model.register_forward_pre_hook(self._show, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def active_parameters(model: torch.nn.Module) -> int:

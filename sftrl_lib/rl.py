@@ -115,6 +115,7 @@ def train_rl(
             generator=torch.Generator(policy.device).manual_seed(seed),
         )  # fmt: skip
         _count_rollout(trainer.ledger, episodes)
+        trainer.show([e.picture for e in episodes if e.picture is not None])
         rows = []
         for start in range(0, len(episodes), exp.group):
             group = episodes[start : start + exp.group]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from .errors import SftrlError
@@ -33,6 +34,7 @@ class Episode:
 
     item: Any
     turns: list[Turn] = field(default_factory=list)
+    picture: Image.Image | None = None  # what the question shows
 
     @property
     def solved(self) -> bool:
@@ -50,7 +52,7 @@ class Episode:
 def _next_prompt(policy: Policy, task: Task, episode: Episode) -> list[int]:
     """The question, or the verifier's message on the last try."""
     if not episode.turns:
-        return policy.first_turn(task.prompt(episode.item))
+        return policy.first_turn(task.prompt(episode.item), episode.picture is not None)
     last = episode.turns[-1]
     cut_off = [] if last.completion_ids[-1] == policy.end_id else [policy.end_id]
     return cut_off + policy.next_turn(retry(last.verdict.message))
@@ -64,7 +66,8 @@ def rollout(
     """Play one episode an item, in order. A solved episode leaves the batch: it costs no more."""
     if tries < 1:
         raise SftrlError(f"tries is {tries}, but an episode has at least 1; give tries=1 or more.")
-    episodes = [Episode(item) for item in items]
+    shown = {id(item): task.picture(item, policy.image_size) for item in items}
+    episodes = [Episode(item, picture=shown[id(item)]) for item in items]
     bar = tqdm(total=len(episodes), disable=not progress, desc="episodes", leave=False)
     policy.model.eval()
     for _ in range(tries):
@@ -75,8 +78,9 @@ def rollout(
         order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
+            pictures = [active[i].picture for i in part if active[i].picture]
             answers = policy.generate(
-                [contexts[i] for i in part], max_new_tokens, temperature, generator
+                [contexts[i] for i in part], max_new_tokens, temperature, generator, pictures
             )
             for i, ids in zip(part, answers, strict=True):
                 text = policy.decode(ids)

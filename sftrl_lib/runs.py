@@ -8,10 +8,12 @@ Recorded runs lie in data/runs and are committed; live ones lie in runs/, which 
 
 import json
 import math
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -351,3 +353,17 @@ def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.Da
                 f"`{REBUILD} --table`."
             ) from error
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def end_with_parent() -> None:
+    """Let a worker die with the command that started it, however that ends (kill -9 included); its
+    run goes on from its last checkpoint."""
+
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent:
+        threading.Thread(target=watch, daemon=True).start()

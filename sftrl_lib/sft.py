@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig
@@ -14,16 +15,19 @@ from .tasks.base import Task
 from .trl_compat import AnswerTrainer, arguments, fit
 
 
-def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[str, list[int]]:
-    """Training row `index`: the token ids that the policy itself reads and writes in a rollout.
+def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[str, Any]:
+    """Training row `index`: the token ids that the policy itself reads and writes in a rollout, and
+    the picture that it sees (None in a text task).
 
     `labels` are the answer and its EOS, -100 on the question: the loss is on the answer only.
     """
     item = task.item("train", exp.seed, index)
-    question = policy.first_turn(task.prompt(item))
+    picture = task.picture(item, policy.image_size)
+    question = policy.first_turn(task.prompt(item), picture is not None)
     expert = task.expert(item, random.Random(f"expert/{exp.seed}/{index}"))
     answer = policy.tokenizer.encode(expert, add_special_tokens=False) + [policy.end_id]
-    return {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
+    labels = [-100] * len(question) + answer
+    return {"input_ids": question + answer, "labels": labels, "picture": picture}
 
 
 def train_sft(
@@ -39,7 +43,9 @@ def train_sft(
 
     def collate(batch: list[dict]) -> dict:
         # Rows are made when their batch is due: a short run does not wait for a long one's deals.
-        return padded([expert_row(exp, policy, task, example["index"]) for example in batch])
+        rows = [expert_row(exp, policy, task, example["index"]) for example in batch]
+        pictures = [row.pop("picture") for row in rows]
+        return {**padded(rows), "pictures": [p for p in pictures if p is not None]}
 
     def build() -> AnswerTrainer:
         config = SFTConfig(

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from tqdm.auto import tqdm
@@ -33,7 +34,7 @@ from trl.trainer.utils import pad
 
 from .config import Experiment
 from .errors import SftrlError
-from .policy import Policy
+from .policy import Policy, Sight
 from .runs import Compute, Run
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
@@ -166,6 +167,7 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
 
     def parts(self, inputs):
         """Yields (micro-batch, target tokens of the whole batch)."""
+        sight = Sight(self.policy, inputs.pop("pictures"))
         batch = self._prepare_inputs(inputs)
         items = (batch["labels"][:, 1:] != -100).sum()
         lengths = batch["attention_mask"].sum(1)
@@ -175,17 +177,24 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
         self.measured = {"tokens": tokens}
         for rows in by_length(lengths, self.micro_batch):
             width = int(lengths[rows].max())
-            yield {key: value[rows, :width] for key, value in batch.items()}, items
+            with sight.of(rows):
+                yield {key: value[rows, :width] for key, value in batch.items()}, items
 
 
 class EpisodeTrainer(_Stepwise, GRPOTrainer):
     """GRPOTrainer with an advantage for every token, given by `rollout_func` as "advantages", and
     without forward or backward passes for rows that have none."""
 
-    def _get_per_token_logps_and_entropies(self, *args, batch_size=None, **kwargs):
-        # TRL would score the reference on all rows of the step at once.
-        kwargs["batch_size"] = self.micro_batch
-        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def show(self, pictures: Sequence[Image.Image]) -> None:
+        """The pictures of the episodes that were just played, in their order, or none."""
+        self.sight, self.rows = Sight(self.policy, pictures), torch.arange(len(pictures))
+
+    def _get_per_token_logps_and_entropies(self, model, *args, batch_size=None, **kwargs):
+        # TRL would score the reference on all rows of the step at once, and without their pictures.
+        with self.sight.of(self.rows, model):
+            return super()._get_per_token_logps_and_entropies(
+                model, *args, batch_size=self.micro_batch, **kwargs
+            )
 
     def parts(self, inputs):
         """Plays the episodes, then yields (micro-batch, None): TRL's "dapo" loss divides by the
@@ -212,6 +221,7 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
             for key, value in batch.items():
                 if value.dim() == 2:  # prompts are padded on the left, completions on the right
                     part[key] = value[rows, -p:] if key.startswith("prompt_") else value[rows, :c]
+            self.rows = rows
             yield part, None
 
 
@@ -331,6 +341,7 @@ def fit(
             if parameter.dtype != data.dtype:  # updates are rounded away
                 parameter.data = data
         trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
+        trainer.policy = policy
         trainer.remove_callback(PrinterCallback)
         boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
         trainer.add_callback(boundary)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import MllamaConfig, MllamaForConditionalGeneration
+from PIL import Image
+from transformers import (
+    MllamaConfig,
+    MllamaForConditionalGeneration,
+    MllamaImageProcessorPil,
+    MllamaProcessor,
+)
 
 from sftrl_lib.config import Experiment
 from sftrl_lib.foundation import build_tokenizer
@@ -14,6 +21,10 @@ from sftrl_lib.policy import Policy
 from sftrl_lib.tasks.base import Verdict
 
 TOKENIZER = build_tokenizer()
+PROCESSOR = MllamaProcessor(
+    MllamaImageProcessorPil(size={"height": 16, "width": 16}, max_image_tiles=1), TOKENIZER,
+    chat_template=TOKENIZER.chat_template,
+)  # fmt: skip
 
 
 def small_policy(seed: int = 0, lora: bool = False) -> Policy:
@@ -36,24 +47,28 @@ def small_policy(seed: int = 0, lora: bool = False) -> Policy:
     model = MllamaForConditionalGeneration(
         MllamaConfig(text_config=text, vision_config=vision, image_token_index=text["vocab_size"])
     )
+    for name, parameter in model.named_parameters():
+        if name.endswith("_gate"):  # else pictures are ignored
+            parameter.data.fill_(0.5)
     if lora:
         from peft import get_peft_model
 
         from sftrl_lib.policy import lora_config
 
         model = get_peft_model(model, lora_config(rank=2))
-    return Policy(model.eval(), TOKENIZER)
+    return Policy(model.eval(), PROCESSOR)
 
 
 class WordTask:
     """A third of all answers is right: which, the answer's checksum says. Deals from `hopeless` on
-    never are, so their groups have no spread. `asked` keeps the order in which deals were drawn."""
+    never are, so their groups have no spread. `asked` keeps the order in which deals were drawn.
+    With `pictures` an item has one, of noise."""
 
     name = "words"
     splits = ("train",)
 
-    def __init__(self, hopeless: int = 10**9) -> None:
-        self.hopeless, self.asked = hopeless, []
+    def __init__(self, hopeless: int = 10**9, pictures: bool = False) -> None:
+        self.hopeless, self.pictures, self.asked = hopeless, pictures, []
 
     def item(self, split: str, seed: int, index: int) -> int:
         self.asked.append((split, seed, index))
@@ -61,6 +76,10 @@ class WordTask:
 
     def prompt(self, item: int) -> str:
         return f"Cards: {item}" + item % 3 * ", 7"  # of three lengths
+
+    def picture(self, item: int, size: int) -> Image.Image | None:
+        noise = np.random.default_rng(item).integers(0, 256, (size, size, 3), np.uint8)
+        return Image.fromarray(noise) if self.pictures else None
 
     def expert(self, item: int, rng) -> str:
         return "+".join(str(rng.randint(1, 9)) for _ in range(2 + item % 2))

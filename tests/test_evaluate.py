@@ -118,8 +118,8 @@ def test_each_split_has_its_episodes_and_greedy_first_tries_where_claims_rest_on
 def test_full_battery_tests_every_split_but_training():
     battery = full_battery(EXP, TASK)
     assert set(battery) == set(TASK.splits) - {"train"}
-    assert {s for s, n in battery.items() if n == 9} == set(CURVE_SPLITS)
-    assert {n for s, n in battery.items() if s not in CURVE_SPLITS} == {5}
+    assert {s for s, n in battery.items() if n == 9} == set(CURVE_SPLITS["gp-l"])
+    assert {n for s, n in battery.items() if s not in CURVE_SPLITS["gp-l"]} == {5}
 
 
 # --- KL to the init -------------------------------------------------------------------------------
@@ -153,13 +153,13 @@ def test_kl_equals_a_plain_loop_over_single_answers(monkeypatch):
     for parameter in policy.model.parameters():
         parameter.data *= 1.05
     total = 0.0
-    for question, answer in kl.rows:
+    for question, answer, _ in kl.rows:
         ids = torch.tensor([question + answer])
         with torch.no_grad():
             before, now = (p.model(input_ids=ids).logits[0].log_softmax(-1) for p in (init, policy))
         for place in range(len(question) - 1, len(question) + len(answer) - 1):
             total += float((before[place].exp() * (before[place] - now[place])).sum())
-    assert len({len(answer) for _, answer in kl.rows}) > 3
+    assert len({len(answer) for _, answer, _ in kl.rows}) > 3
     assert kl(policy) == pytest.approx(total / 9, rel=1e-4)
     row = kl.row(policy)
     assert (row["metric"], row["split"], row["n"]) == ("kl_to_init", "id_unseen", 9)

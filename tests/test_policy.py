@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sftrl_lib import PRESETS, Experiment, SftrlError, foundation, policy, prompts
-from sftrl_lib.policy import load_policy, resolve_precision
+from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
-WEIGHTS = foundation.FOLDER / "default"
+WEIGHTS = FOUNDATIONS / "default"
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_saved_adapter_comes_back_on_its_base_and_can_be_trained_on(tmp_path):
 # --- errors ---------------------------------------------------------------------------------------
 def test_missing_weights_name_the_folder_and_the_command():
     said = refused(Experiment(foundation="nowhere"))
-    assert str(foundation.FOLDER / "nowhere") in said
+    assert str(FOUNDATIONS / "nowhere") in said
     assert "python -m sftrl_lib foundation --name nowhere" in said
 
 

@@ -20,19 +20,19 @@ def policy():
 class Scripted:
     """A policy that answers from a list, and remembers what it was asked."""
 
-    end_id = 0
+    end_id = image_size = 0
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
         self.model = torch.nn.Identity()
 
-    def first_turn(self, text):
+    def first_turn(self, text, picture):
         return [1]
 
     def next_turn(self, text):
         return [2, 3]
 
-    def generate(self, prompts, max_new_tokens, temperature, generator):
+    def generate(self, prompts, max_new_tokens, temperature, generator, pictures):
         self.asked.append([list(p) for p in prompts])
         return [[self.answers.pop(0), self.end_id] for _ in prompts]
 

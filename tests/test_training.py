@@ -151,10 +151,17 @@ def test_both_arms_draw_the_training_stream_in_order_once(tmp_path, method, deal
 
 
 # --- against a plain loop ------------------------------------------------------------------------
-def log_probs(policy, ids):
+def log_probs(policy, ids, picture=None):
     """(len(ids) - 1,) log-probability of every token after the first, of one unpadded row."""
-    logits = policy.model(input_ids=torch.tensor([ids])).logits[0, :-1]
-    return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+    row, seen = torch.tensor([ids]), {}
+    if picture:
+        seen = dict(policy.processor.image_processor([[picture]], return_tensors="pt"))
+        seen.pop("num_tiles")
+        after = (row == policy.processor.image_token_id).cumsum(1)
+        seen["cross_attention_mask"] = after[:, :, None, None]  # (rows, tokens, images, tiles)
+    logits = policy.model(input_ids=row, **seen).logits[0, :-1]
+    said = torch.tensor(ids[1:]).clamp(max=logits.size(-1) - 1)  # the image token is never said
+    return logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
 
 
 def plain_loop(exp, policy, loss_of_step):
@@ -185,15 +192,19 @@ def recorded_gradients(policy):
         yield seen
 
 
-def test_sft_equals_a_plain_loop(tmp_path):
-    exp, task, ours, plain = experiment("sft", steps=3), WordTask(), small_policy(), small_policy()
-    train("sft", tmp_path, ours, steps=3)
+@pytest.mark.parametrize("pictures", [False, True])
+def test_sft_equals_a_plain_loop(tmp_path, pictures):
+    exp, task = experiment("sft", steps=3), WordTask(pictures=pictures)
+    ours, plain = small_policy(), small_policy()
+    train("sft", tmp_path, ours, task, steps=3)
 
     def loss(step):
         rows = [expert_row(exp, plain, task, step * exp.batch + i) for i in range(exp.batch)]
         targets = [torch.tensor(row["labels"][1:]) != -100 for row in rows]
         pairs = zip(rows, targets, strict=True)
-        total = sum(-log_probs(plain, row["input_ids"])[mask].sum() for row, mask in pairs)
+        total = sum(
+            -log_probs(plain, row["input_ids"], row["picture"])[mask].sum() for row, mask in pairs
+        )
         return total / sum(mask.sum() for mask in targets)
 
     plain_loop(exp, plain, loss)
@@ -218,7 +229,8 @@ def plain_grpo(exp, plain, task):
             credits = group_advantages([e.rewards for e in group], exp.discount, exp.credit)
             for episode, credit in zip(group, credits, strict=True):
                 ids, end = episode.ids(), 0
-                logp, ref = log_probs(plain, ids), log_probs(reference, ids).detach()
+                logp = log_probs(plain, ids, episode.picture)
+                ref = log_probs(reference, ids, episode.picture).detach()
                 for turn, advantage in zip(episode.turns, credit, strict=True):
                     end += len(turn.prompt_ids) + len(turn.completion_ids)
                     said = slice(end - len(turn.completion_ids) - 1, end - 1)
@@ -243,15 +255,26 @@ def test_rl_equals_a_plain_loop(tmp_path, changes):
     assert farthest_moved(ours) > 1e-4
 
 
-def test_gradient_of_the_kl_equals_a_plain_loop(tmp_path):
+def test_rl_on_pictures_equals_a_plain_loop(tmp_path):
+    """Three tries, and an episode of two or three has its picture before all of them."""
+    ours, plain = small_policy(), small_policy()
+    train("rl", tmp_path, ours, WordTask(pictures=True), steps=3)
+    plain_grpo(experiment("rl", steps=3), plain, WordTask(pictures=True))
+    assert_same(ours, plain, rtol=0, atol=1e-5)
+    moved = {n for n, w in weights(small_policy()).items() if not torch.equal(w, weights(ours)[n])}
+    assert [n for n in moved if "vision" in n] and [n for n in moved if "cross_attn" in n]
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_gradient_of_the_kl_equals_a_plain_loop(tmp_path, pictures):
     """In the last step nothing but the KL has a gradient. (Gradients and not weights: in the first
     step the KL's is zero up to rounding, which AdamW blows up.)"""
     settings = {"steps": 3, "kl_weight": 0.5}
     a, b = small_policy(), small_policy()
     with recorded_gradients(a) as ours:
-        train("rl", tmp_path, a, WordTask(hopeless=6), **settings)
+        train("rl", tmp_path, a, WordTask(hopeless=6, pictures=pictures), **settings)
     with recorded_gradients(b) as plain:
-        plain_grpo(experiment("rl", **settings), b, WordTask(hopeless=6))
+        plain_grpo(experiment("rl", **settings), b, WordTask(hopeless=6, pictures=pictures))
     a, b = (torch.cat([steps[2][name].flatten() for name in plain[2]]) for steps in (ours, plain))
     assert (a - b).norm() < 0.02 * b.norm() and b.norm() > 1e-3
 
