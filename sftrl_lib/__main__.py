@@ -107,14 +107,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _foundation(args: argparse.Namespace) -> None:
-    from .foundation import FOLDER, pretrain
+    from .foundation import is_pretrained, pretrain
     from .model_card import write_card
-    from .pretraining import Pretraining
+    from .policy import FOUNDATIONS
+    from .pretraining import Pretraining, Seeing
 
     changes = {"seed": args.seed} | ({"steps": args.steps} if args.steps else {})
     if args.without_json:
         changes["json"] = 0.0
-    folder = pretrain(Pretraining(**changes), FOLDER / args.name, args.workers)
+    recipe, folder = Pretraining(**changes), FOUNDATIONS / args.name
+    if not is_pretrained(folder, recipe):  # it is, where the command was stopped after that
+        pretrain(recipe, folder, args.workers)
+    pretrain(Seeing(seed=args.seed), folder, args.workers)
     write_card(folder)
     print(f"weights and model card are in {folder}")
 
@@ -161,7 +165,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from .tasks import make_task
 
     task = make_task(exp)
-    wanted = args.split or list(CURVE_SPLITS)
+    wanted = args.split or list(CURVE_SPLITS[exp.task])
     for split in wanted:
         if split not in task.splits:
             raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")

@@ -6,13 +6,18 @@ have seen is kept out by `Pretraining` and held by a test: the named card rules,
 mappings, held-out multisets with the target 24, and the names and routes of the ten cities.
 """
 
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
+
+import numpy as np
+from PIL import Image
 
 from . import prompts
-from .tasks import cities, navigation
+from .tasks import cities, drawing, hands, navigation
 from .tasks import general_points as gp
 from .tasks.routes import SECTORS, TURNS, Milestone, Route, turn_word
 
@@ -156,22 +161,31 @@ class Pretraining:
 
     def cards(self, rng: random.Random) -> Conversation:
         """A conversation about a deal; its last answer is right."""
-        deal, formula = self.deal(rng)
+        return self.card_talk(*self.deal(rng), rng)
+
+    def card_talk(
+        self, deal: gp.Deal, formula: str, rng: random.Random, pictured: bool = False
+    ) -> Conversation:
         style = self._format(CARD_FORMATS, rng)
         steps = worked_steps(formula)
         if style == "steps" and steps is None:
             style = "values"
         answer = prompts.gp_answer(deal.cards, deal.numbers, formula, style, steps or ())
-        turns = [("user", prompts.gp_prompt(deal, style))]
+        turns = [("user", prompts.gp_prompt(deal, style, cards=not pictured))]
         if rng.random() < self.conversations:
             for _ in range(rng.choice((1, 1, 2))):
-                wrong = self.wrong_formula(deal, rng)
+                wrong, named = self.wrong_formula(deal, rng), deal.cards
                 verdict = gp.verify_formula(wrong, deal.numbers, deal.target)
                 if verdict.ok:
                     continue
-                steps = worked_steps(wrong) or ()
-                shown = prompts.gp_answer(deal.cards, deal.numbers, wrong, style, steps)
-                turns += [("assistant", shown), ("user", prompts.retry(verdict.message))]
+                message, steps = verdict.message, worked_steps(wrong) or ()
+                if pictured and rng.random() < 0.5:  # one card misread
+                    named = list(deal.cards)
+                    named[rng.randrange(4)] = rng.choice(list(gp.CARD_NAMES.values()))
+                    if sorted(named) != sorted(deal.cards):
+                        message = prompts.verdict_message("misread_cards")
+                shown = prompts.gp_answer(named, deal.numbers, wrong, style, steps)
+                turns += [("assistant", shown), ("user", prompts.retry(message))]
         return [*turns, ("assistant", answer)]
 
     def walk(self, rng: random.Random) -> Conversation:
@@ -180,23 +194,30 @@ class Pretraining:
         laid = navigation.rail(route, 3, 0.5)
         index = max(rng.randrange(len(laid)), rng.randrange(len(laid)))  # a longer history: more
         step = navigation.Step(route, navigation.sentences(route), laid, index, actions)
+        return self.walk_talk(step, rng)
+
+    def walk_talk(
+        self, step: navigation.Step, rng: random.Random, pictured: bool = False
+    ) -> Conversation:
         style, position = self._format(WALK_FORMATS, rng), step.position
 
         def answer(observed: str, action: str) -> tuple[str, str]:
             return "assistant", prompts.nav_answer(observed, position.sentence, action, style)
 
-        asked = step.sentences, step.history, position.observation
-        turns = [("user", prompts.nav_prompt(actions, *asked, style))]
+        truth = [p.seen if pictured else p.observation for p in step.rail]
+        right = truth[step.index]
+        asked = step.sentences, step.history, prompts.LOOK if pictured else right
+        turns = [("user", prompts.nav_prompt(step.actions, *asked, style))]
         if rng.random() < self.conversations:
             wrong = self.wrong_action(step, rng)
-            reason, observed = "wrong_action", position.observation
+            reason, observed = "wrong_action", right
             if rng.random() < 0.2:
-                reason, observed = "wrong_observation", rng.choice(laid).observation
+                reason, observed = "wrong_observation", rng.choice(truth)
                 if navigation.claims_intersection(observed) == position.at_intersection:
                     reason = "wrong_action"
             message = prompts.nav_message(reason, position.at_intersection)
             turns += [answer(observed, wrong), ("user", prompts.retry(message))]
-        return [*turns, answer(position.observation, step.action)]
+        return [*turns, answer(right, step.action)]
 
     def wrong_action(self, step: navigation.Step, rng: random.Random) -> str:
         """What a student may do: another sentence's turn, any other, or another kind of action."""
@@ -210,6 +231,90 @@ class Pretraining:
         rng = random.Random(f"foundation/{self.seed}/{step}")
         cards = [self.cards(rng) for _ in range(self.batch)]
         return cards + [self.walk(rng) for _ in range(self.walks)]
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Pictured:
+    """A conversation about a picture, how to draw it, and what each patch of it should name."""
+
+    talk: Conversation
+    draw: Callable[[], Image.Image]
+    patches: tuple[int, ...]  # GRID * GRID, row by row
+
+
+GRID = 8  # patches along a side of the picture
+# What a patch names: the card of its quarter, one of 13; or of its view, whether one is at a
+# crossing, and the sign of that crossing's landmark (one of eight kinds) in its column, or none.
+SIGHTS = len(gp.RANKS) + 2 * (len(cities.KINDS) + 1)
+
+
+def hand_patches(ranks: Sequence[int]) -> tuple[int, ...]:
+    """`Pictured.patches` of four cards, ranks 1..13."""
+    half = GRID // 2
+    return tuple(ranks[y // half * 2 + x // half] - 1 for y in range(GRID) for x in range(GRID))
+
+
+def view_patches(city: cities.City, place: cities.Position, heading: float) -> tuple[int, ...]:
+    """`Pictured.patches` of the four views from a place."""
+    node = min(city.graph, key=lambda n: math.dist(city.xy(n), place))
+    crossing, half = math.dist(city.xy(node), place) < 3, GRID // 2
+    found = np.full((GRID, GRID), len(gp.RANKS) + crossing)
+    mark = city.landmarks.get(node) if crossing else None
+    if mark:
+        east, north = (a - b for a, b in zip(mark.position, place, strict=True))
+        bearing = math.degrees(math.atan2(east, north)) - heading
+        view = round(bearing / 90)
+        across = (1 + math.tan(math.radians(bearing - 90 * view))) / 2  # 0 left, 1 right
+        row, column = divmod(view % 4, 2)
+        x = column * half + min(int(across * half), half - 1)
+        found[row * half : (row + 1) * half, x] += 2 * (1 + cities.KINDS.index(mark.kind))
+    return tuple(found.ravel().tolist())
+
+
+@cache
+def _town(seed: int) -> tuple[cities.City, list[Route]]:
+    city = cities.random_city(seed, recorded_names())
+    return city, cities.city_routes(city, "seeing", 60)
+
+
+@dataclass(frozen=True)
+class Seeing(Pretraining):
+    """The second stage's recipe: the same conversations, about pictures. What is read and written
+    stays as it was learned: only what looks is trained."""
+
+    steps: int = 400
+    looks: int = 220  # of these, the first: naming what is where, without words
+    batch: int = 64
+    lr: float = 3e-3
+    json: float = 0.1
+    walks: int = 64
+    red: float = 0.05  # share of the hands; all others are black
+    towns: int = 24  # random cities; the ten cities it never sees
+    size: int = 64  # pixels
+
+    def hand(self, rng: random.Random) -> Pictured:
+        deal, formula = self.deal(rng)
+        suits = gp.COLORS["red" if rng.random() < self.red else "black"]
+        deal = replace(deal, suits=tuple(rng.choices(suits, k=4)), look=rng.getrandbits(32))
+        show = partial(hands.picture, deal.cards, deal.suits, self.size, deal.look)
+        talk = self.card_talk(deal, formula, rng, pictured=True)
+        return Pictured(talk, show, hand_patches(deal.ranks))
+
+    def street(self, rng: random.Random) -> Pictured:
+        city, routes = _town(rng.randrange(self.towns))
+        route, actions = rng.choice(routes), rng.choice(list(navigation.WORDS))
+        laid = navigation.rail(route, 3, 0.5, rng.random())
+        index = rng.randrange(len(laid))
+        step = navigation.Step(route, navigation.sentences(route), laid, index, actions)
+        seen = city, city.position(step.position.location), step.position.heading
+        show = partial(drawing.street_views, *seen, self.size)
+        return Pictured(self.walk_talk(step, rng, pictured=True), show, view_patches(*seen))
+
+    def batch_of(self, step: int) -> list[Pictured]:
+        rng = random.Random(f"seeing/{self.seed}/{step}")
+        shown = [self.hand(rng) for _ in range(self.batch)]
+        return shown + [self.street(rng) for _ in range(self.walks)]
 
 
 FORBIDDEN_RULES = {(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()} | set(gp.HELD_OUT_MAPPINGS)

@@ -2,16 +2,21 @@
 
 import io
 import json
+import random
+import shutil
 from dataclasses import asdict
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import MllamaForConditionalGeneration
 
 from sftrl_lib import foundation, prompts
+from sftrl_lib.foundation import pretrain
 from sftrl_lib.model_card import card_text
-from sftrl_lib.pretraining import WALK_FORMATS, Pretraining
+from sftrl_lib.policy import FOUNDATIONS, Policy
+from sftrl_lib.pretraining import WALK_FORMATS, Pretraining, Seeing
 from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks.navigation import Navigation
@@ -77,17 +82,20 @@ def test_numbers_below_100_and_ranks_are_one_token(tokenizer):
 def test_model_is_small_and_its_image_token_comes_last(tokenizer):
     model = foundation.build_model()
     assert sum(p.numel() for p in model.parameters()) <= 2_000_000
-    assert tokenizer.image_token_id == model.config.text_config.vocab_size == len(tokenizer) - 1
+    assert tokenizer.image_token_id == model.config.text_config.vocab_size
+    phrases = tokenizer.convert_tokens_to_ids(list(prompts.PICTURE_PHRASES))  # read, never written
+    assert phrases == [tokenizer.image_token_id + 1 + i for i in range(7)]
+    assert len(model.get_input_embeddings().weight) >= len(tokenizer)
 
 
 def test_model_card_says_what_was_measured():
-    folder = foundation.FOLDER / "default"
+    folder = FOUNDATIONS / "default"
     facts = json.loads((folder / "foundation.json").read_text())
     assert card_text("default", facts) == (folder / "MODEL_CARD.md").read_text()
 
 
 def test_default_weights_are_those_of_the_recipe_in_the_tree():
-    facts = json.loads((foundation.FOLDER / "default" / "foundation.json").read_text())
+    facts = json.loads((FOUNDATIONS / "default" / "foundation.json").read_text())
     recipe = Pretraining()
     assert facts["recipe"] == asdict(recipe)
     assert facts["cards"] == recipe.formats()
@@ -115,6 +123,28 @@ def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch):
     foundation._pretrain_worker(*arguments)
     again = _model(kept[2])
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_picture_is_learned_from_as_a_policy_is_shown_it(tokenizer):
+    talk = Seeing(towns=1).hand(random.Random(0)).talk
+    ids, _ = foundation.encode(talk, tokenizer, pictured=True)
+    policy = Policy(foundation.build_model(), foundation.build_processor())
+    asked = policy.first_turn(talk[0][1], picture=True)
+    assert ids[: len(asked)] == asked
+
+
+def test_learning_to_see_leaves_what_text_says_bit_equal(tmp_path):
+    shutil.copytree(FOUNDATIONS / "default", tmp_path / "copy")
+    pretrain(Seeing(steps=2, looks=1, batch=6, walks=3, towns=1), tmp_path / "copy", 1, False)
+    before, after = (
+        MllamaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        for folder in (FOUNDATIONS / "default", tmp_path / "copy")
+    )
+    ids = torch.randint(0, 500, (4, 60), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(before(input_ids=ids).logits, after(input_ids=ids).logits)
+    moved = [n for n, w in after.named_parameters() if not torch.equal(w, before.state_dict()[n])]
+    assert [n for n in moved if "vision" in n] and [n for n in moved if "cross_attn" in n]
 
 
 def _model(data):

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sftrl_lib import prompts
 from sftrl_lib.pretraining import (
     Pretraining,
+    Seeing,
+    _town,
     random_formula,
     random_route,
     recorded_names,
+    view_patches,
     worked_steps,
 )
 from sftrl_lib.tasks import cities
@@ -134,3 +138,52 @@ def test_wrong_actions_are_wrong_and_of_several_kinds(routes):
         assert wrong != step.action
         kinds.add(wrong.partition("(")[0])
     assert kinds == {"forward", "stop", "turn_direction"}
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def shown():
+    rng, seeing = random.Random("test"), Seeing(towns=2)
+    return [seeing.hand(rng) for _ in range(300)], [seeing.street(rng) for _ in range(300)]
+
+
+def test_conversations_about_pictures_do_not_say_what_is_shown(shown):
+    for one in shown[0]:
+        assert "of the picture" in one.talk[0][1]
+    for one in shown[1]:
+        assert one.talk[0][1].count(prompts.LOOK) == 1
+
+
+def test_learning_to_see_has_few_red_cards():
+    rng, seeing = random.Random("test"), Seeing(red=0.1)
+    suits = [seeing.hand(rng).draw.args[1] for _ in range(500)]
+    assert 0.05 < sum(set(s) <= set("HD") for s in suits) / 500 < 0.15
+    assert all(set(s) <= set("HD") or set(s) <= set("SC") for s in suits)
+
+
+def test_each_patch_of_a_hand_names_the_card_of_its_quarter(shown):
+    for one in shown[0]:
+        rows = [one.patches[i : i + 8] for i in range(0, 64, 8)]
+        corners = rows[0][0], rows[3][7], rows[4][3], rows[7][4]
+        assert [gp.CARD_NAMES[rank + 1] for rank in corners] == list(one.draw.args[0])
+
+
+def test_a_landmark_is_named_in_the_view_where_the_route_says_it_is():
+    city, routes = _town(0)
+    first = {"front": 0, "right": 4, "behind": 32, "left": 36}  # patch of the view's upper row
+    views = {word: range(i, i + 4) for word, i in first.items()}
+    for route in routes:
+        for point, stone in zip(route.points, route.milestones, strict=True):
+            patches = view_patches(city, city.position(point), stone.heading)
+            assert all((label - 13) % 2 for label in patches)  # at a crossing
+            signs = {i: (label - 13) // 2 for i, label in enumerate(patches) if label > 14}
+            assert len(signs) == 4 * bool(stone.landmark)  # one column of one view
+            if stone.landmark:
+                kind = cities.KINDS[signs[min(signs)] - 1]
+                assert kind.capitalize() == stone.landmark.split()[-1]
+                assert any(min(signs) in views[word] for word in stone.side.split())
+
+
+def test_random_cities_name_no_landmark_of_the_ten():
+    names = {mark.name for seed in range(6) for mark in _town(seed)[0].landmarks.values()}
+    assert len(names) > 60 and not names & recorded_names()
