@@ -393,8 +393,8 @@ pd.DataFrame(rows).T.style.format("{:.1%}")
 # not, and `per_step` is stern in its own way, since one lost crossing ends the route.
 #
 # In pictures the same position looks like this: front and right above, back and left below. The
-# sign says which landmark stands there. (The next part of the book trains on such pictures; here
-# they are to be looked at.) Other cities are *visual* OOD: other streets, façades, skies, names.
+# sign says which landmark stands there. Other cities are *visual* OOD: other streets, façades,
+# skies, names.
 
 # %%
 from sftrl_lib.tasks.drawing import street_views
@@ -428,6 +428,51 @@ episode_viewer(records, lambda e: figures.html(*seen(steps[e["index"]], 320)))
 # %%
 tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
 figures.show(figures.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
+
+# %% [markdown]
+# ## The same games in pictures
+#
+# Both games have a twin whose question does not say what there is to see: a picture shows it. The
+# hand lies on a table, as black cards in training and as red ones in the visual test:
+
+# %%
+pictured = GeneralPoints(pictures=True)
+deal = pictured.item("train", seed, 0)
+print(pictured.prompt(deal))
+hand_as = {
+    color: pictured.draw(replace(deal, suits=suits), 560)
+    for color, suits in {"black": deal.suits, "red": ("H", "D", "D", "H")}.items()
+}
+figures.show(hand_as["black"], f"black cards: {', '.join(deal.cards)}")
+
+# %%
+figures.show(hand_as["red"], f"the same as red cards: {', '.join(deal.cards)}")
+
+# %% [markdown]
+# Now an answer can fail in one more way: it must name the cards, and the verifier notices a card
+# that was misread before it looks at the formula. That costs 1.5, more than a wrong result.
+
+# %%
+misread = gp_answer(("A", *deal.cards[1:]), deal.numbers, deal.solutions()[0])
+verdict = pictured.verify(deal, misread)
+assert verdict.reason == "misread_cards"
+print(misread, verdict.reward, verdict.message, sep="\n")
+
+# %% [markdown]
+# That is 560 pixels, the size of the paper's model. Ours sees 64, of cards and of streets; can
+# *you* still read them? Below each picture stands what the foundation model reads, before any
+# training on the task.
+
+# %%
+looks = [*(pictured.item("id_unseen", seed, i) for i in range(3))]
+looks += [pictured.item("visual_ood", seed, i) for i in range(3)]
+seen_by = rollout(base, pictured, looks, max_new_tokens=exp.max_new_tokens)
+read = [
+    ", ".join(str(said) for _, said in pictured.read_cards(e.item, e.turns[0].text))
+    for e in seen_by
+]
+pictures = [(e.picture, f"read: {cards}") for e, cards in zip(seen_by, read, strict=True)]
+figures.show(figures.gallery(pictures, "What the foundation model reads"))
 
 # %% [markdown]
 # ## What to inspect

@@ -52,7 +52,7 @@ _MORE = [
 NAMES = {"init": "init", "sft": "SFT", "rl": "RL"}
 SPLITS = {
     "rule_ood": "rule OOD", "id_unseen": "ID, unseen", "id_seen": "ID, seen in training",
-    "visual_ood": "other cities", "rule_paired": "rule OOD, paired hands",
+    "visual_ood": "visual OOD", "rule_paired": "rule OOD, paired hands",
     "id_paired": "ID, paired hands",
     "rule_five": "rule: faces count 5", "rule_random": "held-out random rules",
 }  # fmt: skip
@@ -63,6 +63,8 @@ METRICS = {
     "turn_accuracy": "turns right (%)", "turn_found": "due turn found, in either words (%)",
     "words_right": "turns in the words asked for (%)",
     "kl_to_init": "KL to the init (nats an answer)",
+    "recognition": "seen right: cards, observations (%)", "hand_read": "whole hands seen right (%)",
+    "landmark_seen": "landmarks seen right (%)", "intersection_seen": "crossings seen right (%)",
 }  # fmt: skip
 X_AXES = {
     "compute": "training compute, init included (FLOPs)", "step": "optimizer step",
@@ -79,6 +81,14 @@ MECHANISM = {
         "is the due turn found, and said in the words asked for?",
         [*product(["rule_ood"], ("turn_found", "words_right", "turn_accuracy"))],
     ),
+    "gp-vl": (
+        "are the cards seen, and then read as the rule says?",
+        [*product(("rule_ood", "visual_ood"), ["recognition"]), ("rule_ood", "value_reading")],
+    ),
+    "virl-vl": (
+        "is the street seen, and the due turn said in the words asked for?",
+        [*product(["rule_ood"], ("landmark_seen", "intersection_seen", "words_right"))],
+    ),
 }
 NAMED = {"success": "success", "per_step": "per-step accuracy"}
 HEAD = "headline"  # stands for the metric that a task's claims rest on
@@ -91,7 +101,9 @@ _RC = {
 }  # fmt: skip
 
 ALL: dict[str, Callable[..., Figure]] = {}  # the book's figures by name
-UNTESTED = {("virl-l", "training_tries")}  # no such runs are recorded
+# What is not drawn: no such runs are recorded, or nothing is to be recognised.
+UNTESTED = {(task, "training_tries") for task in ("virl-l", "gp-vl", "virl-vl")}
+UNTESTED |= {(task, "recognition_and_success") for task in ("gp-l", "virl-l")}
 
 
 def _figure(*needed: tuple[str, str]):
@@ -163,8 +175,12 @@ class Data:
         for split in _BOTH:
             ends = self.ends(split, metric)
             parts = [f"{NAMES[m]} {100 * end.value.mean():.1f}%" for m, end in ends.items()]
-            said.append(f"{SPLITS[split]}: {', '.join(parts) or 'nothing recorded'}")
+            said.append(f"{self.where(split)}: {', '.join(parts) or 'nothing recorded'}")
         return f"At the end of training, means over seeds: {'; '.join(said)}."
+
+    def where(self, split: str) -> str:
+        looks = "other cities" if "virl" in self.task else "cards of the other colour"
+        return looks if split == "visual_ood" else SPLITS[split]
 
     def caption(self, *more: str, tries: int = 0, ends: bool = False) -> str:
         """Seeds, episodes (of the last points only if `ends`), tries, and `more`."""
@@ -250,7 +266,7 @@ def _against_compute(axis: Axes, data: Data, split: str, metric: str) -> None:
     for method, rows, live in data.lines(split, metric, "compute"):
         _draw(axis, method, rows.assign(x=rows.x / 10**power), live)
     label = f"training compute, init included ($10^{{{power}}}$ FLOPs)"
-    axis.set(title=SPLITS[split], xlabel=label, ylabel=METRICS[metric], ylim=(0, _top(axis)))
+    axis.set(title=data.where(split), xlabel=label, ylabel=METRICS[metric], ylim=(0, _top(axis)))
     axis.set_xlim(left=0)
 
 
@@ -360,8 +376,8 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
         marks = STYLE[method] | dict(linestyle="", markerfacecolor="white")
         places = [list(ends).index(method) + 0.42] * len(end)
         axis.plot(places, 100 * end.value, label=f"{NAMES[method]}, this session", **marks)
-    _bar_axis(axis, SPLITS[split], list(ends), data.head)
-    return f"{SPLITS[split]}, with change from init in points: {', '.join(said)}."
+    _bar_axis(axis, data.where(split), list(ends), data.head)
+    return f"{data.where(split)}, with change from init in points: {', '.join(said)}."
 
 
 @_figure()
@@ -391,9 +407,29 @@ def success_by_tries(data: Data) -> Figure:
             ends = [stats.last(table, method, split, data.head, t).assign(step=t) for t in counts]
             rows = pd.concat(ends).reset_index()
             _draw(axis, method, rows.assign(x=rows.step, y=100 * rows.value), is_live)
-        axis.set(title=SPLITS[split], xlabel="tries allowed", ylabel=METRICS[data.head])
+        axis.set(title=data.where(split), xlabel="tries allowed", ylabel=METRICS[data.head])
         axis.set(xticks=list(counts), ylim=(0, _top(axis)))
     return _end(figure, f"{title}, at the end of training. {data.words(data.head)}")
+
+
+@_figure(("rule_ood", "recognition"), ("visual_ood", "recognition"))
+def recognition_and_success(data: Data) -> Figure:
+    """Success against what was seen right, over the checkpoints of both arms (the paper's Fig. 8):
+    does an arm that gains gain by its eyes?"""
+    title = f"{data.tier}: {NAMED[data.head]} against recognition"
+    said = "points: checkpoints, from the init, which is black; each line a seed"
+    figure, axes = _frame(title, data.caption(said), [1.2, 1.2])
+    for axis, split in zip(axes, ("rule_ood", "visual_ood"), strict=True):
+        for method, rows, live in data.lines(split, data.head, "step"):
+            seen = _points(data.drawn, method, split, "recognition", "step", 1)
+            both = rows.merge(seen[["seed", "step", "y"]], on=["seed", "step"], suffixes=("", "_"))
+            for _, seed in both.assign(x=both.y_).groupby("seed"):
+                look = STYLE[method] | ({"markerfacecolor": "white"} if live else {})
+                axis.plot(seed.x, seed.y, label=NAMES[method], alpha=0.6, linewidth=0.8, **look)
+                axis.plot(seed.x[:1], seed.y[:1], "ko", zorder=5)
+        axis.set(title=data.where(split), xlabel=METRICS["recognition"], ylabel=METRICS[data.head])
+        axis.set_ylim(bottom=0)
+    return _end(figure, f"{title}. {data.words(data.head)} Seen right: {data.words('recognition')}")
 
 
 @_figure(("rule_ood", HEAD))
@@ -422,6 +458,46 @@ def training_tries(data: Data) -> Figure:
         axis.set_xticks(sorted({int(k) for k in ticks.train_tries}))
     printed = [f"{r.train_tries} tries {100 * r.value:+.2f}" for r in paper.itertuples()]
     return _end(figure, f"{title}, points. Ours: {', '.join(said)}. Paper: {', '.join(printed)}.")
+
+
+def gallery(pictures: Sequence[tuple[Image.Image, str]], title: str, columns: int = 3) -> Figure:
+    """Pictures with what is to be said of each below it, in rows; every pixel is seen."""
+    rows = -(-len(pictures) // columns)
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(2.4 * columns, 0.5 + 2.7 * rows), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, (picture, said) in zip(axes, pictures, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_title(said, loc="center", y=-0.05, va="top", fontsize=8, wrap=True)
+        return _end(figure, f"{title}: {'; '.join(said for _, said in pictures)}.")
+
+
+def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], title: str) -> Figure:
+    """How often what is there (rows) was read as what (columns, the last: none of them), from
+    (there, read) pairs; in percent of a row."""
+    columns = [*names, "none"]
+    counts = np.zeros((len(names), len(columns)))
+    for there, read in pairs:
+        counts[names.index(there), columns.index(read if read in names else "none")] += 1
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with mpl.rc_context(_RC | {"axes.grid": False}):
+        figure, (axis,) = _frame(title, f"percent of each row; {len(pairs):,} readings", [1.7], 5)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        for (y, x), share in np.ndenumerate(shares):
+            if share >= 0.5:
+                color = "white" if share > 50 else "black"
+                axis.text(x, y, f"{share:.0f}", ha="center", va="center", color=color, fontsize=7.5)
+        axis.set(xlabel="read as", ylabel="there")
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(names)), names)
+        wrong = [(shares[y, x], names[y], columns[x]) for y, x in np.ndindex(shares.shape)
+                 if names[y] != columns[x] and shares[y, x]]  # fmt: skip
+        most = ", ".join(f"{a} as {b} {s:.0f}%" for s, a, b in sorted(wrong, reverse=True)[:3])
+        right = np.trace(counts) / max(counts.sum(), 1)
+        return _end(figure, f"{title}: {right:.0%} read right; most often wrong: {most or 'none'}.")
 
 
 def training_log(logs: Mapping[str, pd.DataFrame], columns: tuple[str, ...]) -> Figure:

@@ -14,8 +14,7 @@ from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS
 from .experiments import recorded_init, run_experiment
-from .foundation import FOLDER as FOUNDATIONS
-from .policy import resolve_precision
+from .policy import FOUNDATIONS, resolve_precision
 from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, is_done, load_results, read_manifest
 from .stats import main_grid
 
@@ -53,7 +52,7 @@ def live(exp: Experiment) -> Run:
     """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
     trained before; says which. SFTRL_RUNS names another folder than runs/."""
     known = is_done(_live_root() / exp.run_id)
-    short = dict.fromkeys(CURVE_SPLITS, exp.eval_episodes)
+    short = dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
     run = run_experiment(exp, _live_root(), final=short)
     said = f"{exp.method.upper()}, {exp.steps} steps of {exp.batch}, in {_short(run.path)}"
     if known:

@@ -114,3 +114,16 @@ def as_navigation(results):
     ]
     walks = pd.concat(parts, ignore_index=True)
     return walks.assign(task="virl-l", run_id="virl-" + walks.run_id)
+
+
+def as_pictures(results, task="gp-vl"):
+    """The same numbers as rows of a task in pictures."""
+    walks = task == "virl-vl"
+    renamed = as_navigation(results) if walks else results
+    seen = results[results.metric == "value_reading"]
+    names = ["recognition", *(["landmark_seen", "intersection_seen"] if walks else ["hand_read"])]
+    parts = [renamed, *(seen.assign(metric=name) for name in names)]
+    both = pd.concat(parts, ignore_index=True)
+    other = both[both.split == "rule_ood"].assign(split="visual_ood")
+    pictured = pd.concat([both, other], ignore_index=True)
+    return pictured.assign(task=task, run_id=f"{task}-" + pictured.run_id)

@@ -56,6 +56,28 @@ def test_navigation_is_judged_by_its_steps():
     assert {rows[i]["metric"] for i in known} == {"per_step"}
 
 
+@pytest.mark.parametrize(("split", "verdict"), [("rule_ood", "not supported"), ("none", "not run")])
+def test_ends_of_whole_routes_are_held_against_one_percent(split, verdict):
+    walks = as_navigation(synthetic()).assign(task="virl-vl")
+    row = by_id(walks[walks.split == split])["virl-vl.fig18"]
+    assert row["verdict"] == verdict
+    assert verdict == "not run" or row["change"]["mean"] > 0  # RL ends at 16%
+
+
+def test_whole_routes_that_all_fail_are_below_one_percent():
+    walks = as_navigation(synthetic()).assign(task="virl-vl")
+    walks.loc[walks.metric == "success", "value"] *= 0.01
+    assert by_id(walks)["virl-vl.fig18"]["verdict"] == "supported"
+
+
+def test_recognition_is_compared_between_the_arms():
+    seen = synthetic()
+    seen = seen[seen.metric == "value_reading"].assign(metric="recognition")
+    rows = by_id(seen.assign(task="gp-vl"))
+    assert rows["gp-vl.fig8"]["verdict"] == "supported"
+    assert rows["gp-vl.fig8"]["change"]["mean"] > 0.5
+
+
 def test_the_wrong_sign_is_not_supported_however_small_p():
     row = by_id(synthetic(rl_gain=-0.05))["gp-l.rule.rl"]
     assert row["change"]["hi"] < 0 and row["p_holm"] < 1e-3
