@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     option = command("evaluate", _evaluate, "measure a folder of weights")
     option("weights", type=Path, help="e.g. data/init/gp-l/default")
     option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
-    option("--task", default="gp-l", help="gp-l | virl-l [gp-l]")
+    option("--task", default="gp-l", help="gp-l | virl-l | gp-vl | virl-vl [gp-l]")
     option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
     option("--tries", type=_count, help="verification iterations (default: the task's)")
     option("--seed", type=int, default=0)

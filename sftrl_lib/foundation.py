@@ -131,7 +131,7 @@ def encode(example: Conversation, tokenizer, pictured: bool = False) -> tuple[li
     the lesson for the price of one sequence. Everything else is -100.
     """
     turns = [{"role": role, "content": words} for role, words in example[:-1]]
-    turns[0]["content"] = pictured * _IMAGE + turns[0]["content"]
+    turns[0]["content"] = (_IMAGE if pictured else "") + turns[0]["content"]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     head = tokenizer.encode(text, add_special_tokens=False)
     answer = tokenizer.encode(example[-1][1] + _END, add_special_tokens=False)
@@ -171,10 +171,11 @@ def pretrain(recipe: Pretraining, folder: Path, workers: int = 2, progress: bool
 
 
 def is_pretrained(folder: Path, recipe: Pretraining) -> bool:
-    """Whether a folder holds weights of this recipe (that may have learned to see since)."""
+    """Whether a folder holds weights of this recipe that have not learned to see yet: the second
+    stage begins with these, and must not be gone through twice."""
     facts = folder / "foundation.json"
     known = json.loads(facts.read_text()) if facts.exists() else {}
-    return known.get("recipe") == asdict(recipe)
+    return known.get("recipe") == asdict(recipe) and "seeing" not in known
 
 
 class _Reader(torch.nn.Module):
@@ -280,7 +281,8 @@ class _Seer(torch.nn.Module):
     def parts(self, step: int, rank: int, workers: int) -> Iterator[torch.Tensor]:
         self.seen, examples = {"cards": [], "views": [], "slots": []}, self.recipe.batch_of(step)
         talking = step >= self.recipe.looks
-        encoded = [encode(e.talk, self.policy.tokenizer, True) for e in examples * talking]
+        talks = [e.talk for e in examples] if talking else []
+        encoded = [encode(talk, self.policy.tokenizer, pictured=True) for talk in talks]
         # The actions of a history are not in the picture.
         encoded = [(ids, [-100] * (len(ids) - n) + ids[-n:]) for ids, n in map(_answer, encoded)]
         count = sum(label != -100 for _, labels in encoded for label in labels)

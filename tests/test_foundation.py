@@ -125,6 +125,13 @@ def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.parametrize(("more", "first_stage_is_done"), [({}, True), ({"seeing": {}}, False)])
+def test_the_second_stage_is_not_gone_through_twice(tmp_path, more, first_stage_is_done):
+    facts = {"recipe": asdict(Pretraining())} | more
+    (tmp_path / "foundation.json").write_text(json.dumps(facts))
+    assert foundation.is_pretrained(tmp_path, Pretraining()) is first_stage_is_done
+
+
 def test_a_picture_is_learned_from_as_a_policy_is_shown_it(tokenizer):
     talk = Seeing(towns=1).hand(random.Random(0)).talk
     ids, _ = foundation.encode(talk, tokenizer, pictured=True)
