@@ -58,6 +58,8 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
+# Settings younger than the first recorded runs: at these values a hash is what it was without them.
+_YOUNGER = {"color": "black"}
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
@@ -85,6 +87,7 @@ class Experiment:
     rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl: absolute | relative)")
     ood_rule: str = _setting("", "rule of the OOD test")
     target: int = _setting(24, "value that the formula must have (gp)")
+    color: str = _setting("black", "cards in training (gp-vl): black | red; the other is the test")
     tries: int = _setting(0, "verification iterations in training (RL; 0: the task's)")
     scheme: str = _setting("paper", "reward scheme: paper | binary")
     # the optimisation
@@ -145,7 +148,7 @@ class Experiment:
     @property
     def hash(self) -> str:
         """12 hex digits over everything that changes the result."""
-        data = {k: v for k, v in asdict(self).items() if k != "report_to"}
+        data = {k: v for k, v in asdict(self).items() if k != "report_to" and _YOUNGER.get(k) != v}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -14,8 +14,10 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.tasks import general_points as gp
+from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import ENV_ID
 from sftrl_lib.tasks.general_points import (
     CARD_NAMES,
@@ -253,7 +255,7 @@ def test_reverse_direction_trains_on_eleven_twelve_thirteen():
 def test_pictures_are_of_one_colour_in_training_and_of_the_other_in_the_visual_test(
     color, trained, tested
 ):
-    task = GeneralPoints(pictures=True, color=color)
+    task = make_task(Experiment(task="gp-vl", color=color))
     for split, suits in (("train", trained), ("rule_ood", trained), ("visual_ood", tested)):
         assert {s for i in range(50) for s in task.item(split, 0, i).suits} == set(suits)
 

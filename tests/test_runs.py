@@ -112,6 +112,14 @@ def test_settings_that_change_the_result_change_the_folder(tmp_path):
         assert same.path == one.path
 
 
+def test_a_younger_setting_leaves_recorded_runs_their_hash():
+    """A setting that a manifest does not know has the value under which the run was recorded."""
+    recorded = [runs.read_manifest(path.parent) for path in runs.RUNS.glob("*/manifest.json")]
+    assert recorded
+    for facts in recorded:
+        assert Experiment(**facts["config"]).hash == facts["hash"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"config": {}, "hash": "a", "state": "done"}'])
 def test_a_damaged_manifest_is_one_sentence_that_names_the_file(tmp_path, text):
     with Run.open(EXP, tmp_path) as run:

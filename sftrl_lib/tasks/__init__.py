@@ -15,5 +15,6 @@ def make_task(exp: Any) -> Task:
     from .general_points import GeneralPoints
 
     return GeneralPoints(
-        exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme, pictures=pictures
-    )
+        exp.rule, exp.ood_rule, target=exp.target, scheme=exp.scheme, pictures=pictures,
+        color=exp.color,
+    )  # fmt: skip
