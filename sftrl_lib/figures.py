@@ -63,7 +63,7 @@ METRICS = {
     "turn_accuracy": "turns right (%)", "turn_found": "due turn found, in either words (%)",
     "words_right": "turns in the words asked for (%)",
     "kl_to_init": "KL to the init (nats an answer)",
-    "recognition": "seen right: cards, observations (%)", "hand_read": "whole hands seen right (%)",
+    "recognition": "observations right (%)", "hand_read": "whole hands seen right (%)",
     "landmark_seen": "landmarks seen right (%)", "intersection_seen": "crossings seen right (%)",
 }  # fmt: skip
 X_AXES = {
@@ -172,15 +172,32 @@ class Data:
     def words(self, metric: str) -> str:
         """Where the lines end, for readers of the alt text."""
         said = []
-        for split in _BOTH:
+        for split in (*_BOTH, *["visual_ood"] * self.task.endswith("-vl")):
             ends = self.ends(split, metric)
             parts = [f"{NAMES[m]} {100 * end.value.mean():.1f}%" for m, end in ends.items()]
             said.append(f"{self.where(split)}: {', '.join(parts) or 'nothing recorded'}")
         return f"At the end of training, means over seeds: {'; '.join(said)}."
 
     def where(self, split: str) -> str:
-        looks = "other cities" if "virl" in self.task else "cards of the other colour"
+        looks = "other cities" if "virl" in self.task else "the other colour"
         return looks if split == "visual_ood" else SPLITS[split]
+
+    @property
+    def items(self) -> str:
+        """What an evaluation counts."""
+        return "routes" if "virl" in self.task else "episodes"
+
+    def printed(self, split: str) -> pd.DataFrame:
+        """The paper's rows of its main table on a split, by method: init, RL, SFT."""
+        rows = self.paper[(self.paper.split == split) & (self.paper.condition == "{}")]
+        rows = rows[rows.metric.isin(NAMED)].set_index("method")
+        return rows.reindex(["init", "rl", "sft"]).dropna(subset="value")
+
+    def label(self, metric: str) -> str:
+        """What an axis of the metric says."""
+        if metric == "recognition" and "virl" not in self.task:
+            return "cards seen right (%)"
+        return METRICS[metric]
 
     def caption(self, *more: str, tries: int = 0, ends: bool = False) -> str:
         """Seeds, episodes (of the last points only if `ends`), tries, and `more`."""
@@ -188,8 +205,9 @@ class Data:
         arms = arms[arms.metric == "success"]
         arms = arms[arms.step == arms.groupby("run_id").step.transform("max")] if ends else arms
         sizes = " to ".join(f"{n:,}" for n in sorted({arms.n.min(), arms.n.max()}) if len(arms))
-        n = f"{sizes} {'routes' if 'virl' in self.task else 'episodes'} a point" if sizes else ""
-        seeds = f"{arms.seed.nunique()} seeds" if sizes else "this session's runs only"
+        n = f"{sizes} {self.items} a point" if sizes else ""
+        count = arms.seed.nunique()
+        seeds = f"{count} seed{'s' * (count > 1)}" if sizes else "this session's runs only"
         tries = tries or self.tries
         within = f"within {tries} tries" if tries > 1 else "at the first try"
         return "; ".join(part for part in (seeds, n, within, *more) if part)
@@ -266,7 +284,7 @@ def _against_compute(axis: Axes, data: Data, split: str, metric: str) -> None:
     for method, rows, live in data.lines(split, metric, "compute"):
         _draw(axis, method, rows.assign(x=rows.x / 10**power), live)
     label = f"training compute, init included ($10^{{{power}}}$ FLOPs)"
-    axis.set(title=data.where(split), xlabel=label, ylabel=METRICS[metric], ylim=(0, _top(axis)))
+    axis.set(title=data.where(split), xlabel=label, ylabel=data.label(metric), ylim=(0, _top(axis)))
     axis.set_xlim(left=0)
 
 
@@ -281,8 +299,8 @@ def _bar(
     value, lo, hi = (100 * v for v in estimate)
     color = STYLE[method]["color"]
     look = dict(color="white", hatch="////") if paper else dict(color=color, alpha=0.55)
-    error = [[value - max(lo, 0)], [hi - value]]
-    axis.bar(place, value, 0.65, yerr=error, capsize=3, **{"edgecolor": color, **look})
+    error = {"yerr": [[value - max(lo, 0)], [hi - value]], "capsize": 3} if hi > lo else {}
+    axis.bar(place, value, 0.65, **error, **{"edgecolor": color, **look})
     where = dict(xytext=(0, 4), textcoords="offset points", ha="center")
     axis.annotate(change, (place, max(hi, 100 * highest)), fontsize=7.5, **where)
 
@@ -293,34 +311,34 @@ def _bar_axis(axis: Axes, title: str, methods: list[str], metric: str) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _paper_bars(axis: Axes, data: Data) -> str:
-    """The paper's init, RL and SFT with Wilson intervals; its words for the alt text."""
-    rows = data.paper[(data.paper.split == "rule_ood") & (data.paper.metric == data.head)]
-    rows = rows[rows.condition == "{}"]
-    rows = rows.set_index("method").reindex(["init", "rl", "sft"]).dropna(subset="value")
+def _paper_bars(axis: Axes, data: Data, split: str = "rule_ood") -> str:
+    """The paper's init, RL and SFT, with Wilson intervals where it prints counts; its words for the
+    alt text."""
+    rows = data.printed(split)
     if not len(rows):
         axis.set_axis_off()
         return ""
     for place, (method, r) in enumerate(rows.iterrows()):
         change = "" if method == "init" else f"{100 * (r.value - rows.value['init']):+.1f}"
-        counted = pd.notna(r.successes)  # per-step accuracies are printed without their n
+        counted = pd.notna(r.successes)
         _, lo, hi = stats.wilson(r.successes, r.n) if counted else [r.value] * 3
         _bar(axis, place, method, (r.value, lo, hi), change, paper=True)
-    said = f"n = {rows.n.max()}" if rows.successes.notna().all() else f"{rows.n.max()} routes"
-    _bar_axis(axis, f"OOD: paper, {said}", list(rows.index), data.head)
+    _bar_axis(axis, f"paper: {data.where(split)}", list(rows.index), rows.metric.iloc[0])
+    axis.set_xlabel(f"{rows.n.max()} {data.items}")
     said = ", ".join(f"{NAMES[m]} {100 * v:.1f}%" for m, v in rows.value.items())
-    return f"Hatched bars, the paper's 11B model, rule OOD: {said}."
+    return f"Hatched bars, the paper's 11B model, {data.where(split)}: {said}."
 
 
 @_figure(("rule_ood", HEAD), ("id_unseen", HEAD))
 def success_against_compute(data: Data) -> Figure:
-    """OOD and ID success along training, for both arms (the paper's Fig. 5); in navigation, as in
-    the paper, success is per-step accuracy."""
+    """OOD and ID success along training, for both arms (the paper's Fig. 5, and 7 with pictures);
+    in navigation, as in the paper, success is per-step accuracy."""
     title = f"{data.tier}: {NAMED[data.head]} against training compute"
-    figure, axes = _frame(title, data.caption(_SEEDS), [1, 1, 0.75])
-    for axis, split in zip(axes, _BOTH, strict=False):
+    splits = [*_BOTH, *["visual_ood"] * data.task.endswith("-vl")]
+    figure, axes = _frame(title, data.caption(_SEEDS), [1] * len(splits) + [0.75])
+    for axis, split in zip(axes, splits, strict=False):
         _against_compute(axis, data, split, data.head)
-    return _end(figure, f"{title}. {data.words(data.head)} {_paper_bars(axes[2], data)}")
+    return _end(figure, f"{title}. {data.words(data.head)} {_paper_bars(axes[-1], data)}")
 
 
 @_figure(("rule_ood", HEAD), ("id_unseen", HEAD), ("id_unseen", "kl_to_init"))
@@ -349,9 +367,15 @@ def changes_from_init(data: Data) -> Figure:
     sizes = {int(end.n.min()) for end in data.ends("id_seen", "success").values()}
     said = [f"{SPLITS['id_seen']}: {n}" for n in sizes if "id_seen" in splits]
     said.append("bars: mean with 95% t interval over seeds; points: seeds")
-    figure, axes = _frame(title, data.caption(*said, ends=True), [0.72] * len(splits) + [0.68])
+    papers = [s for s in ("rule_ood", "visual_ood") if len(data.printed(s))]
+    panels = len(splits) + len(papers)
+    widths = [0.72 if panels < 6 else 0.62] * panels
+    figure, axes = _frame(title, data.caption(*said, ends=True), widths)
     said = [_our_bars(axis, data, split) for axis, split in zip(axes, splits, strict=False)]
-    return _end(figure, f"{title}. {' '.join(said)} {_paper_bars(axes[-1], data)}")
+    said += [
+        _paper_bars(axis, data, s) for axis, s in zip(axes[len(splits) :], papers, strict=True)
+    ]
+    return _end(figure, f"{title}. {' '.join(said)}")
 
 
 def _our_bars(axis: Axes, data: Data, split: str) -> str:
@@ -391,7 +415,7 @@ def mechanism(data: Data) -> Figure:
     for axis, (split, metric) in zip(axes, panels, strict=True):
         _against_compute(axis, data, split, metric)
         axis.set(ylim=(0, 102))
-    said = [f"{METRICS[m]}: {data.words(m)}" for m in dict.fromkeys(m for _, m in panels)]
+    said = [f"{data.label(m)}: {data.words(m)}" for m in dict.fromkeys(m for _, m in panels)]
     return _end(figure, f"{title} {' '.join(said)}")
 
 
@@ -427,7 +451,8 @@ def recognition_and_success(data: Data) -> Figure:
                 look = STYLE[method] | ({"markerfacecolor": "white"} if live else {})
                 axis.plot(seed.x, seed.y, label=NAMES[method], alpha=0.6, linewidth=0.8, **look)
                 axis.plot(seed.x[:1], seed.y[:1], "ko", zorder=5)
-        axis.set(title=data.where(split), xlabel=METRICS["recognition"], ylabel=METRICS[data.head])
+        across = data.label("recognition")
+        axis.set(title=data.where(split), xlabel=across, ylabel=METRICS[data.head])
         axis.set_ylim(bottom=0)
     return _end(figure, f"{title}. {data.words(data.head)} Seen right: {data.words('recognition')}")
 
