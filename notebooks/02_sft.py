@@ -21,14 +21,15 @@
 #
 # * write the SFT loss in six lines, and check that it is the number that TRL trains on;
 # * train an SFT arm live, and place it on the recorded curves;
-# * see *what* is memorised: what a face card counts as, not only the solutions of hands.
+# * see *what* is memorised: what a face card counts as, not only the solutions of hands;
+# * see imitation teach the eyes, and what that is worth.
 #
 # | | tiny tier | llama-11b tier |
 # |---|---|---|
-# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
+# | time | about three minutes on two CPU cores | depends on the GPU: not measured by us |
 # | memory | under 2 GB | one GPU of 24 GB |
 # | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (one live run) | the same |
+# | writes | `runs/` (three live runs) | the same |
 
 # %% tags=["parameters"]
 preset = "tiny"  # tiny | llama-11b
@@ -247,6 +248,54 @@ figures.show(figures.changes_from_init(results, task="virl-l"))
 figures.show(figures.mechanism(results, live=walked, task="virl-l"))
 
 # %% [markdown]
+# ## The same with eyes
+#
+# In the two image tasks the question does not say what there is to see: a picture shows it. The
+# expert's answer is the one of the text task. It begins with the names of the cards, and SFT raises
+# the probability of all its tokens, so every row also says outright what is in the picture.
+
+# %%
+from sftrl_lib.tasks import make_task
+
+look_exp = Experiment(
+    task="gp-vl", method="sft", preset=preset, precision=precision, seed=seed,
+    steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=episodes,
+)  # fmt: skip
+row = expert_row(look_exp, start_policy(look_exp), make_task(look_exp), 0)
+learned = [label for label in row["labels"] if label != -100]
+figures.show(row["picture"].resize((256, 256), 0), "four cards on a table, as the model sees them")
+print(policy.decode(learned))
+
+# %% [markdown]
+# Two things are constant in these rows: a face card is a ten, as before, and all cards are black.
+# The live arm, over the recorded ones:
+
+# %%
+look_run = live(look_exp)
+looked = look_run.evals()
+figures.show(figures.success_against_compute(results, live=looked, task="gp-vl"))
+
+# %% [markdown]
+# Seen cards, unseen hands, the new rule, and, one panel further, red cards under the old rule:
+
+# %%
+figures.show(figures.changes_from_init(results, task="gp-vl"))
+
+# %% [markdown]
+# Is it the eyes, or the rule? The left and the middle panel count cards that the first answer names
+# rightly, the right one face cards that it gives the value the rule states. Before you look: which
+# of the three would you expect to fall?
+
+# %%
+figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
+
+# %% [markdown]
+# SFT's eyes get better: it is told, card by card, what it should have seen. (In the paper they get
+# worse.) And still it solves no more unseen hands than before, since what it does with the cards
+# it sees is bound to the hands and the rule of its training. Better eyes are not better rules.
+# Notebook 04 takes the two apart.
+
+# %% [markdown]
 # ## What to inspect
 #
 # * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
@@ -254,6 +303,8 @@ figures.show(figures.mechanism(results, live=walked, task="virl-l"))
 #   and not on the second? Would an ordinary test set, drawn like the training set, have told you?
 # * In the tables of cards: is the wrong value spread out, or is it one value?
 # * On the walk: which half of a right turn does SFT teach, and which does it take away?
+# * With pictures: the loss of a row sums over names, values and formula. Which part can still fall
+#   when the eyes are good, and what does it then teach?
 
 # %% [markdown]
 # ## Exercises

@@ -38,7 +38,7 @@ from .tasks import make_task
 INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start from
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # one grid for both arms
 SHOWN = 12  # episodes of each split that are kept to be looked at
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 

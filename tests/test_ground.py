@@ -12,7 +12,11 @@ import pytest
 import yaml
 
 from sftrl_lib import figures, stats
+from sftrl_lib.claims import claims_table
+from sftrl_lib.config import Experiment
+from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.runs import load_results
+from sftrl_lib.tasks import make_task
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
@@ -132,6 +136,15 @@ README_ROWS = (
     ("new actions: a turn in the right words", "virl-l", "rule_ood", "words_right"),
     ("new actions: whole routes", "virl-l", "rule_ood", "success"),
     ("routes in other cities, same actions", "virl-l", "visual_ood", "per_step"),
+    ("pictured hands seen in training, same rule", "gp-vl", "id_seen", "success"),
+    ("unseen pictured hands, same rule", "gp-vl", "id_unseen", "success"),
+    ("unseen pictured hands, new rule", "gp-vl", "rule_ood", "success"),
+    ("unseen red hands, same rule", "gp-vl", "visual_ood", "success"),
+    ("the most probable answer, no retry: same rule", "gp-vl", "id_unseen", "success_greedy"),
+    ("the most probable answer, no retry: new rule", "gp-vl", "rule_ood", "success_greedy"),
+    ("new rule: cards seen right", "gp-vl", "rule_ood", "recognition"),
+    ("new rule: face cards read as it says", "gp-vl", "rule_ood", "value_reading"),
+    ("red hands: cards seen right", "gp-vl", "visual_ood", "recognition"),
 )
 
 
@@ -147,6 +160,40 @@ def test_results_in_the_readme_are_those_of_the_recorded_runs(row):
         mean, lo, hi = (100 * x for x in stats.paired_change(ends[0], end)[:3])
         cells.append(f"{100 * fmean(end.values()):.1f} ({mean:+.1f} [{lo:+.1f}, {hi:+.1f}])")
     assert f"| {' | '.join((words, *cells))} |" in (ROOT / "README.md").read_text()
+
+
+def test_the_twelve_cells_in_the_readme_are_those_of_the_recorded_runs():
+    readme, cells = (ROOT / "README.md").read_text(), 0
+    for r in claims_table(load_results()):
+        if r["paper"]:
+            arm, change = r["id"].rpartition(".")[2], r["change"]
+            paper = 100 * (r["paper"][arm] - r["paper"]["init"])
+            ours = [f"{100 * change[key]:+.1f}" for key in ("mean", "lo", "hi")] if change else None
+            here = f"{ours[0]} [{ours[1]}, {ours[2]}]" if ours else ""
+            assert f"| {r['id']} | {paper:+.1f} | {here} | {r['verdict']} |" in readme
+            cells += 1
+    assert cells == 12
+
+
+def test_what_is_seen_by_try_in_the_readme_is_that_of_the_kept_episodes():
+    grid, task = stats.main_grid(load_results()), make_task(Experiment(task="gp-vl"))
+    said = []
+    for method in ("init", "sft", "rl"):
+        seen = {0: [], 1: []}
+        arm = grid[(grid.task == "gp-vl") & (grid.method == method)]
+        for seed in sorted(set(arm.seed)):
+            episodes = recorded_episodes(method, "id_unseen", "tiny", seed, "gp-vl")
+            for index, episode in episodes.items():
+                deal = task.item("id_unseen", seed, index)
+                for number, answer in enumerate(episode["turns"][:2]):
+                    seen[number] += [a == b for a, b in task.read_cards(deal, answer)]
+        said.append([f"{100 * fmean(marks):.0f}%" for marks in seen.values()])
+    (i1, i2), (s1, s2), (r1, r2) = said
+    sentence = (
+        f"of the cards it names {i1} rightly in its first answer and {i2} in its second, "
+        f"SFT {s1} and {s2}, RL {r1} and {r2}"
+    )
+    assert sentence in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_speeds_in_the_readme_are_those_of_the_recorded_benchmark():
