@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "micro_batch": 64,
         "max_new_tokens": 40,
+        "chunk": 256,  # answers written side by side
     },
     "llama-11b": {
         "model": "meta-llama/Llama-3.2-11B-Vision-Instruct",
@@ -41,6 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rl": {"lr": 2e-5, "steps": 20, "batch": 256},
         "micro_batch": 2,
         "max_new_tokens": 256,
+        "chunk": 16,
     },
 }
 
@@ -59,7 +61,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
-_YOUNGER = {"color": "black"}
+_YOUNGER = {"color": "black", "start": "init", "rank": 16}
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
@@ -82,6 +84,8 @@ class Experiment:
     model: str = _setting("", "a Hub id or folder instead of the preset's model")
     precision: str = _setting("auto", "auto | qlora | lora | full")
     foundation: str = _setting("default", "which foundation model in data/foundation")
+    start: str = _setting("init", "init | model (no init before the arms) | a folder of weights")
+    rank: int = _setting(16, "rank of the adapters (precision qlora | lora)")
     seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
     rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl: absolute | relative)")
@@ -125,7 +129,7 @@ class Experiment:
         for name in FILLED:
             if getattr(self, name) in (0, ""):
                 object.__setattr__(self, name, self._filled(name))
-        counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
+        counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points rank "
         need(counts + "eval_episodes final_episodes", lambda v: v >= 1, "at least 1")
         need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
         need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")

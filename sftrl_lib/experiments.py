@@ -39,31 +39,43 @@ INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start fr
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # one grid for both arms
+WEIGHTS_OF_RUN = "weights"  # in a run's folder: its adapter, or another model's init
 SHOWN = 12  # episodes of each split that are kept to be looked at
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
 
 def init_folder(exp: Experiment) -> Path:
-    """Where the init of a task and a foundation model lies."""
-    return INIT / exp.task / exp.foundation
+    """Where the weights of the init lie that an experiment starts from: the tiny tier's are
+    recorded, by task and foundation model; another model's lie in the run that made them."""
+    if exp.preset == "tiny" and not exp.model:
+        return INIT / exp.task / exp.foundation
+    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "precision", "rank")}
+    return LIVE / Experiment(method="init", **same).run_id / WEIGHTS_OF_RUN
 
 
 def start_policy(exp: Experiment) -> Policy:
-    """What a run starts from: the init calls for the foundation model, both arms for the init."""
-    tiny = exp.preset == "tiny" and not exp.model
-    if exp.method == "init" or not tiny:
+    """What a run starts from: the init calls for the foundation model, both arms for the init,
+    unless `exp.start` says otherwise."""
+    if exp.start not in ("init", "model"):
+        return load_policy(exp, Path(exp.start))
+    if exp.method == "init" or exp.start == "model":
         return load_policy(exp)
     folder = init_folder(exp)
-    if not (folder / "model.safetensors").exists():
+    if not list(folder.glob("*.safetensors")):
+        which = f"--foundation {exp.foundation}" if exp.preset == "tiny" else f"--preset {exp.preset}"
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
-            f"init --task {exp.task} --foundation {exp.foundation}'."
+            f"init --task {exp.task} {which}', or start without one (start=model), or from a "
+            "folder of weights (start=FOLDER)."
         )
     return load_policy(exp, folder)
 
 
 def recorded_init(exp: Experiment) -> Run | None:
-    """The run of the recorded init that `exp` starts from, or is."""
+    """The run of the init that `exp` starts from, or is: a recorded one on the tiny tier."""
+    if exp.preset != "tiny" or exp.model:
+        folder = init_folder(exp).parent
+        return Run(folder, read_manifest(folder)) if is_done(folder) else None
     for path in sorted(RUNS.glob("*-init-*/manifest.json")):
         facts = read_manifest(path.parent)
         if all(facts["config"][k] == getattr(exp, k) for k in ("task", "preset", "foundation")):
@@ -91,7 +103,8 @@ def run_experiment(
     with run:
         task, policy = make_task(exp), start_policy(exp)
         # Where the compute axis of both arms begins (paper, Fig. 5).
-        base = init.manifest.get("compute", 0.0) if init and exp.method != "init" else 0.0
+        after = init and exp.method != "init" and exp.start == "init"
+        base = init.manifest.get("compute", 0.0) if after else 0.0
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
         full = full_battery(exp, task) if final is None else final
 
@@ -122,6 +135,8 @@ def run_experiment(
         train(exp, policy, task, run, measure, progress)
         if makes_init:
             policy.save(init_folder(exp))
+        elif hasattr(policy.model, "peft_config") or exp.method == "init" and exp.preset != "tiny":
+            policy.save(run.path / WEIGHTS_OF_RUN)
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)
     return run

@@ -57,7 +57,7 @@ def check_versions() -> None:
 def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
     """What both arms share. The learning rate is constant after its warm-up, so that every curve
     point is a model one could have stopped at; one batch of `exp.batch` rows makes one step."""
-    cpu = policy.device.type == "cpu"
+    cpu, adapters = policy.device.type == "cpu", hasattr(policy.model, "peft_config")
     return {
         "output_dir": str(run.path),
         "max_steps": exp.steps,
@@ -70,7 +70,10 @@ def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
         "seed": exp.seed,
         "use_cpu": cpu,
         "bf16": not cpu and policy.precision != "full",  # on a CPU bf16 is seven times slower
-        "gradient_checkpointing": False,
+        # Adapters mean a large model: its layers are run again rather than kept.
+        "gradient_checkpointing": adapters,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "optim": "paged_adamw_8bit" if adapters and not cpu else "adamw_torch",
         "report_to": exp.report_to,
         "disable_tqdm": True,
         "logging_steps": 1,

@@ -7,7 +7,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from sftrl_lib import PRESETS, Experiment, SftrlError, foundation, policy, prompts
 from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
@@ -104,6 +104,8 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
         asked.update(options, source=source)
         return foundation.build_model()
 
+    config = foundation.build_model().config
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda _: config)
     monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda _: foundation.build_processor())
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", arrive)
     loaded = load_policy(Experiment(preset="llama-11b"))
@@ -129,7 +131,7 @@ def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
 def test_qlora_quantises_the_language_model_and_nothing_else(qlora):
     small = {n for n, m in qlora.model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
     every = (n for n, _ in qlora.model.named_modules())
-    base = {n for n in every if re.fullmatch(policy.LORA_TARGETS + r"\.base_layer", n)}
+    base = {n for n in every if re.fullmatch(rf"base_model\.model\.{policy.LORA_TARGETS}\.base_layer", n)}
     assert small == base and len(small) == 6 * 7
     for name in small:
         state = qlora.model.get_submodule(name).weight.quant_state
@@ -228,7 +230,7 @@ def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeyp
     def gated(source):
         raise OSError(f"You are trying to access a gated repo.\nMake sure to be let in: {source}")
 
-    monkeypatch.setattr(AutoProcessor, "from_pretrained", gated)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
     said = refused(Experiment(preset="llama-11b"))
     assert "'meta-llama/Llama-3.2-11B-Vision-Instruct' (You are trying to access a gated" in said
     assert all(words in said for words in ("accept the licence", "HF_TOKEN", "SFTRL_ONLINE=1"))
