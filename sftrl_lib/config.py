@@ -23,6 +23,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "sft": {"lr": 1e-3, "steps": 136},
             "rl": {"lr": 1e-4, "steps": 50},
         },
+        "gp-vl": {
+            "rl": {"lr": 1e-4, "steps": 50},  # as much compute as 345 steps of SFT
+        },
         "virl-vl": {
             "init": {"steps": 30},
             "sft": {"lr": 1e-3, "steps": 136},
