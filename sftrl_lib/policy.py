@@ -168,7 +168,7 @@ class Sight:
         self.seen = seen
 
     def _states(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(pictures, patches of all tiles, hidden): what the language model attends to."""
+        """(pictures, patches of the tiles, hidden): what the language model attends to."""
         model = self.model.model
         trained = next(model.vision_model.parameters()).requires_grad
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
