@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "micro_batch": 64,
         "max_new_tokens": 40,
-        "chunk": 256,  # answers written side by side
+        "chunk": 256,
     },
     "llama-11b": {
         "model": "meta-llama/Llama-3.2-11B-Vision-Instruct",
@@ -64,8 +64,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
-_YOUNGER = {"color": "black", "start": "init", "rank": 16}
-FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
+_YOUNGER = {"color": "black", "start": "init", "rank": 16, "chunk": 256}
+FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
     "precision": ("auto", "qlora", "lora", "full"), "credit": ("try", "episode"),
@@ -110,6 +110,7 @@ class Experiment:
     warmup: float = _setting(0.03, "share of the steps")
     micro_batch: int = _setting(0, "rows a backward pass (0: the preset's)")
     max_new_tokens: int = _setting(0, "tokens an answer (0: the preset's)")
+    chunk: int = _setting(0, "answers written side by side (0: the preset's)")
     # the evaluation
     eval_points: int = _setting(6, "curve points")
     eval_episodes: int = _setting(0, "episodes a curve point and split (0: the task's)")
@@ -132,8 +133,8 @@ class Experiment:
         for name in FILLED:
             if getattr(self, name) in (0, ""):
                 object.__setattr__(self, name, self._filled(name))
-        counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points rank "
-        need(counts + "eval_episodes final_episodes", lambda v: v >= 1, "at least 1")
+        counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
+        need(counts + "eval_episodes final_episodes rank chunk", lambda v: v >= 1, "at least 1")
         need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
         need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
         if self.method == "rl":

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
@@ -172,10 +172,15 @@ class Sight:
         model = self.model.model
         trained = next(model.vision_model.parameters()).requires_grad
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            seen = {key: value[pictures] for key, value in self.seen.items()}
-            patches = model.vision_model(**seen).last_hidden_state
+            # A large tower is frozen, and looks at one picture after the other.
+            parts = pictures.split(len(pictures) if trained else 1)
+            patches = torch.cat([self._patches(model.vision_model, part) for part in parts])
         states = model.multi_modal_projector(patches)
         return states.reshape(len(pictures), -1, states.shape[-1])
+
+    def _patches(self, tower: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        seen = {key: value[pictures] for key, value in self.seen.items()}
+        return tower(**seen).last_hidden_state
 
     def _show(self, module, args, kwargs):
         ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
@@ -290,10 +295,9 @@ def load_model(source: str, **options) -> tuple[torch.nn.Module, object]:
         ) from error
 
 
-def adapt(model: torch.nn.Module, precision: str, rank: int, adapter: str = "") -> PeftModel:
+def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     """`model` with a LoRA adapter in fp32 that is trained, a new one or the one in a folder."""
-    if precision == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    # (PEFT's prepare_model_for_kbit_training would blow up what is not packed, half of the bytes.)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     else:
@@ -332,9 +336,9 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         options["device_map"] = "cuda"
     model, processor = load_model(source, **options)
     if precision in ("qlora", "lora") or adapter:
-        model = adapt(model, precision, exp.rank, adapter)
+        model = adapt(model, exp.rank, adapter)
     model.eval()
-    return Policy(model, processor, precision, why, PRESETS[exp.preset]["chunk"])
+    return Policy(model, processor, precision, why, exp.chunk)
 
 
 def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:

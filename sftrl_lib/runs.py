@@ -51,7 +51,7 @@ _REAL = ("lr", "compute", "compute_done", "value", "lo", "hi")
 # differs from the arm's defaults goes into `condition`: "{}" is the main grid and nothing else.
 _NOT_A_CONDITION = {
     "task", "method", "preset", "foundation", "seed", "eval_points", "eval_episodes",
-    "final_episodes", "eval_tries", "report_to", "micro_batch",
+    "final_episodes", "eval_tries", "report_to", "micro_batch", "chunk",
 }  # fmt: skip
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
