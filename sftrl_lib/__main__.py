@@ -1,9 +1,10 @@
 """Command line: python -m sftrl_lib COMMAND, one of foundation, init, sft, rl, evaluate, routes,
-experiments, claims, book."""
+experiments, plan, merge, claims, book."""
 
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,6 +33,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _gigabytes(text: str) -> float:
+    number = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:GB|GiB|G)?", text, re.IGNORECASE)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 24GB")
+    return float(number[1])
 
 
 def _assignment(text: str) -> tuple[str, object]:
@@ -91,6 +99,18 @@ def _parser() -> argparse.ArgumentParser:
     option("--estimate", action="store_true", help="say how long it would take, and stop")
     option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
     option("--tuning", action="store_true", help="the grid on the development seeds")
+
+    option = command("plan", _plan, "what a stage takes of memory, before anything is loaded")
+    option("--task", default="gp-vl", help="gp-l | virl-l | gp-vl | virl-vl [gp-vl]")
+    option("--preset", default="llama-11b", help="tiny | smol | llama-11b [llama-11b]")
+    option("--model", default="", help="a Hub id or folder instead of the preset's model")
+    option("--precision", default="auto", help="auto | qlora | lora | full")
+    option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
+    option("--json", action="store_true")
+
+    option = command("merge", _merge, "write an adapter and its base as one checkpoint")
+    option("adapter", type=Path, help="e.g. runs/RUN/weights")
+    option("folder", type=Path, help="of the checkpoint")
 
     option = command("claims", _claims, "hold the paper's claims against our rows")
     option("--json", action="store_true")
@@ -206,6 +226,21 @@ def _experiments(args: argparse.Namespace) -> None:
         print(f"{len(write_results())} rows in data/results.csv")
     else:
         book_runs(args.workers, args.estimate, args.tuning)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    """0 if every stage fits, else 1."""
+    from .plan import main
+
+    settings = {k: getattr(args, k) for k in ("task", "preset", "model", "precision")}
+    return main(Experiment(**settings), args.gpu_memory, args.json)
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from .policy import merge
+
+    merge(args.adapter, args.folder)
+    print(f"the checkpoint is in {args.folder}")
 
 
 def _claims(args: argparse.Namespace) -> None:

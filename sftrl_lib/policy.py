@@ -19,6 +19,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GgufConfig,
 )
 
 from .config import PRESETS, Experiment, resolve_precision
@@ -270,9 +271,10 @@ def unpacked(name: str) -> str:
     if not (folder / WEIGHTS).exists():
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.bfloat16
-        )
-        del model.config.quantization_config  # the file's: these weights are whole again
+            path.parent, gguf_file=path.name, dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )  # fmt: skip
+        vars(model.config).pop("quantization_config", None)  # the file's: they are unpacked now
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
     return str(folder)
