@@ -20,7 +20,7 @@ import psutil
 import torch
 from transformers import MllamaForConditionalGeneration, MllamaImageProcessorPil, MllamaProcessor
 from transformers.integrations import replace_with_bnb_linear
-from transformers.utils.quantization_config import QuantizationMethod
+from transformers.quantizers import AutoHfQuantizer
 
 from sftrl_lib import plan
 from sftrl_lib.config import Experiment
@@ -34,7 +34,7 @@ from sftrl_lib.tasks.general_points import GeneralPoints
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
 SETTINGS = dict(
-    task="gp-vl", preset="llama-11b", steps=1, batch=2, group=2, micro_batch=1, tries=2,
+    task="gp-vl", preset="llama-11b", steps=1, warmup=0.0, batch=2, group=2, micro_batch=1, tries=2,
     eval_tries=2, max_new_tokens=4, chunk=2, eval_points=1, final_episodes=1, eval_episodes=1,
 )  # fmt: skip
 
@@ -74,7 +74,8 @@ def random_nf4(config) -> torch.nn.Module:
     text = model.model.language_model
     text.rotary_emb = type(text.rotary_emb)(config=config.text_config)  # its buffers
     model.is_loaded_in_4bit = model.is_quantized = True
-    model.quantization_method = QuantizationMethod.BITS_AND_BYTES
+    model.hf_quantizer = AutoHfQuantizer.from_config(nf4())
+    model.quantization_method = model.hf_quantizer.quantization_config.quant_method
     return model.eval()
 
 
