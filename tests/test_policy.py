@@ -133,7 +133,11 @@ def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
 def test_qlora_quantises_the_language_model_and_nothing_else(qlora):
     small = {n for n, m in qlora.model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
     every = (n for n, _ in qlora.model.named_modules())
-    base = {n for n in every if re.fullmatch(rf"base_model\.model\.{policy.LORA_TARGETS}\.base_layer", n)}
+    base = {
+        n
+        for n in every
+        if re.fullmatch(rf"base_model\.model\.{policy.LORA_TARGETS}\.base_layer", n)
+    }
     assert small == base and len(small) == 6 * 7
     for name in small:
         state = qlora.model.get_submodule(name).weight.quant_state
@@ -167,7 +171,7 @@ def test_qlora_gradients_reach_the_adapters(qlora):
 
 
 def test_qlora_gradients_are_those_over_the_unpacked_weights():
-    """bitsandbytes warns that a kernel of its CPU path has no gradient of its own: it needs none."""
+    """bitsandbytes warns of a kernel of its CPU path without a gradient of its own: none is lost."""
     qlora = load_policy(Experiment(precision="qlora"))  # evaluation packs the weights otherwise
     torch.manual_seed(0)
     for name, parameter in adapters(qlora).items():
