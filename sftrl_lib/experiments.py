@@ -21,6 +21,7 @@ from .policy import Policy, load_policy
 from .rl import train_rl
 from .runs import (
     LIVE,
+    RANK,
     ROOT,
     RUNS,
     Compute,
@@ -114,6 +115,8 @@ def run_experiment(
 
         def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
             """Keep result rows and a sample of the episodes behind them."""
+            if RANK:
+                return
             whole, n = step in (0, exp.steps), policy.n_active
             splits = full if whole else dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
             spent, done = base + compute.flops(n), base + compute.done_flops(n)
@@ -136,7 +139,9 @@ def run_experiment(
             measure(policy, 0, Compute(), method="init", lr=lr, train_tries=1)
 
         train = train_rl if exp.method == "rl" else train_sft
-        train(exp, policy, task, run, measure, progress)
+        train(exp, policy, task, run, measure, progress and not RANK)
+        if RANK:
+            return run
         if makes_init:
             policy.save(init_folder(exp))
         elif hasattr(policy.model, "peft_config") or exp.method == "init" and exp.preset != "tiny":

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -335,7 +336,7 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     if precision == "qlora":
         options["quantization_config"] = nf4()
     if gpu:
-        options["device_map"] = "cuda"
+        options["device_map"] = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     model, processor = load_model(source, **options)
     if precision in ("qlora", "lora") or adapter:
         model = adapt(model, exp.rank, adapter)

@@ -33,6 +33,8 @@ try:  # POSIX only: locks, and the peak of memory
 except ImportError:  # pragma: no cover
     fcntl = resource = None
 
+# Of the processes that `accelerate launch` starts for one run; the first alone writes.
+RANK, WORLD = (int(os.environ.get(name, alone)) for name, alone in (("RANK", 0), ("WORLD_SIZE", 1)))
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"  # recorded
 LIVE = ROOT / "runs"  # this session's
@@ -154,6 +156,8 @@ class Run(AbstractContextManager):
         """Create the folder of `exp` under `root`, or resume it. SftrlError if the folder holds
         another configuration, is damaged, or is being written by another process."""
         path = Path(root) / exp.run_id
+        if RANK:
+            return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": "running"})
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
@@ -240,6 +244,19 @@ class Run(AbstractContextManager):
     def __exit__(self, kind, value, trace) -> None:
         if not self.done:
             self.finish("interrupted" if kind else "done")
+
+
+class Follower(Run):
+    """The run folder as every process but the first has it: read, and never written."""
+
+    def note(self, **facts: Any) -> None:
+        self.manifest.update(facts)
+
+    def log(self, **row: Any) -> None:
+        pass
+
+    def _merge(self, *_) -> None:
+        pass
 
 
 def _lock(path: Path):

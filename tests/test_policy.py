@@ -112,7 +112,7 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", arrive)
     loaded = load_policy(Experiment(preset="llama-11b"))
     assert asked["source"] == "meta-llama/Llama-3.2-11B-Vision-Instruct"
-    assert (asked["dtype"], asked["device_map"]) == (torch.bfloat16, "cuda")
+    assert (asked["dtype"], asked["device_map"]) == (torch.bfloat16, "cuda:0")
     nf4 = asked["quantization_config"]
     assert nf4.load_in_4bit and nf4.bnb_4bit_use_double_quant
     assert (nf4.bnb_4bit_quant_type, nf4.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
