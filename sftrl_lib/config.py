@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "virl-vl": {
             "init": {"steps": 30},
             "sft": {"lr": 1e-3, "steps": 136},
-            "rl": {"lr": 1e-4, "steps": 50},
+            "rl": {"lr": 3e-5, "steps": 50},
         },
         "micro_batch": 64,
         "max_new_tokens": 40,
