@@ -4,7 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
 from typing import Any, Self
+
+import yaml
 
 from .errors import SftrlError, check
 
@@ -188,6 +192,28 @@ class Experiment:
             filled = [n for n in FILLED if getattr(self, n) == self._filled(n)]
             changes = {n: type(getattr(self, n))() for n in filled} | changes
         return replace(self, **changes)
+
+
+def read_settings(path: Path) -> dict[str, list[Any]]:
+    """Settings of a YAML file: the values of each, one or those of a list, typed like the field
+    (YAML 1.1 takes 3e-4 for a word)."""
+    kinds = {f.name: type(f.default) for f in fields(Experiment)}
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+        lists = {str(k): v if isinstance(v, list) else [v] for k, v in given.items()}
+        return {k: [kinds.get(k, str)(str(one)) for one in v] for k, v in lists.items()}
+    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise SftrlError(
+            f"cannot read settings from {path} ({str(error).splitlines()[0]}); it must be a YAML "
+            "file with lines such as 'lr: 3e-4'."
+        ) from error
+
+
+def sweep(path: Path) -> list[Experiment]:
+    """The experiments of a YAML file: where settings have lists of values, all combinations."""
+    values = read_settings(path)
+    combinations = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    return [Experiment(method=one.get("method", "rl")).but(**one) for one in combinations]
 
 
 def resolve_precision(exp: Experiment) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from .runs import (
     RANK,
     ROOT,
     RUNS,
+    YOURS,
     Compute,
     Run,
     end_with_parent,
@@ -203,6 +204,16 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
         write_tuning()
     else:
         write_results()
+
+
+def your_runs(experiments: list[Experiment], workers: int, only_estimate: bool = False) -> None:
+    """Runs of a reader's, in runs/yours, where explorer and figures find them."""
+    seconds = estimate(experiments, YOURS)
+    known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 60:.0f} core-minutes"
+    print(f"{known} left of {len(experiments)} runs")
+    if not only_estimate:
+        run_grid(experiments, YOURS, workers)
+        print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
 
 
 def write_tuning() -> None:

@@ -38,6 +38,7 @@ RANK, WORLD = (int(os.environ.get(name, alone)) for name, alone in (("RANK", 0),
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"  # recorded
 LIVE = ROOT / "runs"  # this session's
+YOURS = LIVE / "yours"  # a reader's: of the command line, or copied from another machine
 RESULTS = ROOT / "data" / "results.csv"
 PAPER = ROOT / "data" / "paper.csv"
 REBUILD = "python -m sftrl_lib experiments"  # makes the recorded runs and the results table
@@ -323,11 +324,11 @@ def condition(config: Mapping[str, Any]) -> str:
     return json.dumps(other, sort_keys=True)
 
 
-def _rows(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> list[dict[str, Any]]:
     config = manifest["config"]
     arm = {k: config[k] for k in ("task", "method", "preset", "foundation", "seed", "lr")}
     arm |= {"train_tries": config["tries"] if config["method"] == "rl" else 1}
-    arm |= {"condition": condition(config), "run_id": folder.name, "source": "ours"}
+    arm |= {"condition": condition(config), "run_id": folder.name, "source": source}
     return [arm | row for row in read_jsonl(folder / "evals.jsonl")]
 
 
@@ -339,13 +340,15 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table[COLUMNS].astype(types).sort_values(key, ignore_index=True)
 
 
-def results_table(roots: Iterable[Path | str] = (RUNS,), done_only: bool = False) -> pd.DataFrame:
+def results_table(
+    roots: Iterable[Path | str] = (RUNS,), done_only: bool = False, source: str = "ours"
+) -> pd.DataFrame:
     """All measurements of the runs under `roots`, unfinished ones too unless `done_only`."""
     rows = []
     for path in sorted(p for root in roots for p in Path(root).glob("*/manifest.json")):
         manifest = read_manifest(path.parent)
         if manifest["state"] == "done" or not done_only:
-            rows += _rows(path.parent, manifest)
+            rows += _rows(path.parent, manifest, source)
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -356,9 +359,11 @@ def write_results(roots: Iterable[Path | str] = (RUNS,), path: Path = RESULTS) -
     return table
 
 
-def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.DataFrame:
-    """Our recorded rows and the paper's printed numbers (column `source`: ours | paper). Where
-    there is no results file, only the paper's."""
+def load_results(
+    path: Path | str = RESULTS, paper: Path | str = PAPER, yours: Path | None = YOURS
+) -> pd.DataFrame:
+    """Our recorded rows, the paper's printed numbers and the finished runs in `yours` (column
+    `source`: ours | paper | yours). Where there is no results file, only the others."""
     rows, text = [], {"foundation": str, "condition": str}
     for file in filter(os.path.exists, (path, paper)):
         try:
@@ -369,6 +374,8 @@ def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.Da
                 f"{', '.join(COLUMNS)}; restore it, or rebuild it from the runs with "
                 f"`{REBUILD} --table`."
             ) from error
+    if yours:
+        rows += results_table([yours], done_only=True, source="yours").to_dict("records")
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 

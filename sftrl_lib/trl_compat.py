@@ -236,7 +236,10 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
             lengths = lengths_with_signal(batch)
         self.measured |= {"tokens": tokens, "trained_rows": float((lengths > 0).float().mean())}
         order = torch.cat(
-            [lengths.new_zeros(0), *by_length((lengths > 0) * (prompts + lengths), self.micro_batch)]
+            [
+                lengths.new_zeros(0),
+                *by_length((lengths > 0) * (prompts + lengths), self.micro_batch),
+            ]
         )
         done = self.everywhere((prompts + lengths)[order].sum())
         self.ledger.done_train_tokens += done
