@@ -17,7 +17,7 @@ from . import plan, runs
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
-from .policy import Policy, load_policy
+from .policy import Policy, load_policy, need_machine
 from .rl import train_rl
 from .runs import (
     LIVE,
@@ -58,6 +58,7 @@ def init_folder(exp: Experiment) -> Path:
 def start_policy(exp: Experiment) -> Policy:
     """What a run starts from: the init calls for the foundation model, both arms for the init,
     unless `exp.start` says otherwise."""
+    need_machine(exp)
     if exp.start not in ("init", "model"):
         return load_policy(exp, Path(exp.start))
     if exp.method == "init" or exp.start == "model":

@@ -311,9 +311,19 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     return model
 
 
+def need_machine(exp: Experiment) -> None:
+    """SftrlError where a preset's model is not for the machine at hand."""
+    if exp.preset == "llama-11b" and not torch.cuda.is_available():
+        raise SftrlError(
+            "preset llama-11b needs a CUDA GPU with 24 GB and this machine has none; "
+            "use preset=tiny here, or run the same command on a machine with a GPU."
+        )
+
+
 def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     """An experiment's policy: `path` (weights, or an adapter, which says where its base lies), else
     its `model`, else the preset's. SftrlError where there are none to load."""
+    need_machine(exp)
     precision, why = resolve_precision(exp)
     source, adapter = str(path or source_of(exp)), ""
     if (Path(source) / "adapter_config.json").exists():
@@ -325,17 +335,11 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
             "them."
         )
-    gpu = torch.cuda.is_available()
-    if exp.preset == "llama-11b" and not gpu:
-        raise SftrlError(
-            "preset llama-11b needs a CUDA GPU with 24 GB and this machine has none; "
-            "use preset=tiny here, or run the same command on a machine with a GPU."
-        )
     dtype = torch.float32 if precision == "full" else torch.bfloat16
     options: dict = {"dtype": dtype, "use_safetensors": True}
     if precision == "qlora":
         options["quantization_config"] = nf4()
-    if gpu:
+    if torch.cuda.is_available():
         options["device_map"] = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     model, processor = load_model(source, **options)
     if precision in ("qlora", "lora") or adapter:

@@ -171,7 +171,7 @@ def test_qlora_gradients_reach_the_adapters(qlora):
 
 
 def test_qlora_gradients_are_those_over_the_unpacked_weights():
-    """bitsandbytes warns of a kernel of its CPU path without a gradient of its own: none is lost."""
+    """bitsandbytes warns that a kernel of its CPU path has no gradient of its own: none is lost."""
     qlora = load_policy(Experiment(precision="qlora"))  # evaluation packs the weights otherwise
     torch.manual_seed(0)
     for name, parameter in adapters(qlora).items():
