@@ -175,10 +175,10 @@ pd.DataFrame(table).style.format("{:.3f}")
 # %% [markdown]
 # ## What would it cost?
 #
-# The paper's measure of compute again: $6 N$ operations for a trained token, $2 N$ for one that is
-# read or written in a rollout. Below: our presets for the 11B model, tokens as in the planner, and
-# cards that reach 30% of what their data sheets promise for 16 bits. That share is the shaky number:
-# generation with four-bit weights may reach a tenth of it.
+# The paper's measure of compute again: $6 N$ operations for a trained token, $2 N$ for one that
+# is read or written in a rollout. Below: our presets for the 11B model, tokens as in the planner,
+# and cards that reach 30% of what their data sheets promise for 16 bits. That share is the shaky
+# number: generation with four-bit weights may reach a tenth of it.
 
 # %%
 from sftrl_lib.plan import conversation
@@ -203,8 +203,8 @@ pd.DataFrame(costs).T.style.format("{:.1f}").format("{:.1e}", subset=["FLOPs"])
 #
 # 1. Accept the licence on the model's page, make a token, `export HF_TOKEN=...` and
 #    `SFTRL_ONLINE=1`; or give a local copy: `--model FOLDER`.
-# 2. `make gpu-check` looks at the card, runs the tiny tier on it, the 4-bit kernels, and, if the
-#    weights are there, one step of the 11B model.
+# 2. `make gpu-check` looks at the card, runs the tiny tier on it, the 4-bit kernels, and, if there
+#    are weights, one step of the 11B model.
 # 3. `python -m sftrl_lib init --preset llama-11b --task gp-vl`, then `sft` and `rl`. Ctrl-C leaves a
 #    run that the same command resumes; a killed one too, from its last checkpoint.
 # 4. Does not fit? `python -m sftrl_lib plan` says what would: fewer rows side by side

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -300,6 +301,7 @@ def load_model(source: str, **options) -> tuple[torch.nn.Module, object]:
 
 def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     """`model` with a LoRA adapter in fp32 that is trained, a new one or the one in a folder."""
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # PEFT asks for it
     # (PEFT's prepare_model_for_kbit_training would blow up what is not packed, half of the bytes.)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)

@@ -349,7 +349,7 @@ def _lent(model: torch.nn.Module):
     hf_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing)")
+            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing|gemv_4bit)")
             yield
     finally:
         hf_logging.set_verbosity(verbosity)
