@@ -205,8 +205,8 @@ pd.DataFrame(costs).T.style.format("{:.1f}").format("{:.1e}", subset=["FLOPs"])
 #    `SFTRL_ONLINE=1`; or give a local copy: `--model FOLDER`.
 # 2. `make gpu-check` looks at the card, runs the tiny tier on it, the 4-bit kernels, and, if there
 #    are weights, one step of the 11B model.
-# 3. `python -m sftrl_lib init --preset llama-11b --task gp-vl`, then `sft` and `rl`. Ctrl-C leaves a
-#    run that the same command resumes; a killed one too, from its last checkpoint.
+# 3. `python -m sftrl_lib init --preset llama-11b --task gp-vl`, then `sft` and `rl`. Ctrl-C leaves
+#    a run that the same command resumes; a killed one too, from its last checkpoint.
 # 4. Does not fit? `python -m sftrl_lib plan` says what would: fewer rows side by side
 #    (`--micro_batch`, `--chunk`) cost time and change no result.
 # 5. The adapter is in the run's `weights/`, in PEFT's format; `python -m sftrl_lib merge

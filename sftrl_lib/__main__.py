@@ -166,7 +166,7 @@ def _train(args: argparse.Namespace) -> None:
     from .runs import RUNS, YOURS
 
     torch.set_num_threads(args.threads)
-    recorded = args.command == "init" and exp.preset == "tiny"
+    recorded = args.command == "init" and exp.tiny
     run = run_experiment(exp, args.root or (RUNS if recorded else YOURS))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))

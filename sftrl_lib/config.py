@@ -163,6 +163,11 @@ class Experiment:
         return (TASKS[self.task] | tier | tier[self.method] | own)[name]
 
     @property
+    def tiny(self) -> bool:
+        """Whether the model is the project's own, whose foundation and init are recorded."""
+        return self.preset == "tiny" and not self.model
+
+    @property
     def eval_steps(self) -> tuple[int, ...]:
         """Optimizer steps after which the curve is measured; the last is always one of them."""
         points = min(self.eval_points, self.steps)

@@ -49,10 +49,10 @@ SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was 
 def init_folder(exp: Experiment) -> Path:
     """Where the weights of the init lie that an experiment starts from: the tiny tier's are
     recorded, by task and foundation model; another model's lie in the run that made them."""
-    if exp.preset == "tiny" and not exp.model:
+    if exp.tiny:
         return INIT / exp.task / exp.foundation
     same = {k: getattr(exp, k) for k in ("task", "preset", "model", "precision", "rank")}
-    return LIVE / Experiment(method="init", **same).run_id / WEIGHTS_OF_RUN
+    return YOURS / Experiment(method="init", **same).run_id / WEIGHTS_OF_RUN
 
 
 def start_policy(exp: Experiment) -> Policy:
@@ -78,7 +78,7 @@ def start_policy(exp: Experiment) -> Policy:
 
 def recorded_init(exp: Experiment) -> Run | None:
     """The run of the init that `exp` starts from, or is: a recorded one on the tiny tier."""
-    if exp.preset != "tiny" or exp.model:
+    if not exp.tiny:
         folder = init_folder(exp).parent
         return Run(folder, read_manifest(folder)) if is_done(folder) else None
     for path in sorted(RUNS.glob("*-init-*/manifest.json")):
@@ -105,7 +105,7 @@ def run_experiment(
     run = Run.open(exp, root)
     if run.done:
         return run
-    if torch.cuda.is_available() and exp.preset != "tiny":
+    if torch.cuda.is_available() and not exp.tiny:
         plan.require(exp, torch.cuda.mem_get_info()[1])
     with run:
         task, policy = make_task(exp), start_policy(exp)
@@ -146,7 +146,7 @@ def run_experiment(
             return run
         if makes_init:
             policy.save(init_folder(exp))
-        elif hasattr(policy.model, "peft_config") or exp.method == "init" and exp.preset != "tiny":
+        elif hasattr(policy.model, "peft_config") or (exp.method == "init" and not exp.tiny):
             policy.save(run.path / WEIGHTS_OF_RUN)
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)

@@ -244,7 +244,7 @@ def nf4() -> BitsAndBytesConfig:
 
 def source_of(exp: Experiment) -> str:
     """The folder or Hub id of an experiment's model, before any training of ours."""
-    if exp.preset == "tiny" and not exp.model:
+    if exp.tiny:
         folder = FOUNDATIONS / exp.foundation
         if not (folder / WEIGHTS).exists():
             raise SftrlError(

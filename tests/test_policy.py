@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from sftrl_lib import PRESETS, Experiment, SftrlError, foundation, policy, prompts
+from sftrl_lib import PRESETS, Experiment, SftrlError, experiments, foundation, policy, prompts
 from sftrl_lib.__main__ import main
 from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
 from sftrl_lib.tasks.general_points import GeneralPoints
@@ -296,6 +296,25 @@ def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeyp
     said = refused(Experiment(preset="llama-11b"))
     assert "'meta-llama/Llama-3.2-11B-Vision-Instruct' (You are trying to access a gated" in said
     assert all(words in said for words in ("accept the licence", "HF_TOKEN", "SFTRL_ONLINE=1"))
+
+
+def test_another_model_has_an_init_of_its_own_and_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    short = dict(model=str(WEIGHTS), precision="lora", steps=1, batch=8, eval_episodes=2)
+    first = Experiment(method="init", model=short["model"], precision="lora")
+    arm = Experiment(method="sft", **short)
+    with pytest.raises(SftrlError, match="no weights of the init in .*; make them with 'python -m"):
+        experiments.start_policy(arm)
+    base = experiments.start_policy(arm.but(start="model"))
+    assert not any(p.abs().max() > 0 for n, p in adapters(base).items() if "lora_B" in n)
+    run = experiments.run_experiment(
+        Experiment(method="init", **short), tmp_path, False, {"id_unseen": 2}
+    )
+    run.path.rename(tmp_path / first.run_id)  # as if it had the preset's length
+    started = experiments.start_policy(arm)
+    assert adapters(started).keys() == adapters(base).keys()
+    again = experiments.start_policy(arm.but(start=str(tmp_path / first.run_id / "weights")))
+    assert all(torch.equal(p, adapters(again)[n]) for n, p in adapters(started).items())
 
 
 def test_a_package_that_is_not_installed_says_how_to_get_it():
