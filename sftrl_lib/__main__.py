@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "YAML file of runs of yours instead; lists of values are combined"
     option("file", type=Path, nargs="?", help=what)
     option("--workers", type=_count, default=2, help="runs side by side, of one thread")
+    option("--engine", choices=("processes", "ray"), default="processes", help="of runs of yours")
     option("--estimate", action="store_true", help="say how long it would take, and stop")
     option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
     option("--tuning", action="store_true", help="the grid on the development seeds")
@@ -219,7 +220,7 @@ def _experiments(args: argparse.Namespace) -> None:
     if args.table:
         print(f"{len(write_results())} rows in data/results.csv")
     elif args.file:
-        your_runs(sweep(args.file), args.workers, args.estimate)
+        your_runs(sweep(args.file), args.workers, args.estimate, args.engine)
     else:
         book_runs(args.workers, args.estimate, args.tuning)
 

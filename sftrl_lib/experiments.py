@@ -1,10 +1,13 @@
 """One run from configuration to rows, and the grid of runs behind the book's results."""
 
 import concurrent.futures
+import contextlib
 import math
 import multiprocessing
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +210,16 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
         write_results()
 
 
-def your_runs(experiments: list[Experiment], workers: int, only_estimate: bool = False) -> None:
+def your_runs(
+    experiments: list[Experiment], workers: int, only_estimate: bool = False,
+    engine: str = "processes",
+) -> None:  # fmt: skip
     """Runs of a reader's, in runs/yours, where explorer and figures find them."""
     seconds = estimate(experiments, YOURS)
     known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 60:.0f} core-minutes"
     print(f"{known} left of {len(experiments)} runs")
     if not only_estimate:
-        run_grid(experiments, YOURS, workers)
+        run_grid(experiments, YOURS, workers, engine=engine)
         print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
 
 
@@ -251,30 +257,54 @@ def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
     return run_experiment(exp, root, progress=False, final=final).path.name
 
 
+@contextlib.contextmanager
+def _engine(name: str, workers: int) -> Iterator[Callable]:
+    """A function that has `_worker` called with its arguments by somebody, and returns a future:
+    processes of this machine, or a Ray cluster (RAY_ADDRESS; else one on this machine), whose
+    machines need this library and see the same folder of runs."""
+    if name == "ray":
+        try:
+            import ray
+        except ImportError as error:
+            raise SftrlError(
+                "engine ray needs the package ray; run `pip install -r requirements-ray.txt`."
+            ) from error
+        ray.init(log_to_driver=False, configure_logging=False)
+        remote = ray.remote(num_cpus=1, max_retries=0)(_worker)
+        try:
+            yield lambda *job: remote.remote(*job).future()
+        finally:
+            ray.shutdown()
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+        try:
+            yield partial(pool.submit, _worker)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def run_grid(
-    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None
-) -> None:
+    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None,
+    engine: str = "processes",
+) -> None:  # fmt: skip
     """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
     it at any time; the same command goes on."""
     minutes = estimate(experiments, root) / 60 / workers
     about = "a time not yet known" if math.isnan(minutes) else f"about {minutes:.0f} minutes"
     print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command "
           "goes on.")  # fmt: skip
-    context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-        waiting = {pool.submit(_worker, e, root, final): e for e in experiments}
-        try:
-            while waiting:
-                done, _ = concurrent.futures.wait(waiting, timeout=2)
-                for future in done:
-                    waiting.pop(future)
-                    tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
-                bar.n = sum(_steps_done(e, root) for e in experiments)
-                bar.refresh()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with _engine(engine, workers) as submit:
+        waiting = {submit(e, root, final): e for e in experiments}
+        while waiting:
+            done, _ = concurrent.futures.wait(waiting, timeout=2)
+            for future in done:
+                waiting.pop(future)
+                tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
+            bar.n = sum(_steps_done(e, root) for e in experiments)
+            bar.refresh()
     bar.close()
 
 

@@ -165,12 +165,13 @@ def test_several_values_for_one_run_are_refused(capsys, tmp_path):
 def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_path, monkeypatch):
     file, asked = tmp_path / "sweep.yaml", []
     file.write_text("method: rl\nseed: [0, 1]\nsteps: 2\n")
-    monkeypatch.setattr(experiments, "run_grid", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(experiments, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
     assert call("experiments", file, "--estimate") == 0 and not asked
     assert "core-minutes left of 2 runs" in capsys.readouterr().out
     assert call("experiments", file, "--workers", 1) == 0
-    ((runs, root, workers),) = asked
+    ((runs, root, workers, engine),) = asked
     assert (len(runs), root, workers) == (2, experiments.YOURS, 1)
+    assert engine == {"engine": "processes"}
 
 
 def test_command_line_wins_over_the_file(capsys, tmp_path):
