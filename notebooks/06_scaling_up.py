@@ -75,9 +75,18 @@ big = Experiment(task="gp-vl", preset="llama-11b", method="rl")
 stages = ("evaluate", "sft", "rl")
 print(render([plan(big, stage, 24 * GB) for stage in stages]))
 
+# %% [markdown]
+# And without QLoRA, all weights trained:
+
 # %%
+from sftrl_lib import figures
+
 whole = big.but(precision="full")
-print(render([plan(whole, stage, 24 * GB) for stage in stages]))
+plans = {
+    name: [plan(exp, stage, 24 * GB) for stage in stages]
+    for name, exp in (("qlora", big), ("full", whole))
+}
+figures.show(figures.memory(plans))
 
 # %% [markdown]
 # Which line is the largest in each column, and which of them grow with the number of rows? The
@@ -157,8 +166,6 @@ runs = {"all weights": live(Experiment(precision=precision, **settings))}
 runs["4 bits and an adapter"] = live(Experiment(precision="qlora", lr=1e-3, **settings))
 
 # %%
-from sftrl_lib import figures
-
 logs = {name: run.metrics() for name, run in runs.items()}
 figures.show(figures.training_log(logs, columns=["loss", "seconds"]))
 

@@ -504,6 +504,38 @@ def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], tit
         return _end(figure, f"{title}: {right:.0%} read right; most often wrong: {most or 'none'}.")
 
 
+def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)) -> Figure:
+    """What stages take of memory, piece by piece, in GB; `plans` maps a name to the `plan.Plan`s of
+    its stages. Lines: what cards have."""
+    rows = [(f"{name}: {p.stage}", p) for name, group in plans.items() for p in group]
+    with mpl.rc_context(_RC):
+        caption = "planned, not measured; dashed: what a card has"
+        figure, (axis,) = _frame(
+            "Memory at the peak of a stage", caption, [2.6], 1.4 + 0.4 * len(rows)
+        )
+        said, colors = [], {}
+        for place, (name, made) in enumerate(reversed(rows)):
+            sums = {phase: sum(parts.values()) for phase, parts in made.phases.items()}
+            busy = max((p for p in sums if p != "stays"), key=sums.get)
+            left = 0.0
+            pieces = made.phases["stays"] | {busy: sums[busy]}
+            pieces["the rest"] = made.peak - sum(pieces.values())
+            for piece, size in pieces.items():
+                color = colors.setdefault(piece, f"C{len(colors)}")
+                label = piece if piece not in axis.get_legend_handles_labels()[1] else ""
+                axis.barh(place, size / 2**30, 0.6, left, color=color, label=label)
+                left += size / 2**30
+            back = dict(facecolor="white", edgecolor="none", pad=1)
+            axis.annotate(f" {left:.1f}", (left, place), va="center", fontsize=8, bbox=back)
+            said.append(f"{name} {left:.1f} GB, of which weights {pieces['weights'] / 2**30:.1f}")
+        for card in cards:
+            axis.axvline(card, color="#202020", linestyle="--", linewidth=0.8)
+        axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+        axis.set(xlabel="GB", xlim=(0, axis.get_xlim()[1] * 1.06))
+        axis.grid(axis="y", visible=False)
+        return _end(figure, f"Memory at the peak of a stage, planned: {'; '.join(said[::-1])}.")
+
+
 def training_log(logs: Mapping[str, pd.DataFrame], columns: tuple[str, ...]) -> Figure:
     """Logged columns against the step, raw; `logs` maps a label to `Run.metrics()`."""
     missing = sorted({c for c in (*columns, "step") for log in logs.values() if c not in log})

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftrl_lib import plan
+from sftrl_lib import figures, plan
 from sftrl_lib.__main__ import main
 from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
@@ -81,6 +81,13 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, a
         plan.require(exp, gb * GB)
     assert advice in str(e.value)
     plan.require(LLAMA.but(method="sft"), 24 * GB)
+
+
+def test_the_figure_of_memory_is_as_long_as_the_peaks():
+    made = plan.plan(LLAMA, "sft", 24 * GB)
+    axis = figures.memory({"qlora": [made]}).axes[0]
+    assert sum(bar.get_width() for bar in axis.patches) == pytest.approx(made.peak / GB)
+    assert [line.get_xdata()[0] for line in axis.lines] == [24, 80]
 
 
 def test_what_fits_is_a_table_and_0(capsys):
