@@ -3,6 +3,8 @@
 # make lab    set up, open JupyterLab on notebooks/
 # make html   the HTML book again, from the notebooks that were run last
 # make experiments   the recorded runs themselves: hours; says how many first, stops and goes on
+# make proof-11b   the 11B model's architecture through every stage, on a CPU with 24 GB: an hour
+# make gpu-check   what to run first on a machine with a GPU; MODEL=folder of the 11B weights
 # make clean  remove everything that was built, the virtual environment included; never a run
 #
 # Any Python from 3.11 will do: make book PYTHON=/path/to/python3
@@ -17,7 +19,7 @@ STAMP := $(VENV)/.installed
 JUPYTER_ETC := $(VENV)/etc/jupyter
 
 .DELETE_ON_ERROR:
-.PHONY: book test lab html experiments clean
+.PHONY: book test lab html experiments proof-11b gpu-check clean
 
 book: $(STAMP)
 	$(PY) -m sftrl_lib book
@@ -36,6 +38,12 @@ lab: $(STAMP)
 
 experiments: $(STAMP)
 	$(PY) -m sftrl_lib experiments $(ARGS)
+
+proof-11b: $(STAMP)
+	$(PY) benchmarks/proof_11b.py
+
+gpu-check: $(STAMP)
+	$(PY) benchmarks/gpu_check.py $(MODEL)
 
 # Installed again only when the versions change.
 $(STAMP): requirements.txt pyproject.toml

@@ -1,17 +1,16 @@
 """Command line: python -m sftrl_lib COMMAND, one of foundation, init, sft, rl, evaluate, routes,
-experiments, claims, book."""
+experiments, plan, merge, claims, book."""
 
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
-
-from .config import FAST, Experiment
+from .config import FAST, Experiment, read_settings, sweep
 from .errors import SftrlError
 
 _TRAINERS = {
@@ -32,6 +31,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _gigabytes(text: str) -> float:
+    number = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:GB|GiB|G)?", text, re.IGNORECASE)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 24GB")
+    return float(number[1])
 
 
 def _assignment(text: str) -> tuple[str, object]:
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     for method, what in _TRAINERS.items():
         option = command(method, _train, what)
         option("--config", type=Path, help="YAML file with the same settings")
-        home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/"
+        home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/yours/"
         option("--root", type=Path, help=f"folder for the run (default: {home})")
         option("--threads", type=_count, default=2, help="CPU threads [2]")
         for f in fields(Experiment):
@@ -87,10 +93,25 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", action="store_true")
 
     option = command("experiments", _experiments, "the runs behind the book's results; resumable")
+    what = "YAML file of runs of yours instead; lists of values are combined"
+    option("file", type=Path, nargs="?", help=what)
     option("--workers", type=_count, default=2, help="runs side by side, of one thread")
+    option("--engine", choices=("processes", "ray"), default="processes", help="of runs of yours")
     option("--estimate", action="store_true", help="say how long it would take, and stop")
     option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
     option("--tuning", action="store_true", help="the grid on the development seeds")
+
+    option = command("plan", _plan, "what a stage takes of memory, before anything is loaded")
+    option("--task", default="gp-vl", help="gp-l | virl-l | gp-vl | virl-vl [gp-vl]")
+    option("--preset", default="llama-11b", help="tiny | smol | llama-11b [llama-11b]")
+    option("--model", default="", help="a Hub id or folder instead of the preset's model")
+    option("--precision", default="auto", help="auto | qlora | lora | full")
+    option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
+    option("--json", action="store_true")
+
+    option = command("merge", _merge, "write an adapter and its base as one checkpoint")
+    option("adapter", type=Path, help="e.g. runs/RUN/weights")
+    option("folder", type=Path, help="of the checkpoint")
 
     option = command("claims", _claims, "hold the paper's claims against our rows")
     option("--json", action="store_true")
@@ -123,22 +144,16 @@ def _foundation(args: argparse.Namespace) -> None:
     print(f"weights and model card are in {folder}")
 
 
-def _settings(path: Path) -> dict:
-    """Settings of a YAML file, typed like the fields (YAML 1.1 takes 3e-4 for a word)."""
-    kinds = {f.name: type(f.default) for f in fields(Experiment)}
-    try:
-        given = yaml.safe_load(path.read_text()) or {}
-        return {str(k): kinds.get(k, str)(str(v)) for k, v in given.items()}
-    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
-        raise SftrlError(
-            f"cannot read settings from {path} ({str(error).splitlines()[0]}); it must be a YAML "
-            "file with lines such as 'lr: 3e-4'."
-        ) from error
-
-
 def _train(args: argparse.Namespace) -> None:
     known = {f.name for f in fields(Experiment)}
-    settings = _settings(args.config) if args.config else {}
+    values = read_settings(args.config) if args.config else {}
+    several = [name for name, given in values.items() if len(given) != 1]
+    if several:
+        raise SftrlError(
+            f"{args.config} has several values of {', '.join(several)}, and this command makes one "
+            f"run; use 'python -m sftrl_lib experiments {args.config}'."
+        )
+    settings = {name: given[0] for name, given in values.items()}
     settings |= {k: v for k, v in vars(args).items() if k in known}
     if settings.setdefault("method", args.command) != args.command:
         raise SftrlError(
@@ -149,10 +164,11 @@ def _train(args: argparse.Namespace) -> None:
     import torch  # slow to import: a typo is answered at once
 
     from .experiments import run_experiment
-    from .runs import LIVE, RUNS
+    from .runs import RUNS, YOURS
 
     torch.set_num_threads(args.threads)
-    run = run_experiment(exp, args.root or (RUNS if args.command == "init" else LIVE))
+    recorded = args.command == "init" and exp.tiny
+    run = run_experiment(exp, args.root or (RUNS if recorded else YOURS))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
     print(f"the run is in {run.path}")
@@ -198,13 +214,30 @@ def _routes(args: argparse.Namespace) -> int:
 
 
 def _experiments(args: argparse.Namespace) -> None:
-    from .experiments import book_runs
+    from .experiments import book_runs, your_runs
     from .runs import write_results
 
     if args.table:
         print(f"{len(write_results())} rows in data/results.csv")
+    elif args.file:
+        your_runs(sweep(args.file), args.workers, args.estimate, args.engine)
     else:
         book_runs(args.workers, args.estimate, args.tuning)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    """0 if every stage fits, else 1."""
+    from .plan import main
+
+    settings = {k: getattr(args, k) for k in ("task", "preset", "model", "precision")}
+    return main(Experiment(**settings), args.gpu_memory, args.json)
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from .policy import merge
+
+    merge(args.adapter, args.folder)
+    print(f"the checkpoint is in {args.folder}")
 
 
 def _claims(args: argparse.Namespace) -> None:

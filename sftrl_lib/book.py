@@ -147,5 +147,5 @@ def build(
 
                 bar.set_postfix_str(notebook.stem)
                 execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
-    figures.save_all(load_results())
+    figures.save_all(load_results(yours=None))
     return build_html()

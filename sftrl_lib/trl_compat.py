@@ -33,9 +33,9 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import pad
 
 from .config import Experiment
-from .errors import SftrlError
+from .errors import SftrlError, check
 from .policy import Policy, Sight
-from .runs import Compute, Run
+from .runs import RANK, WORLD, Compute, Run
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
 SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next step's end
@@ -57,11 +57,12 @@ def check_versions() -> None:
 def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
     """What both arms share. The learning rate is constant after its warm-up, so that every curve
     point is a model one could have stopped at; one batch of `exp.batch` rows makes one step."""
-    cpu = policy.device.type == "cpu"
+    cpu, adapters = policy.device.type == "cpu", hasattr(policy.model, "peft_config")
     return {
         "output_dir": str(run.path),
         "max_steps": exp.steps,
-        "per_device_train_batch_size": exp.batch,
+        "per_device_train_batch_size": exp.batch // WORLD,
+        "ddp_timeout": 36_000,  # the others wait while the first process measures
         "learning_rate": exp.lr,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": math.ceil(exp.warmup * exp.steps),
@@ -70,7 +71,10 @@ def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
         "seed": exp.seed,
         "use_cpu": cpu,
         "bf16": not cpu and policy.precision != "full",  # on a CPU bf16 is seven times slower
-        "gradient_checkpointing": False,
+        # Adapters mean a large model: its layers are run again rather than kept.
+        "gradient_checkpointing": adapters,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "optim": "paged_adamw_8bit" if adapters and not cpu else "adamw_torch",
         "report_to": exp.report_to,
         "disable_tqdm": True,
         "logging_steps": 1,
@@ -115,6 +119,21 @@ class _Stepwise:
                 parameter.grad = torch.zeros_like(parameter)  # AdamW moves by its momentum
         return total
 
+    def store_flos(self) -> None:
+        """Nothing: the ledger counts, and not every process saves at the same time."""
+
+    def everywhere(self, count: int | torch.Tensor) -> int:
+        """The sum of a count over all processes of the run."""
+        if WORLD == 1:
+            return int(count)
+        return int(self.accelerator.reduce(torch.tensor(int(count), device=self.args.device)))
+
+    def most(self, count: int) -> int:
+        """The largest such count of a process."""
+        if WORLD == 1:
+            return count
+        return int(self.accelerator.gather(torch.tensor([count], device=self.args.device)).max())
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs.update(self.measured)
@@ -144,6 +163,8 @@ class _Stepwise:
 
     def _save_checkpoint(self, model, trial) -> None:
         """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
+        if RANK:
+            return
         home = Path(self.args.output_dir)
         name = f"checkpoint-{self.state.global_step}"
         partial = home / ".saving"
@@ -169,9 +190,9 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
         """Yields (micro-batch, target tokens of the whole batch)."""
         sight = Sight(self.policy, inputs.pop("pictures"))
         batch = self._prepare_inputs(inputs)
-        items = (batch["labels"][:, 1:] != -100).sum()
+        items = self.everywhere((batch["labels"][:, 1:] != -100).sum())
         lengths = batch["attention_mask"].sum(1)
-        tokens = int(lengths.sum())
+        tokens = self.everywhere(lengths.sum())
         self.ledger.train_tokens += tokens
         self.ledger.done_train_tokens += tokens
         self.measured = {"tokens": tokens}
@@ -205,7 +226,7 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         rows = [torch.tensor(example["advantages"]) for example in inputs]
         batch["advantages"] = pad(rows, padding_value=0.0).to(mask.device)
         prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
-        tokens = int((prompts + completions).sum())
+        tokens = self.everywhere((prompts + completions).sum())
         self.ledger.train_tokens += tokens
         if self.beta:  # the reference scores every token; every token has a KL term
             self.ledger.rollout_tokens += tokens
@@ -214,13 +235,27 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         else:
             lengths = lengths_with_signal(batch)
         self.measured |= {"tokens": tokens, "trained_rows": float((lengths > 0).float().mean())}
-        for rows in by_length(torch.where(lengths > 0, prompts + lengths, 0), self.micro_batch):
-            self.ledger.done_train_tokens += int((prompts + lengths)[rows].sum())
-            p, c = int(prompts[rows].max()), int(lengths[rows].max())
+        order = torch.cat(
+            [
+                lengths.new_zeros(0),
+                *by_length((lengths > 0) * (prompts + lengths), self.micro_batch),
+            ]
+        )
+        done = self.everywhere((prompts + lengths)[order].sum())
+        self.ledger.done_train_tokens += done
+        # Processes exchange gradients and statistics in every backward pass: one with fewer rows
+        # that carry a signal goes through row 0 again, with no advantage.
+        silent = self.most(len(order)) - len(order)
+        order = torch.cat([order.new_zeros(silent), order])
+        for start in range(0, len(order), self.micro_batch):
+            rows = order[start : start + self.micro_batch]
+            quiet = min(len(rows), max(0, silent - start))
+            p, c = int(prompts[rows].max()), max([1, *lengths[rows[quiet:]].tolist()])
             part = {"num_items_in_batch": batch["num_items_in_batch"]}
             for key, value in batch.items():
                 if value.dim() == 2:  # prompts are padded on the left, completions on the right
                     part[key] = value[rows, -p:] if key.startswith("prompt_") else value[rows, :c]
+            part["advantages"][:quiet] = 0.0
             self.rows = rows
             yield part, None
 
@@ -314,7 +349,7 @@ def _lent(model: torch.nn.Module):
     hf_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing)")
+            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing|gemv_4bit)")
             yield
     finally:
         hf_logging.set_verbosity(verbosity)
@@ -334,6 +369,9 @@ def fit(
     """Train to `exp.steps` with the trainer that `build` makes, from the run folder's checkpoint if
     there is one. `describe` formats the progress line from the logged metrics."""
     check_versions()
+    unit = WORLD * (exp.group if exp.method == "rl" else 1)
+    allowed = f"a multiple of {unit}, for {WORLD} processes"
+    check("the batch", exp.batch, exp.batch % unit == 0, allowed, change="batch")
     trainable = [(p, p.data) for p in policy.model.parameters() if p.requires_grad]
     with _lent(policy.model):
         trainer = build()

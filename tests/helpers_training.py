@@ -21,15 +21,12 @@ from sftrl_lib.policy import Policy
 from sftrl_lib.tasks.base import Verdict
 
 TOKENIZER = build_tokenizer()
-PROCESSOR = MllamaProcessor(
-    MllamaImageProcessorPil(size={"height": 16, "width": 16}, max_image_tiles=1), TOKENIZER,
-    chat_template=TOKENIZER.chat_template,
-)  # fmt: skip
 
 
-def small_policy(seed: int = 0, lora: bool = False) -> Policy:
+def small_policy(seed: int = 0, lora: bool = False, tiles: int = 1) -> Policy:
     """Random weights: Mllama with one self-attention, one cross-attention layer, 25 thousand
-    parameters in the text path. `lora` wraps it with the adapter that the library uses."""
+    parameters in the text path; a picture is cut into up to `tiles` squares. `lora` wraps it with
+    the adapter that the library uses."""
     text = dict(
         vocab_size=TOKENIZER.image_token_id, hidden_size=32, intermediate_size=64,
         num_hidden_layers=3, cross_attention_layers=[1], num_attention_heads=2,
@@ -40,8 +37,10 @@ def small_policy(seed: int = 0, lora: bool = False) -> Policy:
     )  # fmt: skip
     vision = dict(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_global_layers=1,
-        attention_heads=2, image_size=16, patch_size=8, max_num_tiles=1,
-        supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[0], vision_output_dim=32,
+        attention_heads=2, image_size=16, patch_size=8, max_num_tiles=tiles,
+        supported_aspect_ratios=[[a, b] for a in range(1, tiles + 1) for b in range(1, tiles + 1)
+                                 if a * b <= tiles],
+        intermediate_layers_indices=[0], vision_output_dim=32,
     )  # fmt: skip
     torch.manual_seed(seed)
     model = MllamaForConditionalGeneration(
@@ -56,13 +55,18 @@ def small_policy(seed: int = 0, lora: bool = False) -> Policy:
         from sftrl_lib.policy import lora_config
 
         model = get_peft_model(model, lora_config(rank=2))
-    return Policy(model.eval(), PROCESSOR)
+    side = {"height": 16, "width": 16}
+    processor = MllamaProcessor(
+        MllamaImageProcessorPil(size=side, max_image_tiles=tiles), TOKENIZER,
+        chat_template=TOKENIZER.chat_template,
+    )  # fmt: skip
+    return Policy(model.eval(), processor)
 
 
 class WordTask:
     """A third of all answers is right: which, the answer's checksum says. Deals from `hopeless` on
     never are, so their groups have no spread. `asked` keeps the order in which deals were drawn.
-    With `pictures` an item has one, of noise."""
+    With `pictures` an item has one, of noise, one to three times as wide as high."""
 
     name = "words"
     splits = ("train",)
@@ -78,7 +82,8 @@ class WordTask:
         return f"Cards: {item}" + item % 3 * ", 7"  # of three lengths
 
     def picture(self, item: int, size: int) -> Image.Image | None:
-        noise = np.random.default_rng(item).integers(0, 256, (size, size, 3), np.uint8)
+        shape = (size, (1 + item % 3) * size, 3)
+        noise = np.random.default_rng(item).integers(0, 256, shape, np.uint8)
         return Image.fromarray(noise) if self.pictures else None
 
     def expert(self, item: int, rng) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from sftrl_lib import Experiment, experiments
-from sftrl_lib.__main__ import _settings, main
-from sftrl_lib.config import PRESETS
+from sftrl_lib.__main__ import main
+from sftrl_lib.config import PRESETS, read_settings, sweep
 from sftrl_lib.stats import HEADLINE
 
 CELLS = [
@@ -110,7 +111,7 @@ def test_missing_weights_name_the_folder_and_the_command_that_makes_them(capsys,
 
 def test_evaluate_names_the_folder_without_weights(capsys, tmp_path):
     said = refused(capsys, "evaluate", tmp_path)
-    assert f"no weights (model.safetensors) in {tmp_path}" in said
+    assert f"no weights (model.safetensors, or an adapter) in {tmp_path}" in said
 
 
 def test_llama_without_a_gpu_is_refused(capsys, tmp_path, monkeypatch):
@@ -140,8 +141,37 @@ def test_settings_of_a_file_have_the_types_of_their_fields(tmp_path):
     file = tmp_path / "arm.yaml"
     file.write_text("lr: 3e-4\nsteps: 12\nrule: five\nkl_weight: 1\nprecision: full\n")
     expected = {"lr": 3e-4, "steps": 12, "rule": "five", "kl_weight": 1.0, "precision": "full"}
-    assert _settings(file) == expected
-    assert [type(v) for v in _settings(file).values()] == [float, int, str, float, str]
+    assert read_settings(file) == {name: [value] for name, value in expected.items()}
+    assert [type(v[0]) for v in read_settings(file).values()] == [float, int, str, float, str]
+
+
+def test_lists_in_a_file_are_all_combinations(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("method: [sft, rl]\ntask: gp-l\nlr: [1e-4, 3e-4]\nseed: [0, 1, 2]\nsteps: 5\n")
+    runs = sweep(file)
+    assert {(e.method, e.lr, e.seed, e.steps) for e in runs} == set(
+        product(("sft", "rl"), (1e-4, 3e-4), range(3), [5])
+    )
+    assert runs[0].batch != runs[-1].batch  # each method has its preset's
+
+
+def test_several_values_for_one_run_are_refused(capsys, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("seed: [0, 1]\n")
+    said = refused(capsys, "rl", "--config", file)
+    assert "several values of seed" in said and f"experiments {file}" in said
+
+
+def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_path, monkeypatch):
+    file, asked = tmp_path / "sweep.yaml", []
+    file.write_text("method: rl\nseed: [0, 1]\nsteps: 2\n")
+    monkeypatch.setattr(experiments, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
+    assert call("experiments", file, "--estimate") == 0 and not asked
+    assert "core-minutes left of 2 runs" in capsys.readouterr().out
+    assert call("experiments", file, "--workers", 1) == 0
+    ((runs, root, workers, engine),) = asked
+    assert (len(runs), root, workers) == (2, experiments.YOURS, 1)
+    assert engine == {"engine": "processes"}
 
 
 def test_command_line_wins_over_the_file(capsys, tmp_path):

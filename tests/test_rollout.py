@@ -21,6 +21,7 @@ class Scripted:
     """A policy that answers from a list, and remembers what it was asked."""
 
     end_id = image_size = 0
+    chunk = 256
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
@@ -65,8 +66,9 @@ def test_a_retry_reads_the_whole_conversation():
     assert policy.asked == [[[1]], [[1, 5, 0, 2, 3]]]
 
 
-def test_episodes_come_back_in_order_with_tries_at_most(policy):
-    episodes = rollout(policy, task, items, tries=2, max_new_tokens=6, batch_size=4)
+def test_episodes_come_back_in_order_with_tries_at_most(policy, monkeypatch):
+    monkeypatch.setattr(policy, "chunk", 4)
+    episodes = rollout(policy, task, items, tries=2, max_new_tokens=6)
     assert [e.item for e in episodes] == items
     assert all(1 <= len(e.turns) <= 2 for e in episodes)
 

@@ -220,6 +220,17 @@ def test_results_file_is_the_same_bytes_whatever_the_order(tmp_path):
     assert (loaded.dtypes == table.dtypes).all()
 
 
+def test_your_runs_stand_beside_ours_and_are_marked(tmp_path):
+    """Also a folder that was copied from another machine."""
+    with Run.open(EXP, tmp_path / "a machine") as run:
+        run.add_evals([row()])
+    (tmp_path / "yours").mkdir()
+    run.path.rename(tmp_path / "yours" / run.path.name)
+    table = runs.load_results(tmp_path / "none", yours=tmp_path / "yours")
+    assert list(table[table.run_id == run.path.name].source) == ["yours"]
+    assert "yours" not in set(runs.load_results(tmp_path / "none", yours=None).source)
+
+
 def test_unfinished_runs_are_shown_but_not_recorded(tmp_path):
     run = Run.open(EXP, tmp_path)
     run.add_evals([row()])

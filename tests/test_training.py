@@ -158,7 +158,8 @@ def log_probs(policy, ids, picture=None):
         seen = dict(policy.processor.image_processor([[picture]], return_tensors="pt"))
         seen.pop("num_tiles")
         after = (row == policy.processor.image_token_id).cumsum(1)
-        seen["cross_attention_mask"] = after[:, :, None, None]  # (rows, tokens, images, tiles)
+        after = after[:, :, None, None] * seen["aspect_ratio_mask"][:, None]
+        seen["cross_attention_mask"] = after  # (rows, tokens, images, tiles)
     logits = policy.model(input_ids=row, **seen).logits[0, :-1]
     said = torch.tensor(ids[1:]).clamp(max=logits.size(-1) - 1)  # the image token is never said
     return logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
@@ -173,8 +174,9 @@ def plain_loop(exp, policy, loss_of_step):
         optimizer.step()
 
 
-def farthest_moved(policy):
-    return max((weights(policy)[n] - w).abs().max() for n, w in weights(small_policy()).items())
+def farthest_moved(policy, tiles=1):
+    before = weights(small_policy(tiles=tiles))
+    return max((weights(policy)[n] - w).abs().max() for n, w in before.items())
 
 
 @contextlib.contextmanager
@@ -192,10 +194,10 @@ def recorded_gradients(policy):
         yield seen
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-def test_sft_equals_a_plain_loop(tmp_path, pictures):
-    exp, task = experiment("sft", steps=3), WordTask(pictures=pictures)
-    ours, plain = small_policy(), small_policy()
+@pytest.mark.parametrize("tiles", [0, 1, 4], ids="no pictures,one tile,up to four tiles".split(","))
+def test_sft_equals_a_plain_loop(tmp_path, tiles):
+    exp, task = experiment("sft", steps=3), WordTask(pictures=bool(tiles))
+    ours, plain = small_policy(tiles=tiles or 1), small_policy(tiles=tiles or 1)
     train("sft", tmp_path, ours, task, steps=3)
 
     def loss(step):
@@ -209,7 +211,7 @@ def test_sft_equals_a_plain_loop(tmp_path, pictures):
 
     plain_loop(exp, plain, loss)
     assert_same(ours, plain, rtol=0, atol=1e-5)
-    assert farthest_moved(ours) > 1e-4
+    assert farthest_moved(ours, tiles or 1) > 1e-4
 
 
 def plain_grpo(exp, plain, task):

@@ -1,0 +1,104 @@
+"""What to run first on a machine with a GPU: `make gpu-check`, a few minutes.
+
+The tiny tier on the GPU against the CPU, the 4-bit kernels, and, where there are weights of the 11B
+model (a local copy as argument, or SFTRL_ONLINE=1 and a token), a step of each stage with its peak
+of memory beside the plan's. Writes data/proof/gpu_check.json. NOT VALIDATED: nobody has run it on a
+GPU; the tests run its parts on a CPU.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+
+import bitsandbytes as bnb
+import torch
+
+from sftrl_lib import plan
+from sftrl_lib.config import Experiment
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.evaluate import evaluate
+from sftrl_lib.experiments import start_policy
+from sftrl_lib.policy import load_policy
+from sftrl_lib.rl import train_rl
+from sftrl_lib.runs import ROOT, Run, write_atomic
+from sftrl_lib.sft import train_sft
+from sftrl_lib.tasks import make_task
+
+OUT = ROOT / "data" / "proof" / "gpu_check.json"
+
+
+def four_bits(device: str) -> float:
+    """How far a product with NF4 weights lies from the one with the same weights unpacked."""
+    torch.manual_seed(0)
+    weight = torch.randn(256, 256, device=device) * 0.02
+    packed, state = bnb.functional.quantize_4bit(weight, quant_type="nf4")
+    whole = bnb.functional.dequantize_4bit(packed, state)
+    x = torch.randn(8, 256, device=device)
+    exact = x @ whole.T
+    return float((bnb.matmul_4bit(x, packed.t(), quant_state=state) - exact).norm() / exact.norm())
+
+
+def losses(exp: Experiment, device: str) -> list[float]:
+    """The tiny tier's losses of some steps on a device."""
+    policy, task = start_policy(exp), make_task(exp)
+    policy.model.to(device)
+    with tempfile.TemporaryDirectory() as folder, Run.open(exp, folder) as run:
+        train = train_rl if exp.method == "rl" else train_sft
+        train(exp, policy, task, run, progress=False)
+        return run.metrics().loss.tolist()
+
+
+def stages(exp: Experiment, policy, device: str) -> list[dict]:
+    """A step of SFT and of RL, and an evaluation, with their time and peak of memory."""
+    task, shape, rows = make_task(exp), plan.Shape(plan.architecture(exp), exp.rank), []
+    for stage in ("sft", "rl", "evaluate"):
+        began = time.monotonic()
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        now = exp.but(method="sft" if stage == "sft" else "rl", steps=1, batch=16, warmup=0.0)
+        with tempfile.TemporaryDirectory() as folder, Run.open(now, folder) as run:
+            if stage == "evaluate":
+                evaluate(policy, task, now, {"rule_ood": 8}, progress=False)
+            else:
+                train = train_rl if stage == "rl" else train_sft
+                train(now, policy, task, run, progress=False)
+        peak = torch.cuda.max_memory_allocated() / plan.GB if device == "cuda" else None
+        planned = plan.total(plan.pieces(now, stage, shape, device), device) / plan.GB
+        seconds = round(time.monotonic() - began, 1)
+        rows.append({"stage": stage, "seconds": seconds, "peak_gb": peak, "planned_gb": planned})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", nargs="?", default="", help="a local copy of the 11B model")
+    model = parser.parse_args().model
+    if not torch.cuda.is_available():
+        print("error: this machine has no CUDA GPU that torch can see; nothing was checked.")
+        return 2
+    facts = {
+        "device": torch.cuda.get_device_name(), "torch": torch.__version__,
+        "memory_gb": torch.cuda.mem_get_info()[1] / plan.GB, "four_bits_error": four_bits("cuda"),
+    }  # fmt: skip
+    exp = Experiment(task="gp-vl", method="sft", steps=3, batch=32)
+    facts |= {"tiny_loss": losses(exp, "cuda"), "tiny_loss_cpu": losses(exp, "cpu")}
+    print(json.dumps(facts), flush=True)
+    big = Experiment(task="gp-vl", preset="llama-11b", model=model, start="model")
+    if model or os.environ.get("SFTRL_ONLINE") == "1":
+        try:
+            facts["stages"] = stages(big, load_policy(big), "cuda")
+        except SftrlError as error:
+            print(f"the 11B model was not checked: {error}")
+    else:
+        print("the 11B model was not checked: give its folder, or set SFTRL_ONLINE=1 and HF_TOKEN")
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(OUT, json.dumps(facts, indent=1) + "\n")
+    print(f"written to {OUT}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,154 @@
+"""Llama-3.2-11B-Vision's own architecture, in NF4 with random weights, through the functions that
+the notebooks call: an SFT step on pictures, an RL step of several tries, an evaluation.
+
+`make proof-11b`, some twenty minutes on two CPU cores with 24 GB. It shows that every line runs at
+full size and what memory it takes; it learns nothing. Writes data/proof/proof_11b.json.
+"""
+
+import gc
+import json
+import math
+import platform
+import tempfile
+import time
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import bitsandbytes as bnb
+import psutil
+import torch
+from transformers import MllamaForConditionalGeneration, MllamaImageProcessorPil, MllamaProcessor
+from transformers.integrations import replace_with_bnb_linear
+from transformers.quantizers import AutoHfQuantizer
+
+from sftrl_lib import plan
+from sftrl_lib.config import Experiment
+from sftrl_lib.evaluate import evaluate
+from sftrl_lib.foundation import build_tokenizer
+from sftrl_lib.policy import NF4_SKIP, Policy, adapt, nf4
+from sftrl_lib.rl import train_rl
+from sftrl_lib.runs import ROOT, Run, write_atomic
+from sftrl_lib.sft import train_sft
+from sftrl_lib.tasks.general_points import GeneralPoints
+
+OUT = ROOT / "data" / "proof" / "proof_11b.json"
+SETTINGS = dict(
+    task="gp-vl", preset="llama-11b", steps=1, warmup=0.0, batch=2, group=2, micro_batch=1, tries=2,
+    eval_tries=2, max_new_tokens=4, chunk=2, eval_points=1, final_episodes=1, eval_episodes=1,
+)  # fmt: skip
+
+
+class Graded(GeneralPoints):
+    """GP-VL with rewards that differ whatever is said: random weights would earn all the same, and
+    rows without an advantage are not trained on."""
+
+    def verify(self, deal, text):
+        verdict = super().verify(deal, text)
+        return replace(verdict, reward=-1.0 - zlib.crc32(text.encode()) % 2)
+
+
+def random_nf4(config) -> torch.nn.Module:
+    """The architecture of `config` with random weights. Each linear layer of the language model is
+    packed as soon as it is drawn: at no time are two of them there in 16 bits."""
+    config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        model = MllamaForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+    model = replace_with_bnb_linear(
+        model, modules_to_not_convert=NF4_SKIP, quantization_config=nf4()
+    )
+    for module in model.modules():
+        for name, empty in list(module.named_parameters(recurse=False)):
+            drawn = torch.empty(empty.shape, dtype=torch.bfloat16)
+            if isinstance(module, bnb.nn.Linear4bit):
+                shape = module.out_features, module.in_features
+                drawn = torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
+                module.weight = bnb.nn.Params4bit(
+                    drawn, requires_grad=False, quant_type="nf4", compress_statistics=True
+                ).to("cpu")
+                continue
+            drawn = drawn.fill_(0.5) if "gate" in name else drawn.normal_(std=0.02)
+            if name == "weight" and drawn.dim() == 1:  # of a norm
+                drawn.fill_(1.0)
+            setattr(module, name, torch.nn.Parameter(drawn, requires_grad=False))
+    text = model.model.language_model
+    text.rotary_emb = type(text.rotary_emb)(config=config.text_config)  # its buffers
+    model.is_loaded_in_4bit = model.is_quantized = True
+    model.hf_quantizer = AutoHfQuantizer.from_config(nf4())
+    model.quantization_method = model.hf_quantizer.quantization_config.quant_method
+    return model.eval()
+
+
+def peak_gb() -> float:
+    """The most memory this process has held since it last asked."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / plan.GB
+
+
+def main() -> None:
+    tokenizer = build_tokenizer()
+    config = plan.architecture(Experiment(**SETTINGS))
+    config.image_token_index = tokenizer.image_token_id
+    began = time.monotonic()
+    model = random_nf4(config)
+    processor = MllamaProcessor(
+        MllamaImageProcessorPil(size={"height": 560, "width": 560}, max_image_tiles=4), tokenizer,
+        chat_template=tokenizer.chat_template,
+    )  # fmt: skip
+    exp = Experiment(method="sft", **SETTINGS)
+    policy = Policy(adapt(model, exp.rank), processor, "qlora", "the proof", exp.chunk)
+    gc.collect()
+    rows = [row("build", began, None)]
+    task = Graded(exp.rule, exp.ood_rule, pictures=True)
+    shape = plan.Shape(config, exp.rank)
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, train in (("sft", train_sft), ("rl", train_rl)):
+            began, exp = time.monotonic(), exp.but(method=stage, **SETTINGS)
+            adapter = {
+                n: p.detach().clone() for n, p in policy.model.named_parameters() if p.requires_grad
+            }
+            with Run.open(exp, folder) as run:
+                train(exp, policy, task, run, progress=False)
+                log = run.metrics().iloc[-1].to_dict()
+            now = dict(policy.model.named_parameters())
+            moved = sum(not torch.equal(now[n], p) for n, p in adapter.items())
+            rows.append(row(stage, began, planned(exp, stage, shape, policy, task), log, moved))
+        began = time.monotonic()
+        evaluate(policy, task, exp, {"rule_ood": 1}, progress=False)
+        rows.append(row("evaluate", began, planned(exp, "evaluate", shape, policy, task)))
+    facts = {
+        "platform": platform.platform(),
+        "cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": psutil.virtual_memory().total / plan.GB,
+        "settings": SETTINGS,
+        "stages": rows,
+    }
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(OUT, json.dumps(facts, indent=1) + "\n")
+    print(f"written to {OUT}")
+
+
+def planned(exp, stage, shape, policy, task) -> float:
+    """GB that the planner expects of a stage on this machine."""
+    asked = len(policy.first_turn(task.prompt(task.item("train", 0, 0)), picture=True))
+    more = len(policy.next_turn("x")) + 12 + exp.max_new_tokens
+    first = asked + (40 if stage == "sft" else exp.max_new_tokens)
+    lengths = first, asked + exp.max_new_tokens + (exp.tries - 1) * more
+    return plan.total(plan.pieces(exp, stage, shape, "cpu", lengths), "cpu") / plan.GB
+
+
+def row(stage: str, began: float, planned_gb: float | None, log=None, moved=None) -> dict:
+    facts = {"stage": stage, "seconds": round(time.monotonic() - began, 1), "peak_gb": peak_gb()}
+    if planned_gb:
+        facts |= {"planned_gb": planned_gb, "ratio": facts["peak_gb"] / planned_gb}
+    if log:
+        assert math.isfinite(log["loss"]) and moved
+        facts |= {"loss": log["loss"], "tokens": log["tokens"], "adapter_tensors_moved": moved}
+    print(json.dumps(facts), flush=True)
+    return facts
+
+
+if __name__ == "__main__":
+    main()

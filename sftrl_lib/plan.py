@@ -1,0 +1,271 @@
+"""What a stage takes of memory, worked out from the model's configuration; no weight is loaded.
+
+Bytes are counted piece by piece for one process: what stays (weights, adapter, its gradient and
+optimiser) and, on top, the larger of what a training step and what a rollout need for a while. The
+numbers of rows that fit (`micro_batch`, `chunk`) do not change a result, only its price.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import psutil
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    MllamaConfig,
+    PretrainedConfig,
+)
+
+from .config import Experiment, resolve_precision
+from .errors import SftrlError
+from .policy import LORA_TARGETS, source_of
+from .tasks import make_task
+
+GB = 2**30
+STAGES = ("evaluate", "sft", "rl")
+SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
+VOCABULARY = 32_768  # words at a time over which TRL sums probabilities
+NF4 = (
+    0.5 + 1 / 64 + 4 / (64 * 256)
+)  # bytes a weight: 4 bits, a byte a block of 64, doubly quantised
+BLOCK8 = 2 * (1 + 4 / 256)  # bytes a trained weight of 8-bit AdamW
+RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its libraries
+SLACK = 0.05  # share of the rest that an allocator loses
+
+
+def architecture(exp: Experiment) -> PretrainedConfig:
+    """The configuration of an experiment's model; that of the gated 11B is published, and known."""
+    if exp.preset == "llama-11b" and not exp.model:
+        return MllamaConfig(vision_config={"image_size": 560})
+    try:
+        return AutoConfig.from_pretrained(source_of(exp))
+    except (OSError, ValueError) as error:
+        raise SftrlError(
+            f"cannot read the configuration of {exp.model!r} ({str(error).splitlines()[0]}); give "
+            "a local folder, or set SFTRL_ONLINE=1."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model that decide what it takes."""
+
+    config: PretrainedConfig
+    rank: int
+
+    @cached_property
+    def _counts(self) -> tuple[int, int, int]:
+        pictures = hasattr(self.config, "vision_config")
+        auto = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
+        with torch.device("meta"):
+            model = auto.from_config(self.config)
+        layers = re.compile(LORA_TARGETS)
+        linear = [m for n, m in model.named_modules() if layers.fullmatch(n)]
+        adapter = sum(self.rank * (m.in_features + m.out_features) for m in linear)
+        every = sum(p.numel() for p in model.parameters())  # a tied head counts once
+        return every, sum(m.weight.numel() for m in linear), adapter
+
+    @property
+    def parameters(self) -> int:
+        return self._counts[0]
+
+    @property
+    def linear(self) -> int:
+        """Weights of the language model's linear layers, which QLoRA packs."""
+        return self._counts[1]
+
+    @property
+    def adapter(self) -> int:
+        return self._counts[2]
+
+    @property
+    def text(self) -> PretrainedConfig:
+        return self.config.get_text_config()
+
+    @property
+    def cross_layers(self) -> int:
+        return len(getattr(self.text, "cross_attention_layers", None) or ())
+
+    @property
+    def keys(self) -> int:
+        """Numbers a layer keeps for a token it has read: keys and values."""
+        heads = self.text.num_attention_heads
+        width = getattr(self.text, "head_dim", None) or self.text.hidden_size // heads
+        return 2 * (getattr(self.text, "num_key_value_heads", None) or heads) * width
+
+    @property
+    def patches(self) -> int:
+        """Patches of one picture, all tiles, that the language model attends to."""
+        vision = getattr(self.config, "vision_config", None)
+        if not hasattr(vision, "max_num_tiles"):
+            return 0
+        return vision.max_num_tiles * ((vision.image_size // vision.patch_size) ** 2 + 1)
+
+    @property
+    def looking(self) -> int:
+        """Numbers the frozen tower holds while it looks at one picture."""
+        vision = self.config.vision_config
+        widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
+        return self.patches * (widest + self.patches)
+
+
+def conversation(exp: Experiment) -> tuple[int, int]:
+    """Tokens of (one question and its answer, a whole conversation) of `exp.tries` tries."""
+    text = make_task(exp).prompt(make_task(exp).item("train", 0, 0))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source_of(exp))
+        asked = len(tokenizer.encode(text)) + 40  # and the template
+    except (SftrlError, OSError, ValueError):
+        asked = len(text) // 3 + 40
+    first = asked + exp.max_new_tokens
+    return first, first + (exp.tries - 1) * (exp.max_new_tokens + 60)
+
+
+def pieces(
+    exp: Experiment, stage: str, shape: Shape, device: str = "cuda",
+    lengths: tuple[int, int] | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Bytes by phase ("stays", "training step", "rollout") and piece. `lengths`: those of
+    `conversation`, where they are known better."""
+    precision = resolve_precision(exp)[0]
+    adapters, pictures = precision != "full", exp.task.endswith("-vl")
+    wide = 4 if precision == "full" else 2  # bytes a weight that is not packed, and an activation
+    packed = shape.linear if precision == "qlora" else 0
+    stays = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
+    trained = shape.adapter if adapters else shape.parameters
+    if adapters:
+        stays["adapter"] = 4 * trained
+    if stage != "evaluate":
+        eight_bit = adapters and device == "cuda"
+        stays["gradient"] = 4 * trained
+        stays["optimiser"] = trained * (BLOCK8 if eight_bit else 8)
+    text, seen = shape.text, shape.patches if pictures else 0
+    looking = {"a picture looked at": shape.looking * wide} if pictures else {}
+    hidden, inner = text.hidden_size, text.intermediate_size
+    own_layers = text.num_hidden_layers - shape.cross_layers
+    first, whole = lengths or conversation(exp)
+    phases = {"stays": stays}
+    if stage != "sft":
+        rows, length = exp.chunk, whole
+        phases["rollout"] = {
+            "cache of the text": rows * length * own_layers * shape.keys * wide,
+            "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
+            "picture": rows * seen * hidden * wide,
+            "one layer at work": rows * length * (4 * hidden + 3 * inner) * wide,
+            "logits": rows * text.vocab_size * 8,
+            **looking,
+        }
+    if stage != "evaluate":
+        rows, length = exp.micro_batch, whole if stage == "rl" else first
+        a_layer = rows * length * (10 * hidden + 4 * inner) * wide
+        kept = rows * length * hidden * wide * text.num_hidden_layers
+        phases["training step"] = {
+            "inputs of the layers": kept if adapters else a_layer * text.num_hidden_layers,
+            "one layer at work": a_layer,
+            "picture": rows * seen * (hidden + shape.keys) * wide,
+            "logits": rows * length * min(text.vocab_size, VOCABULARY) * 12,
+            "a layer unpacked": hidden * inner * wide if packed else 0,
+            **looking,
+        }
+    return phases
+
+
+def total(phases: dict[str, dict[str, float]], device: str) -> float:
+    """Bytes at the peak."""
+    sums = {phase: sum(parts.values()) for phase, parts in phases.items()}
+    stays = sums.pop("stays")
+    return (stays + max(sums.values(), default=0)) * (1 + SLACK) + RUNTIME[device] * GB
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fits: rows at a time by stage, its pieces in bytes, and the peak."""
+
+    stage: str
+    micro_batch: int
+    chunk: int
+    phases: dict[str, dict[str, float]]
+    peak: float
+    fits: bool
+
+
+def plan(exp: Experiment, stage: str, memory: float, device: str = "cuda") -> Plan:
+    """The most rows at a time, up to the experiment's own, with which a stage fits into `memory`
+    bytes; with one row where none does."""
+    shape = Shape(architecture(exp), exp.rank)
+
+    def peak(now: Experiment) -> float:
+        return total(pieces(now, stage, shape, device), device)
+
+    now = exp.but(micro_batch=1, chunk=1)
+    for name in ("micro_batch", "chunk"):
+        sizes = (min(rows, getattr(exp, name)) for rows in SIZES)
+        larger = (now.but(**{name: rows}) for rows in sizes)
+        now = next((one for one in larger if peak(one) <= memory), now)
+    phases = pieces(now, stage, shape, device)
+    return Plan(stage, now.micro_batch, now.chunk, phases, peak(now), peak(now) <= memory)
+
+
+def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
+    """GB below which not even one row at a time fits."""
+    return plan(exp, stage, 0, device).peak / GB
+
+
+def require(exp: Experiment, memory: float) -> None:
+    """SftrlError, with what to change, where a run does not fit into `memory` bytes of a GPU."""
+    stage = "rl" if exp.method == "rl" else "sft"
+    need = total(pieces(exp, stage, Shape(architecture(exp), exp.rank)), "cuda")
+    if need <= memory:
+        return
+    found, less = plan(exp, stage, memory), exp.but(precision="qlora")
+    advice = f"use micro_batch={found.micro_batch} and chunk={found.chunk}"
+    if not found.fits:
+        need = found.peak
+        advice = f"use a larger GPU, or precision=qlora ({smallest(less, stage):.1f} GB at least)"
+    raise SftrlError(
+        f"{stage} of {exp.model or exp.preset} takes {need / GB:.1f} GB at precision "
+        f"{resolve_precision(exp)[0]}, and this GPU has {memory / GB:.1f}; {advice}."
+    )
+
+
+def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
+    """`python -m sftrl_lib plan`: 0 if all stages fit into `memory` GB, else 1."""
+    device = "cuda" if memory or torch.cuda.is_available() else "cpu"
+    if memory is None:
+        gpu = torch.cuda.is_available()
+        memory = (torch.cuda.mem_get_info()[1] if gpu else psutil.virtual_memory().total) / GB
+    arms = {stage: exp.but(method="sft" if stage == "sft" else "rl") for stage in STAGES}
+    plans = [plan(arms[stage], stage, memory * GB, device) for stage in STAGES]
+    need = {p.stage: smallest(arms[p.stage], p.stage, device) for p in plans if not p.fits}
+    if as_json:
+        facts = {"memory_gb": memory, "device": device, "smallest_gb": need}
+        print(json.dumps(facts | {"stages": [asdict(p) for p in plans]}, indent=1))
+    else:
+        print(render(plans))
+        for stage, least in need.items():
+            print(f"{stage} does not fit into {memory:g} GB: it takes {least:.1f} GB at least.")
+    return 1 if need else 0
+
+
+def render(plans: list[Plan]) -> str:
+    """The plans as a table, a column a stage, in GB."""
+    parts = dict.fromkeys(
+        (phase, part) for p in plans for phase in p.phases for part in p.phases[phase]
+    )
+    lines = [["GB", *(p.stage for p in plans)]]
+    for phase, part in parts:
+        sizes = [p.phases.get(phase, {}).get(part) for p in plans]
+        if any(sizes):
+            cells = ("-" if size is None else f"{size / GB:.2f}" for size in sizes)
+            lines.append([f"{phase}: {part}", *cells])
+    lines.append(["peak", *(f"{p.peak / GB:.1f}" for p in plans)])
+    lines.append(["rows a training step holds", *(p.micro_batch for p in plans)])
+    lines.append(["answers written side by side", *(p.chunk for p in plans)])
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
+    rows = ([str(cell).rjust(w) for cell, w in zip(x, widths, strict=True)] for x in lines)
+    return "\n".join("  ".join([row[0].strip().ljust(widths[0]), *row[1:]]) for row in rows)

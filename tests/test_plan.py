@@ -1,0 +1,118 @@
+"""What a stage takes of memory, worked out before anything is loaded."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sftrl_lib import figures, plan
+from sftrl_lib.__main__ import main
+from sftrl_lib.config import Experiment
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.plan import GB, STAGES, Shape, architecture, pieces, total
+from sftrl_lib.policy import load_policy
+
+LLAMA = Experiment(task="gp-vl", preset="llama-11b")
+SHAPE = Shape(architecture(LLAMA), 16)
+
+
+def test_the_architecture_is_the_published_one():
+    """10.67 billion parameters; the language model's linear layers hold 8.72 billion of them."""
+    assert SHAPE.parameters == 10_670_220_835
+    assert round(SHAPE.linear / 1e9, 2) == 8.72
+    assert (SHAPE.cross_layers, SHAPE.keys, SHAPE.patches) == (8, 2 * 8 * 128, 4 * 1601)
+
+
+def test_counts_of_a_small_model_are_those_of_the_loaded_one():
+    exp = Experiment(precision="qlora")
+    of, shape = load_policy(exp).model, Shape(architecture(exp), exp.rank)
+    trained = sum(p.numel() for p in of.parameters() if p.requires_grad)
+    packed = [p for p in of.parameters() if p.dtype == torch.uint8]
+    assert trained == shape.adapter
+    assert 2 * sum(p.numel() for p in packed) == shape.linear
+
+
+def test_packed_weights_take_the_bytes_that_bitsandbytes_gives_them():
+    exp = Experiment(precision="qlora")
+    packed = [p for p in load_policy(exp).model.parameters() if p.dtype == torch.uint8]
+    states = [p.quant_state for p in packed]
+    held = sum(p.numel() + s.absmax.numel() + 4 * s.state2.absmax.numel()
+               for p, s in zip(packed, states, strict=True))  # fmt: skip
+    expected = Shape(architecture(exp), exp.rank).linear * plan.NF4
+    assert held == pytest.approx(expected, rel=0.01)
+
+
+def test_nf4_weights_of_the_11b_are_the_measured_8_4_gigabytes():
+    assert pieces(LLAMA, "sft", SHAPE)["stays"]["weights"] == pytest.approx(8.4e9, rel=0.01)
+
+
+@given(micro_batch=st.integers(1, 16), chunk=st.integers(1, 64), stage=st.sampled_from(STAGES))
+@settings(max_examples=20, deadline=None)
+def test_more_rows_never_take_less(micro_batch, chunk, stage):
+    def peak(**rows):
+        return total(pieces(LLAMA.but(**rows), stage, SHAPE, "cuda", (200, 600)), "cuda")
+
+    now = peak(micro_batch=micro_batch, chunk=chunk)
+    assert peak(micro_batch=micro_batch + 1, chunk=chunk) >= now
+    assert peak(micro_batch=micro_batch, chunk=chunk + 1) >= now
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_planned_fits_and_is_the_most_that_does(stage, monkeypatch):
+    monkeypatch.setattr(plan, "conversation", lambda exp: (200, 600))
+    small, large = (plan.plan(LLAMA, stage, gb * GB) for gb in (12, 24))
+    assert small.fits and small.peak <= 12 * GB and large.peak <= 24 * GB
+    assert (small.micro_batch, small.chunk) <= (large.micro_batch, large.chunk)
+    none = plan.plan(LLAMA, stage, 4 * GB)
+    assert not none.fits and (none.micro_batch, none.chunk) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gb", "advice"),
+    [("full", 80, "precision=qlora"), ("qlora", 11.5, "use micro_batch="), ("qlora", 6, "larger")],
+)
+def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, advice):
+    exp = LLAMA.but(precision=precision, method="sft", micro_batch=4)
+    with pytest.raises(
+        SftrlError, match=f"GB at precision {precision}, and this GPU has {gb:.1f}"
+    ) as e:
+        plan.require(exp, gb * GB)
+    assert advice in str(e.value)
+    plan.require(LLAMA.but(method="sft"), 24 * GB)
+
+
+def test_the_figure_of_memory_is_as_long_as_the_peaks():
+    made = plan.plan(LLAMA, "sft", 24 * GB)
+    axis = figures.memory({"qlora": [made]}).axes[0]
+    assert sum(bar.get_width() for bar in axis.patches) == pytest.approx(made.peak / GB)
+    assert [line.get_xdata()[0] for line in axis.lines] == [24, 80]
+
+
+def test_what_fits_is_a_table_and_0(capsys):
+    assert main(["plan", "--gpu-memory", "24GB"]) == 0
+    said = capsys.readouterr().out
+    assert all(words in said for words in ("evaluate", "stays: weights", "peak", "side by side"))
+
+
+def test_what_does_not_fit_is_1_and_the_least_that_would_do(capsys):
+    assert main(["plan", "--gpu-memory", "80", "--precision", "full"]) == 1
+    said = capsys.readouterr().out
+    least = plan.smallest(LLAMA.but(precision="full", method="sft"), "sft")
+    assert f"sft does not fit into 80 GB: it takes {least:.1f} GB at least." in said
+    assert "evaluate does not" not in said
+
+
+def test_json_says_the_same(capsys):
+    assert main(["plan", "--gpu-memory", "24", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [stage["stage"] for stage in told["stages"]] == list(STAGES)
+    assert told["memory_gb"] == 24 and told["smallest_gb"] == {}
+
+
+@pytest.mark.parametrize("size", ["", "lots", "-3GB", "24XB"])
+def test_a_size_that_is_none_is_refused(size, capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", f"--gpu-memory={size}"])
+    assert "is not a size such as 24GB" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""The parts of `make proof-11b` and `make gpu-check`, on a small model and a CPU."""
+
+import copy
+import importlib.util
+
+import bitsandbytes as bnb
+import pytest
+import torch
+
+from sftrl_lib import foundation
+from sftrl_lib.config import Experiment
+from sftrl_lib.policy import Policy, adapt, load_policy
+from sftrl_lib.runs import ROOT
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def proof():
+    return script("proof_11b")
+
+
+@pytest.fixture(scope="module")
+def check():
+    return script("gpu_check")
+
+
+def test_random_weights_are_packed_as_a_loaded_model_is(proof):
+    drawn = proof.random_nf4(copy.deepcopy(foundation.build_model().config))
+    loaded = load_policy(Experiment(precision="qlora")).model.get_base_model()
+    types = {n: p.dtype for n, p in adapt(drawn, 16).get_base_model().named_parameters()}
+    assert types == {n: p.dtype for n, p in loaded.named_parameters()}
+    packed = [m.weight for m in drawn.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    assert len(packed) == 6 * 7 and all(w.quant_state.nested for w in packed)
+    assert all(torch.isfinite(p).all() for p in drawn.parameters() if p.is_floating_point())
+
+
+def test_rewards_of_the_proof_differ_so_that_there_is_a_gradient(proof):
+    task = proof.Graded(pictures=True)
+    deal = task.item("train", 0, 0)
+    assert {task.verify(deal, text).reward for text in "abcdefgh"} == {-1.0, -2.0}
+
+
+def test_four_bit_products_are_those_of_the_unpacked_weights(check):
+    assert check.four_bits("cpu") < 0.02
+
+
+def test_stages_of_the_check_run_and_are_planned(check):
+    settings = dict(
+        task="gp-vl", precision="qlora", group=2, micro_batch=2, tries=2, eval_tries=2,
+        max_new_tokens=6,
+    )  # fmt: skip
+    exp = Experiment(**settings)
+    loaded = load_policy(exp)
+    policy = Policy(loaded.model, loaded.processor, "qlora", chunk=4)
+    rows = check.stages(exp, policy, "cpu")
+    assert [row["stage"] for row in rows] == ["sft", "rl", "evaluate"]
+    assert all(row["planned_gb"] > 0 for row in rows)
