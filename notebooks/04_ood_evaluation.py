@@ -330,7 +330,7 @@ pd.DataFrame(by_try).T.style.format("{:.0%}")
 
 # %% [markdown]
 # Told that a *formula* was wrong, the init changes what it says it *sees*: in the second answer it
-# names a third of the cards wrongly, in the third half of them. SFT does the same, with the best
+# names more than a third of the cards wrongly, in the third half of them. SFT does the same, with the best
 # eyes of all in its first answer: no row of its training had a second. RL has been there, and was
 # paid less for naming wrong cards; it learns to go on seeing. So there is something in the paper's
 # explanation after all: RL does improve recognition, in the tries that only RL trains.
@@ -370,12 +370,9 @@ figures.show(figures.gallery(missed[:6], "Red hands misread after RL"))
 # ## The claims
 #
 # Every claim of the paper that this book can test, and the ones it still cannot. *Supported*
-# means: the change has the claimed sign, and its p value, corrected for the number of claims in its
-# family (Holm), is below 0.05. The paper's claims are one family, as the protocol has it; ours, on
-# unseen items of the training rule and at matched levels, are another. (That the two are corrected
-# apart was settled when the claims about pictures came in: one family of all would now take
-# `gp-l.rule.rl` above 0.05. Five seeds are few.) *Not supported* is not *refuted*: look at the
-# interval. The same table: `python -m sftrl_lib claims`.
+# means: the change has the claimed sign, and its p value, corrected for the number of claims
+# (Holm), is below 0.05. (So each claim that is added makes it harder for all others.) *Not
+# supported* is not *refuted*: look at the interval. The same table: `python -m sftrl_lib claims`.
 
 # %%
 from sftrl_lib.claims import claims_table

@@ -1,9 +1,7 @@
 """Every claim of the paper, and ours, held against the recorded runs.
 
 A claim is a direction: a number that should rise or fall. It is supported if the change, paired by
-seed, has that sign and its p, corrected by Holm over the claims of its family that were run, is
-below 0.05. One family are the paper's claims, the cells of its table and its figures; the other are
-ours, on unseen items of the training rule and at matched levels.
+seed, has that sign and its p, corrected by Holm over all claims that were run, is below 0.05.
 """
 
 import json
@@ -43,12 +41,6 @@ class Claim:
     sign: int
     test: str = "no test yet"
     outcome: "Callable[[pd.DataFrame, Claim], Outcome] | None" = None  # None: no code runs it yet
-
-    @property
-    def family(self) -> str:
-        """Which claims its p is corrected with: "paper" or "ours"."""
-        cell = self.id.rpartition(".")[0] in _CELLS
-        return "paper" if cell or ".fig" in self.id else "ours"
 
 
 def _against_init(method: str) -> Callable[[pd.DataFrame, Claim], Outcome]:
@@ -159,10 +151,10 @@ CLAIMS = (
 
 
 def claims_table(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One dict a claim and tier: id, statement, family, tier, task, split, metric, n (episodes a
-    seed at least), seeds, init, sft, rl ({value, lo, hi} over seeds; at the matched level where one
-    is meant), change, compute, test, p_holm, verdict, paper, command (None: no code runs it yet).
-    With fewer than `SEEDS` paired seeds a claim was not run."""
+    """One dict a claim and tier: id, statement, tier, task, split, metric, n (episodes a seed at
+    least), seeds, init, sft, rl ({value, lo, hi} over seeds; at the matched level where one is
+    meant), change, compute, test, p_holm, verdict, paper, command (None: no code runs it yet). With
+    fewer than `SEEDS` paired seeds a claim was not run."""
     rows = []
     for tier in sorted(set(table[table.source == "ours"].preset)) or ["tiny"]:
         rows += _tier(table[(table.source == "paper") | (table.preset == tier)], tier)
@@ -181,8 +173,7 @@ def _tier(table: pd.DataFrame, tier: str) -> list[dict[str, Any]]:
         }
         rows.append(
             {
-                "id": claim.id, "statement": claim.statement, "family": claim.family,
-                "tier": tier, "task": claim.task,
+                "id": claim.id, "statement": claim.statement, "tier": tier, "task": claim.task,
                 "split": claim.split, "metric": claim.metric, "n": found.n if run else 0,
                 "seeds": found.change.seeds if run else 0,
                 **{m: means.get(m) for m in ("init", "sft", "rl")},
@@ -192,13 +183,11 @@ def _tier(table: pd.DataFrame, tier: str) -> list[dict[str, Any]]:
                 "paper": _printed(paper, claim), "command": REBUILD if claim.outcome else None,
             }
         )  # fmt: skip
-    run = [(row, claim) for row, claim in zip(rows, CLAIMS, strict=True) if row["change"]]
-    for name in ("paper", "ours"):
-        family = [(row, claim) for row, claim in run if claim.family == name]
-        corrected = holm([row["change"]["p"] for row, _ in family])
-        for (row, claim), p in zip(family, corrected, strict=True):
-            right = p < ALPHA and row["change"]["mean"] * claim.sign > 0
-            row.update(p_holm=p, verdict="supported" if right else "not supported")
+    family = [(row, claim) for row, claim in zip(rows, CLAIMS, strict=True) if row["change"]]
+    corrected = holm([row["change"]["p"] for row, _ in family])
+    for (row, claim), p in zip(family, corrected, strict=True):
+        right = p < ALPHA and row["change"]["mean"] * claim.sign > 0
+        row.update(p_holm=p, verdict="supported" if right else "not supported")
     return rows
 
 
