@@ -330,10 +330,10 @@ pd.DataFrame(by_try).T.style.format("{:.0%}")
 
 # %% [markdown]
 # Told that a *formula* was wrong, the init changes what it says it *sees*: in the second answer it
-# names more than a third of the cards wrongly, in the third half of them. SFT does the same, with the best
-# eyes of all in its first answer: no row of its training had a second. RL has been there, and was
-# paid less for naming wrong cards; it learns to go on seeing. So there is something in the paper's
-# explanation after all: RL does improve recognition, in the tries that only RL trains.
+# names more than a third of the cards wrongly, in the third half of them. SFT does the same, with
+# the best eyes of all in its first answer: no row of its training had a second. RL has been there,
+# and was paid less for naming wrong cards; it learns to go on seeing. So there is something in the
+# paper's explanation after all: RL does improve recognition, in the tries that only RL trains.
 #
 # (A gain within the tries is a gain: the protocol, like the paper's, counts success so. But it is
 # another one than in text, where RL's first answers got better too. A number that was fixed before
