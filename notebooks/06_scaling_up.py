@@ -197,7 +197,8 @@ for method in ("init", "sft", "rl"):
     exp = Experiment(task="gp-vl", preset="llama-11b", method=method)
     first, conversation_tokens = conversation(exp)
     tokens = exp.steps * exp.batch * (conversation_tokens if method == "rl" else first)
-    flops = 9.8e9 * tokens * (6 + 2 * (method == "rl"))
+    weights = Shape(architecture(exp), exp.rank).linear  # of the language model
+    flops = weights * tokens * (6 + 2 * (method == "rl"))
     hours = {card: flops / (0.3 * peak) / 3600 for card, peak in TENSOR.items()}
     costs[method] = {"steps": exp.steps, "million tokens": tokens / 1e6, "FLOPs": flops, **hours}
 pd.DataFrame(costs).T.style.format("{:.1f}").format("{:.1e}", subset=["FLOPs"])
