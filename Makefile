@@ -27,9 +27,10 @@ book: $(STAMP)
 html: $(STAMP)
 	$(PY) -m sftrl_lib book --html
 
-# Two workers, one thread each: quicker on two cores than one worker with two threads.
+# Two workers, one thread each: quicker on two cores than one worker with two threads. The suite is
+# for a CPU, on a machine with a GPU too; `make gpu-check` is for the GPU.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 # No look-ups of news or updates: nothing leaves the machine.
 lab: $(STAMP)

@@ -176,7 +176,9 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 # number in each; look at what is left of the success in the recorded rows:
 #
 # ```python
-# end = results.query("task == 'gp-l' and metric == 'success' and source == 'ours'")
+# from sftrl_lib.stats import main_grid
+#
+# end = main_grid(results.query("preset == @preset and task == 'gp-l' and metric == 'success'"))
 # end = end[end.step == end.groupby("run_id").step.transform("max")]
 # print(end.pivot_table(index="split", columns="method", values="value").round(3))
 # ```

@@ -265,6 +265,7 @@ print(" | ".join(token.replace("Ċ", "").replace("Ġ", " ") for token in spelled
 # %%
 from sftrl_lib.notebook import live
 
+base = None  # let go: the live run loads a model of its own, and a GPU may have room for one
 run = live(exp)
 
 # %%
@@ -421,6 +422,7 @@ figures.show(*seen(next(step for step in foreign if step.position.at_intersectio
 from sftrl_lib.rollout import rollout
 from sftrl_lib.widgets import episode_viewer
 
+base = load_policy(exp)
 walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.max_new_tokens)
 records = [episode_row(walk.prompt(e.item), e, index=i) for i, e in enumerate(walked)]
 episode_viewer(records, lambda e: figures.html(*seen(steps[e["index"]], 320)))

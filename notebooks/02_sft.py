@@ -94,24 +94,21 @@ def sft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 # %% [markdown]
-# The first batch that the live run will see, through our six lines:
+# The first batch that the live run will see, through our six lines, one row after the other: the
+# logits of a whole batch can be larger than the model.
 
 # %%
 rows = [expert_row(exp, policy, task, i) for i in range(exp.batch)]
-width = max(len(r["input_ids"]) for r in rows)
-
-
-def padded(key: str, filler: int) -> torch.Tensor:
-    lines = [r[key] + [filler] * (width - len(r[key])) for r in rows]
-    return torch.tensor(lines, device=policy.device)
-
-
-ids, labels = padded("input_ids", policy.tokenizer.pad_token_id), padded("labels", -100)
-lengths = torch.tensor([[len(r["input_ids"])] for r in rows], device=policy.device)
-seen = (torch.arange(width, device=policy.device) < lengths).long()
-with torch.no_grad():
-    logits = policy.model(input_ids=ids, attention_mask=seen).logits
-by_hand = sft_loss(logits, labels).item()
+total = written = 0
+for row in rows:
+    both = (row["input_ids"], row["labels"])
+    ids, labels = (torch.tensor([line], device=policy.device) for line in both)
+    with torch.no_grad():
+        logits = policy.model(input_ids=ids).logits
+    size = int((labels != -100).sum())
+    total += size * sft_loss(logits, labels).item()
+    written += size
+by_hand = total / written
 print(f"loss of the first batch, by hand: {by_hand:.4f}")
 
 # %% [markdown]
@@ -124,6 +121,7 @@ print(f"loss of the first batch, by hand: {by_hand:.4f}")
 # %%
 from sftrl_lib.notebook import live
 
+policy = None  # let go: the live run loads a model of its own, and a GPU may have room for one
 run = live(exp)
 log = run.metrics()
 assert abs(log.loss[0] - by_hand) < 2e-3, (log.loss[0], by_hand)
@@ -261,7 +259,8 @@ look_exp = Experiment(
     task="gp-vl", method="sft", preset=preset, precision=precision, seed=seed,
     steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
-row = expert_row(look_exp, start_policy(look_exp), make_task(look_exp), 0)
+policy = start_policy(look_exp)
+row = expert_row(look_exp, policy, make_task(look_exp), 0)
 learned = [label for label in row["labels"] if label != -100]
 figures.show(row["picture"].resize((256, 256), 0), "four cards on a table, as the model sees them")
 print(policy.decode(learned))
@@ -271,12 +270,13 @@ print(policy.decode(learned))
 # The live arm, over the recorded ones:
 
 # %%
+policy = None
 look_run = live(look_exp)
 looked = look_run.evals()
 figures.show(figures.success_against_compute(results, live=looked, task="gp-vl"))
 
 # %% [markdown]
-# Seen cards, unseen hands, the new rule, and, one panel further, red cards under the old rule:
+# Seen hands, unseen hands, the new rule, and, one panel further, red cards under the old rule:
 
 # %%
 figures.show(figures.changes_from_init(results, task="gp-vl"))
@@ -290,10 +290,10 @@ figures.show(figures.changes_from_init(results, task="gp-vl"))
 figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
 
 # %% [markdown]
-# SFT's eyes get better: it is told, card by card, what it should have seen. (In the paper they get
-# worse.) And still it solves no more unseen hands than before, since what it does with the cards
-# it sees is bound to the hands and the rule of its training. Better eyes are not better rules.
-# Notebook 04 takes the two apart.
+# SFT's eyes get better, for black cards: it is told, card by card, what it should have seen. (In
+# the paper they get worse.) And still it solves no more unseen hands than before, since what it
+# does with the cards it sees is bound to the hands and the rule of its training. Better eyes are
+# not better rules. Notebook 04 takes the two apart.
 
 # %% [markdown]
 # ## What to inspect
@@ -342,8 +342,8 @@ figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
 # </details>
 #
 # **2. Where is the loss?** (medium, 10 minutes). Is it in the values of the cards, or in the
-# formula? Compute the mean loss of the first batch for each kind of token, and predict it before
-# you look.
+# formula? Compute the mean loss of the first rows for each kind of token, at the init, and predict
+# it before you look.
 #
 # <details><summary>Hint</summary>
 #
@@ -353,16 +353,18 @@ figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
 # <details><summary>Solution</summary>
 #
 # ```python
-# log_probs = logits[:, :-1].float().log_softmax(-1)
-# loss = -log_probs.gather(-1, labels[:, 1:].clamp_min(0)[..., None])[..., 0]
+# policy = start_policy(exp)
 # kinds = {"values": [], "formula": []}
-# for line, target in zip(loss, labels[:, 1:]):
+# for row in rows[:64]:
+#     ids = torch.tensor([row["input_ids"]], device=policy.device)
+#     with torch.no_grad():
+#         logits = policy.model(input_ids=ids).logits[0]
 #     text = ""
-#     for value, token in zip(line[target != -100].tolist(), target[target != -100].tolist()):
+#     for line, token in zip(logits.float().log_softmax(-1), row["labels"][1:]):
 #         part = "formula" if "formula" in text else "values" if "number" in text else None
-#         text += policy.decode([token])
+#         text += policy.decode([token]) if token != -100 else ""
 #         if part:
-#             kinds[part].append(value)
+#             kinds[part].append(-line[token].item())
 # print({part: round(sum(v) / len(v), 3) for part, v in kinds.items()})
 # ```
 #

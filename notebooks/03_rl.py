@@ -148,10 +148,9 @@ exp = Experiment(
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
 task = GeneralPoints(exp.rule, exp.ood_rule)
-policy = start_policy(exp)
 deals = [task.item("train", seed, i // exp.group) for i in range(exp.batch)]
 played = rollout(
-    policy, task, deals, tries=exp.tries, temperature=exp.temperature,
+    start_policy(exp), task, deals, tries=exp.tries, temperature=exp.temperature,
     max_new_tokens=exp.max_new_tokens, progress=True,
 )  # fmt: skip
 
@@ -223,11 +222,11 @@ walk_exp = Experiment(
     task="virl-l", method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
 )  # fmt: skip
-walk, walker = make_task(walk_exp), start_policy(walk_exp)
+walk = make_task(walk_exp)
 places = [walk.item("train", seed, i // exp.group) for i in range(2 * walk_exp.batch)]
 walked = rollout(
-    walker, walk, places, tries=walk_exp.tries, temperature=walk_exp.temperature,
-    max_new_tokens=walk_exp.max_new_tokens, progress=True,
+    start_policy(walk_exp), walk, places, tries=walk_exp.tries, progress=True,
+    temperature=walk_exp.temperature, max_new_tokens=walk_exp.max_new_tokens,
 )  # fmt: skip
 
 # %%
@@ -273,11 +272,11 @@ look_exp = Experiment(
     task="gp-vl", method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
-cards, looker = make_task(look_exp), start_policy(look_exp)
+cards = make_task(look_exp)
 hands = [cards.item("train", seed, i // exp.group) for i in range(2 * look_exp.batch)]
 looked = rollout(
-    looker, cards, hands, tries=look_exp.tries, temperature=look_exp.temperature,
-    max_new_tokens=look_exp.max_new_tokens, progress=True,
+    start_policy(look_exp), cards, hands, tries=look_exp.tries, progress=True,
+    temperature=look_exp.temperature, max_new_tokens=look_exp.max_new_tokens,
 )  # fmt: skip
 
 # %%
@@ -296,10 +295,11 @@ fails.mean().assign(share=fails.size() / len(rows)).style.format(
 ).format("{:.0%}", subset=["share"])
 
 # %% [markdown]
-# Naming the cards rightly is praised though the formula is wrong: this is how an outcome reward
-# comes to teach *seeing*, with nobody saying what is in the picture. And look at the third column:
-# after a verdict the init names fewer cards rightly than before, although the picture is the same.
-# Remember it for notebook 04. The live arm, over the recorded ones:
+# Naming the cards rightly is praised though the formula's value is wrong: this is how an outcome
+# reward could come to teach *seeing*, with nobody saying what is in the picture. (Not where the
+# formula is illegal or has other numbers: that costs 3 and 2, more than misread cards.) And look at
+# the third column: after a verdict the init names fewer cards rightly than before, although the
+# picture is the same. Remember it for notebook 04. The live arm, over the recorded ones:
 
 # %%
 look_run = live(look_exp)

@@ -311,7 +311,9 @@ figures.show(figures.training_log({name: run.metrics()}, ["reward", "solved", "t
 # <details><summary>Solution</summary>
 #
 # ```python
-# rows = results.query("task == 'gp-l' and source == 'ours' and method == 'init'")
+# from sftrl_lib.stats import main_grid
+#
+# rows = main_grid(results.query("preset == @preset and task == 'gp-l' and method == 'init'"))
 # rows = rows[rows.metric == "success"]
 # rows = rows[rows.split == "id_unseen"].groupby("tries").value.mean()
 # if_independent = [expected(rows[1], t)[0] for t in rows.index]

@@ -2,12 +2,15 @@
 
 import logging
 import os
+import sys
 
 # Nothing leaves the machine unless SFTRL_ONLINE=1: no telemetry, no look-ups on a hub.
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
     os.environ.setdefault(_name, "1")
 if os.environ.get("SFTRL_ONLINE", "0") != "1":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if _hub := sys.modules.get("huggingface_hub.constants"):  # imported first, it has read that
+        _hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"
 # bitsandbytes recommends a package that would fetch compiled code; its own CPU kernels do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 

@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     option("weights", type=Path, help="e.g. data/init/gp-l/default")
     option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
     option("--task", default="gp-l", help="gp-l | virl-l | gp-vl | virl-vl [gp-l]")
+    option("--preset", default="tiny", help="whose sizes hold: tiny | smol | llama-11b [tiny]")
+    option("--precision", default="auto", help="auto | qlora | lora | full")
     option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
     option("--tries", type=_count, help="verification iterations (default: the task's)")
     option("--seed", type=int, default=0)
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     option = command("experiments", _experiments, "the runs behind the book's results; resumable")
     what = "YAML file of runs of yours instead; lists of values are combined"
     option("file", type=Path, nargs="?", help=what)
-    option("--workers", type=_count, default=2, help="runs side by side, of one thread")
+    option("--workers", type=_count, help="runs side by side, of one thread [2; with a GPU 1]")
     option("--engine", choices=("processes", "ray"), default="processes", help="of runs of yours")
     option("--estimate", action="store_true", help="say how long it would take, and stop")
     option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
@@ -175,7 +177,8 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    exp = Experiment(task=args.task, seed=args.seed, eval_tries=args.tries or 0)
+    settings = {k: getattr(args, k) for k in ("task", "seed", "preset", "precision")}
+    exp = Experiment(eval_tries=args.tries or 0, **settings)
     from .evaluate import CURVE_SPLITS, evaluate
     from .policy import load_policy
     from .tasks import make_task
@@ -214,15 +217,18 @@ def _routes(args: argparse.Namespace) -> int:
 
 
 def _experiments(args: argparse.Namespace) -> None:
+    import torch
+
     from .experiments import book_runs, your_runs
     from .runs import write_results
 
+    workers = args.workers or (1 if torch.cuda.is_available() else 2)
     if args.table:
         print(f"{len(write_results())} rows in data/results.csv")
     elif args.file:
-        your_runs(sweep(args.file), args.workers, args.estimate, args.engine)
+        your_runs(sweep(args.file), workers, args.estimate, args.engine)
     else:
-        book_runs(args.workers, args.estimate, args.tuning)
+        book_runs(workers, args.estimate, args.tuning)
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -154,9 +154,12 @@ def claims_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict a claim and tier: id, statement, tier, task, split, metric, n (episodes a seed at
     least), seeds, init, sft, rl ({value, lo, hi} over seeds; at the matched level where one is
     meant), change, compute, test, p_holm, verdict, paper, command (None: no code runs it yet). With
-    fewer than `SEEDS` paired seeds a claim was not run."""
+    fewer than `SEEDS` paired seeds a claim was not run; a tier without an arm of so many recorded
+    seeds is left out."""
     rows = []
-    for tier in sorted(set(table[table.source == "ours"].preset)) or ["tiny"]:
+    ours = table[table.source == "ours"]
+    seeds = ours.groupby(["preset", "task", "method"]).seed.nunique()
+    for tier in sorted(set(seeds[seeds >= SEEDS].index.get_level_values(0))) or ["tiny"]:
         rows += _tier(table[(table.source == "paper") | (table.preset == tier)], tier)
     return rows
 

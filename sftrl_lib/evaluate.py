@@ -76,23 +76,27 @@ class KlToInit:
     follows this KL on the *new* task).
     """
 
-    def __init__(self, policy: Policy, task: Task, exp: Experiment, answers: int = 256):
+    def __init__(self, policy: Policy, task: Task, exp: Experiment, answers: int = 0):
+        # A token's distribution over a large vocabulary takes 250 kB: fewer answers, half as exact.
+        large = policy.model.config.get_text_config().vocab_size > 2**15
+        usual, self.kept = (64, torch.float16) if large else (256, torch.float32)
         generator = torch.Generator(policy.device).manual_seed(exp.seed)
-        items = [task.item("id_unseen", exp.seed, i) for i in range(answers)]
+        items = [task.item("id_unseen", exp.seed, i) for i in range(answers or usual)]
         episodes = rollout(
             policy, task, items, temperature=1.0, generator=generator,
             max_new_tokens=exp.max_new_tokens,
         )  # fmt: skip
         rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
-        self.rows = sorted(rows, key=lambda r: len(r[0] + r[1]))
-        self.reference = [self._log_probs(policy, part) for part in self._parts()]
+        self.rows, self.size = sorted(rows, key=lambda r: len(r[0] + r[1])), exp.micro_batch
+        parts = (self._log_probs(policy, part) for part in self._parts())
+        self.reference = [part.to("cpu", self.kept) for part in parts]
 
-    def _parts(self, size: int = 64) -> list:
-        return [self.rows[i : i + size] for i in range(0, len(self.rows), size)]
+    def _parts(self) -> list:
+        return [self.rows[i : i + self.size] for i in range(0, len(self.rows), self.size)]
 
     @torch.no_grad()
-    def _log_probs(self, policy: Policy, part: list) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (rows, length, vocabulary) and mask of answer tokens (rows, length)."""
+    def _log_probs(self, policy: Policy, part: list) -> torch.Tensor:
+        """(answer tokens, vocabulary): log-probabilities where some rows' answers are written."""
 
         def padded(rows: list[list[int]], filler: int = 0) -> torch.Tensor:
             return pad_sequence([torch.tensor(r) for r in rows], True, filler).to(policy.device)
@@ -100,19 +104,22 @@ class KlToInit:
         ids = padded([p + c for p, c, _ in part], policy.tokenizer.pad_token_id)
         seen = padded([[1] * len(p + c) for p, c, _ in part])
         written = padded([[0] * len(p) + [1] * len(c) for p, c, _ in part])
+        keep = ids.size(1) - min(len(p) for p, _, _ in part) + 1  # no logits of questions
         sight = Sight(policy, [picture for *_, picture in part if picture is not None])
         with sight.of(torch.arange(len(part))):
-            logits = policy.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
-        return logits[:, :-1].float().log_softmax(-1), written[:, 1:]
+            logits = policy.model(
+                input_ids=ids, attention_mask=seen, use_cache=False, logits_to_keep=keep
+            ).logits
+        return logits[:, :-1][written[:, 1 - keep :].bool()].float().log_softmax(-1)
 
     def __call__(self, policy: Policy) -> float:
         """Mean KL of an answer, in nats."""
         was_training = policy.model.training
         policy.model.eval()
         total = 0.0
-        for part, (before, written) in zip(self._parts(), self.reference, strict=True):
-            now, _ = self._log_probs(policy, part)
-            total += float(((before.exp() * (before - now)).sum(-1) * written).sum())
+        for part, reference in zip(self._parts(), self.reference, strict=True):
+            before, now = reference.to(policy.device).float(), self._log_probs(policy, part)
+            total += float((before.exp() * (before - now)).sum())
         policy.model.train(was_training)
         return total / len(self.rows)
 

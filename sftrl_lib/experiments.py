@@ -17,13 +17,14 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
 from . import plan, runs
-from .config import PRESETS, Experiment
+from .config import Experiment, resolve_precision
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
 from .policy import Policy, load_policy, need_machine
 from .rl import train_rl
 from .runs import (
     LIVE,
+    LOCAL_RANK,
     RANK,
     ROOT,
     RUNS,
@@ -54,8 +55,15 @@ def init_folder(exp: Experiment) -> Path:
     recorded, by task and foundation model; another model's lie in the run that made them."""
     if exp.tiny:
         return INIT / exp.task / exp.foundation
-    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "precision", "rank")}
-    return YOURS / Experiment(method="init", **same).run_id / WEIGHTS_OF_RUN
+    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "rank")}
+    usual = YOURS / Experiment(method="init", precision=exp.precision, **same).run_id
+    for folder in (usual, *sorted(YOURS.glob(f"{exp.task}-init-{exp.preset}-*"))):
+        config = read_manifest(folder)["config"] if is_done(folder) else {}
+        if same.items() <= config.items():
+            named = exp.but(precision=config["precision"])  # auto, or what it comes to
+            if resolve_precision(named)[0] == resolve_precision(exp)[0]:
+                return folder / WEIGHTS_OF_RUN
+    return usual / WEIGHTS_OF_RUN
 
 
 def start_policy(exp: Experiment) -> Policy:
@@ -63,18 +71,21 @@ def start_policy(exp: Experiment) -> Policy:
     unless `exp.start` says otherwise."""
     need_machine(exp)
     if exp.start not in ("init", "model"):
-        return load_policy(exp, Path(exp.start))
+        folder = Path(exp.start)
+        return load_policy(exp, folder if folder.is_dir() else exp.start)  # or a Hub id
     if exp.method == "init" or exp.start == "model":
         return load_policy(exp)
     folder = init_folder(exp)
     if not list(folder.glob("*.safetensors")):
-        which = (
-            f"--foundation {exp.foundation}" if exp.preset == "tiny" else f"--preset {exp.preset}"
+        names = ("foundation",) if exp.tiny else ("preset", "model", "precision", "rank")
+        default = Experiment()
+        which = "".join(
+            f" --{k} {getattr(exp, k)}" for k in names if getattr(exp, k) != getattr(default, k)
         )
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
-            f"init --task {exp.task} {which}', or start without one (start=model), or from a "
-            "folder of weights (start=FOLDER)."
+            f"init --task {exp.task}{which}', or start without one (start=model), or from a "
+            "folder of weights, or a Hub id (start=NAME)."
         )
     return load_policy(exp, folder)
 
@@ -105,11 +116,15 @@ def run_experiment(
             f"foundation {exp.foundation} has an init with other settings in {RUNS}, and recorded "
             "runs start from it; give --root another folder, or delete that run to replace it."
         )
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(LOCAL_RANK)
+        torch.cuda.reset_peak_memory_stats()
+    if gpu and not exp.tiny and not is_done(Path(root) / exp.run_id):
+        plan.require(exp, torch.cuda.mem_get_info()[1])
     run = Run.open(exp, root)
     if run.done:
         return run
-    if torch.cuda.is_available() and not exp.tiny:
-        plan.require(exp, torch.cuda.mem_get_info()[1])
     with run:
         task, policy = make_task(exp), start_policy(exp)
         # Where the compute axis of both arms begins (paper, Fig. 5).
@@ -129,6 +144,8 @@ def run_experiment(
             rows, played = evaluate(policy, task, exp, splits, progress)
             rows += [kl.row(policy)] if kl else []
             run.add_evals(row | facts for row in rows)
+            if gpu:
+                run.note(peak_gpu_memory_mb=torch.cuda.max_memory_reserved() // 2**20)
             shown = SHOWN_PICTURES if whole and task.pictures else SHOWN
             run.add_episodes(
                 episode_row(task.prompt(e.item), e, step=step, split=split, index=i, **columns)
@@ -138,10 +155,14 @@ def run_experiment(
             if step == exp.steps:
                 run.note(compute=spent, compute_done=done, n_active=n)
 
-        if exp.method == "rl" and final is None and "step" not in run.metrics():
+        begins = "step" not in run.metrics()
+        known = exp.method == "rl" and init is not None and exp.seed in set(init.evals().seed)
+        if exp.method == "rl" and final is None and begins and not known:
             # The init on this seed's own deals: the other half of the pair with both arms.
-            lr = PRESETS[exp.preset]["init"]["lr"]
+            lr = exp.tier["init"]["lr"]
             measure(policy, 0, Compute(), method="init", lr=lr, train_tries=1)
+        if exp.method == "init" and not exp.tiny and begins:  # before any training: zero-shot
+            measure(policy, 0, Compute(), method="base", lr=0.0)
 
         train = train_rl if exp.method == "rl" else train_sft
         train(exp, policy, task, run, measure, progress and not RANK)
@@ -234,18 +255,19 @@ def write_tuning() -> None:
 
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
-    """Seconds of one core for the runs that are not done, from the recorded runs of the same task
-    and method and, where there are such, of as many tries (nan if there are none)."""
-    facts = [read_manifest(path.parent) for path in RUNS.glob("*/manifest.json")]
+    """Seconds of one core for the runs that are not done, from the finished runs of the same model,
+    task and method and, where there are such, of as many tries (nan if there are none)."""
+    paths = (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json"))
+    facts = [read_manifest(path.parent) for path in paths]
     known: dict[tuple, list[float]] = {}
     for config, seconds in ((f["config"], f["wall_s"]) for f in facts if f["state"] == "done"):
-        arm = config["task"], config["method"]
+        arm = tuple(config[k] for k in ("preset", "model", "task", "method"))
         for key in (arm, (*arm, config["tries"])):
             known.setdefault(key, []).append(seconds / config["steps"])
     total = 0.0
     for exp in experiments:
         if not is_done(root / exp.run_id):
-            arm = exp.task, exp.method
+            arm = exp.preset, exp.model, exp.task, exp.method
             times = known.get((*arm, exp.tries)) or known.get(arm, [math.nan])
             total += exp.steps * sum(times) / len(times)
     return total
@@ -270,7 +292,8 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
                 "engine ray needs the package ray; run `pip install -r requirements-ray.txt`."
             ) from error
         ray.init(log_to_driver=False, configure_logging=False)
-        remote = ray.remote(num_cpus=1, max_retries=0)(_worker)
+        gpus = int(torch.cuda.is_available())  # one run a GPU, where there are some
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_worker)
         try:
             yield lambda *job: remote.remote(*job).future()
         finally:

@@ -100,6 +100,7 @@ _RC = {
     "svg.hashsalt": "sftrl", "figure.dpi": 120,
 }  # fmt: skip
 
+TIER = "tiny"  # whose rows are drawn unless a call says otherwise: a notebook's `setup` sets it
 ALL: dict[str, Callable[..., Figure]] = {}  # the book's figures by name
 # What is not drawn: no such runs are recorded, or nothing is to be recognised.
 UNTESTED = {(task, "training_tries") for task in ("virl-l", "gp-vl", "virl-vl")}
@@ -112,7 +113,7 @@ def _figure(*needed: tuple[str, str]):
 
     def register(draw: Callable[[Data], Figure]) -> Callable[..., Figure]:
         def figure(
-            results: pd.DataFrame, live: pd.DataFrame | None = None, task="gp-l", preset="tiny"
+            results: pd.DataFrame, live: pd.DataFrame | None = None, task="gp-l", preset=""
         ) -> Figure:
             data = Data(results, live, task, preset)
             data.need(needed)
@@ -126,21 +127,32 @@ def _figure(*needed: tuple[str, str]):
     return register
 
 
+def how(task: str, preset: str) -> str:
+    """The command that makes the runs of a task on a tier."""
+    own = f"`python -m sftrl_lib init --preset {preset} --task {task}`, then the same with sft, rl"
+    return f"`{REBUILD}`" if preset == "tiny" else own
+
+
 class Data:
-    """The rows of one task and tier: the recorded grid, this session's runs, the paper's."""
+    """The rows of one task and tier: the recorded grid (where none is: yours), this session's runs,
+    the paper's."""
 
     def __init__(self, results: pd.DataFrame, live: pd.DataFrame | None, task: str, preset: str):
-        results = results[results.task == task]
+        results, preset = results[results.task == task], preset or TIER
+        self.how = how(task, preset)
         self.task, self.head = task, stats.HEADLINE.get(task, "success")
         self.tier = f"{task.upper()}, {preset} tier"
         self.paper = results[results.source == "paper"]
-        ours = results[(results.source == "ours") & (results.preset == preset)]
+        tier = results[results.preset == preset]
+        ours = tier[tier.source == "ours"]
         self.ours = ours[~ours.seed.isin(stats.DEVELOPMENT_SEEDS)]
-        self.grid = stats.main_grid(self.ours)
+        self.yours = tier[tier.source == "yours"]
+        self.grid = stats.main_grid(tier)
         self.init = self.grid[self.grid.method == "init"]
-        self.yours = results[(results.source == "yours") & (results.preset == preset)]
+        self.own = "yours" in set(self.grid.source)
         self.whose = "yours" if live is None else "this session"
-        self.live = self.yours[self.yours.condition == "{}"] if live is None else live
+        beside = self.yours[(self.yours.condition == "{}") & (not self.own)]
+        self.live = beside if live is None else live
         self.live = self.live[(self.live.task == task) & (self.live.preset == preset)]
         self.drawn = _stack(self.grid, self.live)
         self.tries = stats.headline_tries(self.drawn)
@@ -153,8 +165,8 @@ class Data:
         if missing:
             raise SftrlError(
                 f"there are no results for {', '.join(missing)} ({self.tier}), and a figure draws "
-                f"measured rows only; record them with `{REBUILD}`, or train in a notebook and "
-                "pass its rows as `live`."
+                f"measured rows only; make them with {self.how}, or train in a notebook and pass "
+                "its rows as `live`."
             )
 
     def lines(self, split: str, metric: str, x: str) -> Iterator[tuple[str, pd.DataFrame, str]]:
@@ -210,7 +222,8 @@ class Data:
         sizes = " to ".join(f"{n:,}" for n in sorted({arms.n.min(), arms.n.max()}) if len(arms))
         n = f"{sizes} {self.items} a point" if sizes else ""
         count = arms.seed.nunique()
-        seeds = f"{count} seed{'s' * (count > 1)}" if sizes else "this session's runs only"
+        seeds = f"{count} seed{'s' * (count > 1)}{' of yours' * self.own}"
+        seeds = seeds if sizes else "this session's runs only"
         tries = tries or self.tries
         within = f"within {tries} tries" if tries > 1 else "at the first try"
         return "; ".join(part for part in (seeds, n, within, *more) if part)
@@ -369,7 +382,9 @@ def changes_from_init(data: Data) -> Figure:
     splits = [s for s in among if data.ends(s, data.head)]
     sizes = {int(end.n.min()) for end in data.ends("id_seen", "success").values()}
     said = [f"{SPLITS['id_seen']}: {n}" for n in sizes if "id_seen" in splits]
-    said.append("bars: mean with 95% t interval over seeds; points: seeds")
+    several = data.grid.seed.nunique() > 1
+    over = "mean with 95% t interval over seeds; points: seeds"
+    said.append(f"bars: {over if several else '95% interval of the episodes'}")
     papers = [s for s in ("rule_ood", "visual_ood") if len(data.printed(s))]
     panels = len(splits) + len(papers)
     widths = [0.72 if panels < 6 else 0.62] * panels
@@ -445,9 +460,10 @@ def recognition_and_success(data: Data) -> Figure:
     """Success against what was seen right, over the checkpoints of both arms (the paper's Fig. 8):
     does an arm that gains gain by its eyes?"""
     title = f"{data.tier}: {NAMED[data.head]} against recognition"
-    said = "points: checkpoints, from the init, which is black; each line a seed"
-    figure, axes = _frame(title, data.caption(said), [1.2, 1.2])
-    for axis, split in zip(axes, ("rule_ood", "visual_ood"), strict=True):
+    said = "seen right in first answers; points: checkpoints, from the init (black); a line a seed"
+    splits = ("id_unseen", "rule_ood", "visual_ood")
+    figure, axes = _frame(title, data.caption(said), [1.1] * 3)
+    for axis, split in zip(axes, splits, strict=True):
         for method, rows, live in data.lines(split, data.head, "step"):
             seen = _points(data.drawn, method, split, "recognition", "step", 1)
             both = rows.merge(seen[["seed", "step", "y"]], on=["seed", "step"], suffixes=("", "_"))
@@ -464,13 +480,14 @@ def recognition_and_success(data: Data) -> Figure:
 @_figure(("rule_ood", HEAD))
 def training_tries(data: Data) -> Figure:
     """OOD growth by the number of verification iterations in training (the paper's Fig. 10)."""
-    arms = stats.tries_ablation(data.ours)
+    arms = stats.tries_ablation(_stack(data.ours, data.yours))
     tries = stats.headline_tries(_stack(arms, data.init))
     start = stats.last(data.init, "init", "rule_ood", "success", tries).value
     title = f"{data.tier}: OOD growth by verification iterations in training"
     said = "points: seeds; bars: 95% t interval of the mean"
     seeds = sorted(set(arms.groupby("train_tries").seed.nunique()))
-    caption = f"{' or '.join(map(str, seeds))} seeds; within {tries} tries; {said}"
+    count = f"{' or '.join(map(str, seeds))} seed{'s' * (seeds != [1])}{' of yours' * data.own}"
+    caption = f"{count}; within {tries} tries; {said}"
     figure, (ours, theirs) = _frame(title, caption, [1.2, 1])
     color, said = STYLE["rl"]["color"], []
     for k, rows in arms.groupby("train_tries"):
@@ -583,22 +600,22 @@ def training_log(logs: Mapping[str, pd.DataFrame], columns: tuple[str, ...]) -> 
 
 def explore(
     results: pd.DataFrame, split="rule_ood", metric="success", x="compute", task="gp-l",
-    preset="tiny",
+    preset="",
 ) -> Figure:  # fmt: skip
-    """Any recorded metric of every recorded arm, ablations included, against any of X_AXES."""
+    """Any metric of every arm, recorded and yours, ablations included, against any of X_AXES."""
     data = Data(results, None, task, preset)
-    tries = stats.headline_tries(data.ours)
+    every = _stack(data.ours, data.yours)
+    inits = stats.recorded(every[(every.method == "init") & (every.condition == "{}")])
+    tries = stats.headline_tries(stats.recorded(every))
     title = f"{data.tier}: {METRICS.get(metric, metric)}, {SPLITS.get(split, split)}"
     spare, said = cycle(_MORE), []
     with mpl.rc_context(_RC):
         figure, (axis,) = _frame(title, f"success within {tries} tries; {_SEEDS}", [2.2])
-        every = _stack(data.ours, data.yours)
         key = ["source", "method", "foundation", "condition"]
         for (source, method, foundation, condition), arm in every.groupby(key):
             if method == "init":
                 continue
-            start = data.ours[(data.ours.method == "init") & (data.ours.condition == "{}")]
-            table = _stack(start[start.foundation == foundation], arm)
+            table = _stack(inits[inits.foundation == foundation], arm)
             rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]
@@ -612,7 +629,7 @@ def explore(
         if not said:
             raise SftrlError(
                 f"there are no results for {metric} on {split} ({data.tier}), and a figure draws "
-                f"measured rows only; choose another, or record them with `{REBUILD}`."
+                f"measured rows only; choose another, or make them with {data.how}."
             )
         return _end(figure, f"{title} against {X_AXES[x]}. {'; '.join(said)}.")
 
@@ -747,10 +764,11 @@ def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
 
 
 def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
-    """Every figure of the recorded runs, as files named TASK-FIGURE."""
+    """Every figure of the tiny tier's recorded runs, as files named TASK-FIGURE."""
+    recorded = results[(results.source == "ours") & (results.preset == "tiny")]
     return [
-        save(draw(results, task=task), f"{task}-{name}", folder)
-        for task in sorted(set(results[results.source == "ours"].task))
+        save(draw(results, task=task, preset="tiny"), f"{task}-{name}", folder)
+        for task in sorted(set(recorded.task))
         for name, draw in ALL.items()
         if (task, name) not in UNTESTED
     ]

@@ -215,6 +215,7 @@ city: right actions / right turns, by action space.
 
 def _seeing(facts: dict) -> str:
     recipe = facts["recipe"]
+    hands = recipe["steps"] * recipe["batch"]
     return f"""
 
 **Pictures**, in a second stage of {facts["seconds"] / 60:.0f} minutes in which every weight that \
@@ -225,13 +226,17 @@ the sign of a landmark) and where it is, through a head that was thrown away. Th
 stayed as it was, and the layers that look at it learned from conversations about the pictures, in \
 the formats above with {recipe["json"]:.0%} json, and to bring about, where the question has a \
 card of the picture, what the text layers hold where it names one. {recipe["red"]:.0%} of \
-the hands were red, all others black."""
+the {hands:,} hands were red (about {recipe["red"] * hands:,.0f}), all others black. In \
+{recipe["conversations"]:.0%} of the conversations the answer is a second or third one, after \
+wrong ones, every other of which also misreads a card."""
 
 
 def _looking(facts: dict) -> str:
     lines = [
         "",
-        "Seen right, greedy, before any post-training:",
+        f"Seen right, greedy, before any post-training, in answers that name what there is to see "
+        f"before anything else; {facts['deals']} deals a colour, a card counts in its own place; "
+        f"{facts['routes']} routes a row:",
         "",
         "| pictures | | |",
         "|---|---|---|",

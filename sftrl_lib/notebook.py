@@ -1,5 +1,6 @@
 """What every notebook does first: fix seeds and threads, say what it runs on and what it reads."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,22 @@ from IPython import get_ipython
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
+from . import figures
 from .config import PRESETS, Experiment
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS
 from .experiments import recorded_init, run_experiment
 from .policy import FOUNDATIONS, resolve_precision
-from .runs import LIVE, REBUILD, RESULTS, ROOT, RUNS, Run, is_done, load_results, read_manifest
+from .runs import LIVE, RESULTS, ROOT, RUNS, YOURS, Run, is_done, load_results, read_manifest
 from .stats import main_grid
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
-    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors; prints device,
-    precision and why. Raises SftrlError for an unknown preset or precision."""
+    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors, figures of this
+    tier; prints device, precision and why. Raises SftrlError for an unknown preset or precision."""
     _short_errors()
     exp = Experiment(preset=preset, precision=precision, seed=seed)
+    figures.TIER = preset
     set_seed(seed)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
     hf_logging.set_verbosity_error()
@@ -35,10 +38,11 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     weights = PRESETS[preset]["model"] or f"{_short(FOUNDATIONS / exp.foundation)}/"
     if weights.endswith("/") and not (ROOT / weights / "model.safetensors").exists():
         weights += " (missing: build it with 'python -m sftrl_lib foundation')"
-    ours = load_results().query("source == 'ours'")
+    ours = load_results().query("source == 'ours' and preset == @preset")
     rows = f"{_short(RESULTS)} ({len(ours):,} rows of {ours.run_id.nunique()} recorded runs)"
     if not len(ours):
-        rows = "no recorded runs yet (make them with 'python -m sftrl_lib experiments')"
+        made = figures.how("TASK", preset)
+        rows = f"no recorded runs of this tier: cells that show them need yours, made with {made}"
     print(f"tier       {preset}")
     print(f"device     {device}")
     print(f"precision  {resolved}: {why}")
@@ -53,7 +57,9 @@ def live(exp: Experiment) -> Run:
     trained before; says which. SFTRL_RUNS names another folder than runs/."""
     known = is_done(_live_root() / exp.run_id)
     short = dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
+    _free()
     run = run_experiment(exp, _live_root(), final=short)
+    _free()
     said = f"{exp.method.upper()}, {exp.steps} steps of {exp.batch}, in {_short(run.path)}"
     if known:
         print(f"LOADED, not trained: {said} (delete the folder to train again)")
@@ -63,34 +69,36 @@ def live(exp: Experiment) -> Run:
 
 
 def recorded_run(method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l") -> Run:
-    """The recorded run of the main grid behind one arm (or behind the init) of a seed."""
+    """The run of the main grid behind one arm (or behind the init) of a seed: recorded, or yours,
+    on a tier of which the book has none."""
     rows = main_grid(load_results())
     rows = rows[(rows.task == task) & (rows.preset == preset)]
     rows = rows[(rows.method == method) & (rows.seed == seed)]
     if not len(rows):
         raise SftrlError(
-            f"there is no recorded run of {method} ({task}, tier {preset}, seed {seed}); choose "
-            f"another seed, or record it with `{REBUILD}`."
+            f"there is no finished run of {method} ({task}, tier {preset}, seed {seed}), recorded "
+            f"or of yours; choose another seed, or make it with {figures.how(task, preset)}."
         )
-    path = RUNS / rows.run_id.iloc[0]
+    path = (RUNS if rows.source.iloc[0] == "ours" else YOURS) / rows.run_id.iloc[0]
     return Run(path, read_manifest(path))
 
 
 def recorded_log(
     method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
 ) -> dict[str, pd.DataFrame]:
-    """{label: training log} of a recorded run, for `figures.training_log`. All seeds start from one
-    init, which has a run of its own."""
+    """{label: training log} of that run, for `figures.training_log`. All seeds start from one init,
+    which has a run of its own."""
     start = Experiment(task=task, method="init", preset=preset)
     init = recorded_init(start) if method == "init" else None
     run = init or recorded_run(method, preset, seed, task)
-    return {"recorded" if init else f"recorded, seed {seed}": run.metrics()}
+    whose = "yours" if run.path.parent == YOURS else "recorded"
+    return {whose if init else f"{whose}, seed {seed}": run.metrics()}
 
 
 def recorded_episodes(
     method: str, split: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
 ) -> dict[int, dict[str, Any]]:
-    """{index of the deal, or position: episode} of the sample kept at the end of a recorded run."""
+    """{index of the deal, or position: episode} of the sample kept at the end of that run."""
     run = recorded_run(method, preset, seed, task)
     mine = {"method": run.manifest["config"]["method"], "seed": seed}  # unless a row says otherwise
     sample = [mine | e for e in run.episodes()]
@@ -98,6 +106,13 @@ def recorded_episodes(
     sample = [e for e in sample if all(e[k] == v for k, v in wanted.items())]
     end = max((e["step"] for e in sample), default=0)
     return {e["index"]: e for e in sample if e["step"] == end}
+
+
+def _free() -> None:
+    """Give back the memory of models that nobody needs; trainers and their hooks hold them in
+    circles."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _live_root() -> Path:

@@ -23,7 +23,7 @@ from transformers import (
 
 from .config import Experiment, resolve_precision
 from .errors import SftrlError
-from .policy import LORA_TARGETS, source_of
+from .policy import LOOKED, LORA_TARGETS, source_of
 from .tasks import make_task
 
 GB = 2**30
@@ -108,10 +108,11 @@ class Shape:
 
     @property
     def looking(self) -> int:
-        """Numbers the frozen tower holds while it looks at one picture."""
+        """Numbers the frozen tower holds while it looks at one picture: every layer's output."""
         vision = self.config.vision_config
+        layers = vision.num_hidden_layers + vision.num_global_layers
         widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
-        return self.patches * (widest + self.patches)
+        return self.patches * (widest + layers * vision.hidden_size + self.patches)
 
 
 def conversation(exp: Experiment) -> tuple[int, int]:
@@ -134,7 +135,8 @@ def pieces(
     `conversation`, where they are known better."""
     precision = resolve_precision(exp)[0]
     adapters, pictures = precision != "full", exp.task.endswith("-vl")
-    wide = 4 if precision == "full" else 2  # bytes a weight that is not packed, and an activation
+    # Bytes of a weight that is not packed, and of an activation (`policy.unpacked_dtype`).
+    wide = 2 if adapters and device == "cuda" else 4
     packed = shape.linear if precision == "qlora" else 0
     stays = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
     trained = shape.adapter if adapters else shape.parameters
@@ -146,20 +148,28 @@ def pieces(
         stays["optimiser"] = trained * (BLOCK8 if eight_bit else 8)
     text, seen = shape.text, shape.patches if pictures else 0
     looking = {"a picture looked at": shape.looking * wide} if pictures else {}
+    if device == "cpu":  # a GPU's machine keeps these outside the GPU
+        if pictures and adapters:
+            step = {"sft": exp.batch, "rl": exp.batch // exp.group}.get(stage, 1)
+            kept = min(LOOKED, max(step, exp.final_episodes))
+            stays["pictures seen before"] = kept * seen * text.hidden_size * wide
+        if stage != "evaluate":
+            stays["distributions of the init"] = exp.max_new_tokens * text.vocab_size * 128
     hidden, inner = text.hidden_size, text.intermediate_size
     own_layers = text.num_hidden_layers - shape.cross_layers
     first, whole = lengths or conversation(exp)
+    rows, length = exp.chunk, whole  # every run is measured, SFT too: by rollouts
     phases = {"stays": stays}
-    if stage != "sft":
-        rows, length = exp.chunk, whole
-        phases["rollout"] = {
-            "cache of the text": rows * length * own_layers * shape.keys * wide,
-            "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
-            "picture": rows * seen * hidden * wide,
-            "one layer at work": rows * length * (4 * hidden + 3 * inner) * wide,
-            "logits": rows * text.vocab_size * 8,
-            **looking,
-        }
+    phases["rollout"] = {
+        "cache of the text": rows * length * own_layers * shape.keys * wide,
+        "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
+        # its states, and a layer's keys and values repeated for every head
+        "picture": rows * seen * 3 * hidden * wide,
+        "what sees which patch": rows * length * seen * 3 * wide,
+        "one layer at work": rows * length * (4 * hidden + 3 * inner) * wide,
+        "logits": rows * text.vocab_size * 8,
+        **looking,
+    }
     if stage != "evaluate":
         rows, length = exp.micro_batch, whole if stage == "rl" else first
         a_layer = rows * length * (10 * hidden + 4 * inner) * wide
@@ -167,7 +177,9 @@ def pieces(
         phases["training step"] = {
             "inputs of the layers": kept if adapters else a_layer * text.num_hidden_layers,
             "one layer at work": a_layer,
-            "picture": rows * seen * (hidden + shape.keys) * wide,
+            # the same, and in fp32 what goes into a layer's two adapters that look at it
+            "picture": rows * seen * ((3 * hidden + shape.keys) * wide + 8 * hidden * adapters),
+            "what sees which patch": rows * length * seen * 3 * wide,
             "logits": rows * length * min(text.vocab_size, VOCABULARY) * 12,
             "a layer unpacked": hidden * inner * wide if packed else 0,
             **looking,

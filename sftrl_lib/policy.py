@@ -3,10 +3,10 @@
 import contextlib
 import importlib.util
 import json
-import os
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from transformers import (
 
 from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
-from .runs import LIVE
+from .runs import LIVE, LOCAL_RANK
 
 WEIGHTS = "model.safetensors"
 FOUNDATIONS = Path(__file__).resolve().parent.parent / "data" / "foundation"
@@ -36,7 +36,9 @@ LORA_TARGETS = (  # of a Mllama, or of a model of text alone
     r"\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 )
 NF4_SKIP = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
+LOOKED = 32  # pictures whose states are kept: the deals of a step; of the 11B model 52 MB each
 _SENTINEL = "\u241e"
+_TODAY = "26 Jul 2024"  # Llama's template writes the date: with today's, prompts change overnight
 
 
 @dataclass
@@ -49,21 +51,33 @@ class Policy:
     precision: str = "full"
     why: str = ""
     chunk: int = 256  # answers written side by side: what their caches may take
+    looked: OrderedDict = field(default_factory=OrderedDict, repr=False)  # see `Sight`
 
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.n_active = active_parameters(self.model)
         self.end_id = self.tokenizer.eos_token_id
+        if self.tokenizer.pad_token_id is None:  # padding is masked: which token it is, is all one
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         vision = getattr(self.model.config, "vision_config", None)
-        self.image_size = vision.image_size if vision else 0
+        self.image_size = getattr(vision, "image_size", 0)
+        self._chat = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        if not self._chat:
+            raise SftrlError(
+                f"the tokenizer of {self.model.config.name_or_path!r} has no chat template, which "
+                "spells who says what; use a model that was trained to follow instructions."
+            )
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _template(self, *turns: tuple[str, str]) -> str:
+    def _template(self, *turns: tuple[str, str | list]) -> str:
         said = [{"role": role, "content": text} for role, text in turns]
-        return self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            said, chat_template=self._chat, tokenize=False, add_generation_prompt=True,
+            date_string=_TODAY,
+        )  # fmt: skip
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -71,8 +85,11 @@ class Policy:
     def first_turn(self, text: str, picture: bool = False) -> list[int]:
         """Token ids of the first user turn, which begins with the picture if there is one, and the
         cue to answer."""
-        shown = self.processor.image_token if picture else ""
-        return self._ids(self._template(("user", shown + text)))
+        if picture and "image" in self._chat:  # a template that is to know of the picture
+            text = [{"type": "image"}, {"type": "text", "text": text}]
+        elif picture:
+            text = self.processor.image_token + text
+        return self._ids(self._template(("user", text)))
 
     def next_turn(self, text: str) -> list[int]:
         """Token ids between an answer, which ends with EOS, and the next."""
@@ -153,8 +170,9 @@ class Sight:
     """Shows pictures to a model, whoever calls it: TRL's trainers do not pass on what Mllama needs.
 
     Within `of(rows)` each call of the model takes the next of these rows, in order, and sees their
-    pictures from the image token on. A picture that several rows share is looked at once a call.
-    Without pictures it does nothing.
+    pictures from the image token on. A picture that several rows share is looked at once a call;
+    by a frozen tower once at all, as long as it is among the last `LOOKED`: every try and every
+    micro-batch of its deal asks for it again. Without pictures it does nothing.
     """
 
     def __init__(self, policy: Policy, pictures: Sequence[Image.Image]) -> None:
@@ -163,27 +181,41 @@ class Sight:
             return
         different = {id(picture): picture for picture in pictures}
         places = {key: place for place, key in enumerate(different)}
+        self.pictures = list(different.values())
         self.number = torch.tensor([places[id(picture)] for picture in pictures])
-        images = [[picture] for picture in different.values()]
+        images = [[picture] for picture in self.pictures]
         seen = policy.processor.image_processor(images, return_tensors="pt")
-        seen = {k: v.to(policy.device) for k, v in seen.items() if isinstance(v, torch.Tensor)}
+        self.seen = {k: v for k, v in seen.items() if isinstance(v, torch.Tensor)}
         self.tiles = seen["aspect_ratio_mask"]  # (pictures, 1, tiles): 1 where there is one
-        self.seen = seen
 
     def _states(self, pictures: torch.Tensor) -> torch.Tensor:
         """(pictures, patches of the tiles, hidden): what the language model attends to."""
-        model = self.model.model
-        trained = next(model.vision_model.parameters()).requires_grad
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            # A large tower is frozen, and looks at one picture after the other.
-            parts = pictures.split(len(pictures) if trained else 1)
-            patches = torch.cat([self._patches(model.vision_model, part) for part in parts])
-        states = model.multi_modal_projector(patches)
-        return states.reshape(len(pictures), -1, states.shape[-1])
+        eyes = self.model.model.vision_model, self.model.model.multi_modal_projector
+        tower, projector = ([p.requires_grad for p in module.parameters()] for module in eyes)
+        if not any(tower + projector):
+            return torch.cat([self._once(number) for number in pictures.tolist()])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and any(tower)):
+            patches = self._patches(pictures)
+        return self._projected(patches)
 
-    def _patches(self, tower: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-        seen = {key: value[pictures] for key, value in self.seen.items()}
-        return tower(**seen).last_hidden_state
+    @torch.no_grad()
+    def _once(self, number: int) -> torch.Tensor:
+        """The states of one picture; kept outside the GPU."""
+        picture, looked = self.pictures[number], self.policy.looked
+        if id(picture) not in looked:  # whose picture is held, so that no other gets its id
+            looked[id(picture)] = picture, self._projected(self._patches([number])).cpu()
+        looked.move_to_end(id(picture))
+        while len(looked) > LOOKED:
+            looked.popitem(last=False)
+        return looked[id(picture)][1].to(self.policy.device)
+
+    def _patches(self, pictures: torch.Tensor | list[int]) -> torch.Tensor:
+        seen = {key: value[pictures].to(self.policy.device) for key, value in self.seen.items()}
+        return self.model.model.vision_model(**seen).last_hidden_state
+
+    def _projected(self, patches: torch.Tensor) -> torch.Tensor:
+        states = self.model.model.multi_modal_projector(patches)
+        return states.reshape(len(patches), -1, states.shape[-1])
 
     def _show(self, module, args, kwargs):
         ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
@@ -195,8 +227,9 @@ class Sight:
             shown = (ids == self.model.config.image_token_index).cumsum(1) > 0
         else:  # the keys of the picture are in the cache
             shown = torch.ones_like(ids)
-        tiles = self.tiles[number][:, None]
-        kwargs["cross_attention_mask"] = shown.long()[:, :, None, None] * tiles
+        tiles = self.tiles[number][:, None].to(ids.device)
+        mask = shown[:, :, None, None] * tiles
+        kwargs["cross_attention_mask"] = mask.to(self.model.dtype)  # spread over all patches
         return args, kwargs
 
     @contextlib.contextmanager
@@ -207,6 +240,7 @@ class Sight:
             yield
             return
         model = model or self.policy.model
+        model = getattr(model, "module", model)  # of several processes
         self.model = model.get_base_model() if hasattr(model, "peft_config") else model
         self.rows = rows.cpu()
         handle = self.model.register_forward_pre_hook(self._show, with_kwargs=True)
@@ -235,11 +269,17 @@ def lora_config(rank: int = 16) -> LoraConfig:
 
 def nf4() -> BitsAndBytesConfig:
     """NF4 with double quantisation; head and vision side stay as they are."""
-    compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute, llm_int8_skip_modules=NF4_SKIP,
+        bnb_4bit_compute_dtype=unpacked_dtype("qlora"), llm_int8_skip_modules=NF4_SKIP,
     )  # fmt: skip
+
+
+def unpacked_dtype(precision: str) -> torch.dtype:
+    """Of weights that are not packed: bf16 below adapters on a GPU. A CPU without instructions for
+    bf16 is many times slower with it (an SFT step of SmolLM2: 14 times), so there it is fp32."""
+    large = precision in ("lora", "qlora")
+    return torch.bfloat16 if large and torch.cuda.is_available() else torch.float32
 
 
 def source_of(exp: Experiment) -> str:
@@ -303,10 +343,16 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     """`model` with a LoRA adapter in fp32 that is trained, a new one or the one in a folder."""
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # PEFT asks for it
     # (PEFT's prepare_model_for_kbit_training would blow up what is not packed, half of the bytes.)
-    if adapter:
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    else:
-        model = get_peft_model(model, lora_config(rank))
+    try:
+        if adapter:
+            model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+        else:
+            model = get_peft_model(model, lora_config(rank))
+    except ValueError as error:
+        raise SftrlError(
+            f"no adapter fits {type(model).__name__} ({str(error).splitlines()[0][:120]}); it is "
+            "for models whose layers are named as Llama's, others need precision=full."
+        ) from error
     for name, parameter in model.named_parameters():
         if "lora_" in name:  # bf16 adapters round small updates away
             parameter.data = parameter.data.float()
@@ -323,8 +369,9 @@ def need_machine(exp: Experiment) -> None:
 
 
 def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
-    """An experiment's policy: `path` (weights, or an adapter, which says where its base lies), else
-    its `model`, else the preset's. SftrlError where there are none to load."""
+    """An experiment's policy: `path` (a folder of weights, or of an adapter, which says where its
+    base lies; as a string also a Hub id), else its `model`, else the preset's. SftrlError where
+    there are none to load."""
     need_machine(exp)
     precision, why = resolve_precision(exp)
     source, adapter = str(path or source_of(exp)), ""
@@ -332,18 +379,22 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         adapter = source
         told = json.loads((Path(adapter) / "adapter_config.json").read_text())
         source = told["base_model_name_or_path"]
-    elif path and not list(Path(source).glob("*.safetensors")):
+    elif isinstance(path, Path) and not list(path.glob("*.safetensors")):
         raise SftrlError(
             f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
             "them."
         )
-    dtype = torch.float32 if precision == "full" else torch.bfloat16
-    options: dict = {"dtype": dtype, "use_safetensors": True}
+    options: dict = {"dtype": unpacked_dtype(precision), "use_safetensors": True}
     if precision == "qlora":
         options["quantization_config"] = nf4()
     if torch.cuda.is_available():
-        options["device_map"] = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        options["device_map"] = f"cuda:{LOCAL_RANK}"
     model, processor = load_model(source, **options)
+    if exp.task.endswith("-vl") and model.config.model_type != "mllama":
+        raise SftrlError(
+            f"task {exp.task} shows pictures, and the library shows them to Mllama alone, not to "
+            f"{model.config.model_type} ({source}); use a text task (gp-l | virl-l)."
+        )
     if precision in ("qlora", "lora") or adapter:
         model = adapt(model, exp.rank, adapter)
     model.eval()
@@ -351,11 +402,15 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
 
 
 def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write an adapter and its base as one checkpoint that needs neither PEFT nor this library."""
-    policy = adapter / "adapter_config.json"
-    if not policy.exists():
-        raise SftrlError(f"{adapter} holds no adapter (no {policy.name}); name a run's weights/.")
-    source = json.loads(policy.read_text())["base_model_name_or_path"]
+    """Write an adapter and its base as one checkpoint that needs neither PEFT nor this library.
+
+    It takes the memory of all weights in 16 bits (22 GB for the 11B model). An adapter that was
+    trained beside packed weights is added to the ones they were packed from: measure again.
+    """
+    told = adapter / "adapter_config.json"
+    if not told.exists():
+        raise SftrlError(f"{adapter} holds no adapter (no {told.name}); name a run's weights/.")
+    source = json.loads(told.read_text())["base_model_name_or_path"]
     model, processor = load_model(source, dtype=dtype, use_safetensors=True)
     whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     whole.save_pretrained(folder)

@@ -24,7 +24,7 @@ from .policy import Policy
 from .rollout import Episode, rollout
 from .runs import RANK, Run
 from .tasks.base import Task
-from .trl_compat import EpisodeTrainer, arguments, fit
+from .trl_compat import EpisodeTrainer, arguments, fit, one_gpu
 
 
 def discounted_returns(rewards: Sequence[float], discount: float) -> list[float]:
@@ -152,7 +152,7 @@ def train_rl(
         )  # fmt: skip
         deals = range(exp.steps * exp.batch // exp.group)
         trainer = EpisodeTrainer(
-            model=policy.model, args=config, processing_class=policy.tokenizer,
+            model=policy.model, args=one_gpu(config), processing_class=policy.tokenizer,
             train_dataset=Dataset.from_dict({"prompt": [str(i) for i in deals]}),
             reward_funcs=reward, rollout_func=play,
         )  # fmt: skip

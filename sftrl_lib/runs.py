@@ -34,7 +34,8 @@ except ImportError:  # pragma: no cover
     fcntl = resource = None
 
 # Of the processes that `accelerate launch` starts for one run; the first alone writes.
-RANK, WORLD = (int(os.environ.get(name, alone)) for name, alone in (("RANK", 0), ("WORLD_SIZE", 1)))
+RANK, LOCAL_RANK = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
+WORLD = int(os.environ.get("WORLD_SIZE", 1))
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"  # recorded
 LIVE = ROOT / "runs"  # this session's
@@ -56,6 +57,7 @@ _NOT_A_CONDITION = {
     "task", "method", "preset", "foundation", "seed", "eval_points", "eval_episodes",
     "final_episodes", "eval_tries", "report_to", "micro_batch", "chunk",
 }  # fmt: skip
+_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "numpy")
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
 
@@ -158,7 +160,8 @@ class Run(AbstractContextManager):
         another configuration, is damaged, or is being written by another process."""
         path = Path(root) / exp.run_id
         if RANK:
-            return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": "running"})
+            state = "done" if is_done(path) else "running"
+            return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": state})
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
@@ -303,7 +306,7 @@ def machine(exp: Experiment) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": [round(x, 2) for x in os.getloadavg()] if fcntl else None,
         "python": platform.python_version(),
-        "versions": {p: metadata.version(p) for p in ("torch", "transformers", "trl", "numpy")},
+        "versions": {p: metadata.version(p) for p in _PACKAGES},
         "git": _git_revision(),
     }
 

@@ -12,7 +12,7 @@ from .config import Experiment
 from .policy import Policy
 from .runs import Run
 from .tasks.base import Task
-from .trl_compat import AnswerTrainer, arguments, fit
+from .trl_compat import AnswerTrainer, arguments, fit, one_gpu
 
 
 def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def train_sft(
             dataset_kwargs={"skip_prepare_dataset": True},
         )  # fmt: skip
         return AnswerTrainer(
-            model=policy.model, args=config, processing_class=policy.tokenizer,
+            model=policy.model, args=one_gpu(config), processing_class=policy.tokenizer,
             train_dataset=Dataset.from_dict({"index": range(exp.steps * exp.batch)}),
             data_collator=collate,
         )  # fmt: skip

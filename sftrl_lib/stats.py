@@ -131,10 +131,17 @@ def tries_of(metric: str, tries: int) -> int:
     return tries if metric in HEADLINE.values() else 1
 
 
+def recorded(table: pd.DataFrame) -> pd.DataFrame:
+    """Our rows; of a task on a tier where there are none, yours."""
+    place, ours = table.task + " " + table.preset, table.source == "ours"
+    return table[ours | ((table.source == "yours") & ~place.isin(place[ours]))]
+
+
 def main_grid(table: pd.DataFrame) -> pd.DataFrame:
-    """Our rows of the protocol's grid: default settings, default foundation model, test seeds."""
-    ours = table[(table.source == "ours") & (table.foundation == "default")]
-    return ours[(ours.condition == "{}") & ~ours.seed.isin(DEVELOPMENT_SEEDS)]
+    """The recorded rows (or yours) of the protocol's grid: default settings, default foundation
+    model, test seeds."""
+    grid = recorded(table[table.foundation == "default"])
+    return grid[(grid.condition == "{}") & ~grid.seed.isin(DEVELOPMENT_SEEDS)]
 
 
 def headline_tries(table: pd.DataFrame) -> int:
@@ -181,7 +188,8 @@ def matched(table: pd.DataFrame, x: tuple[str, str, int], y: tuple[str, str, int
 def tries_ablation(table: pd.DataFrame) -> pd.DataFrame:
     """RL runs with several numbers of training tries: the main grid's, and those that differ in the
     tries and, to spend the same compute, in batch or steps."""
+    table = recorded(table)
     changed = table.condition.map(lambda text: set(json.loads(text)))
     equal = changed.map(lambda names: not names or "tries" in names <= {"tries", "batch", "steps"})
-    rl = table[equal.astype(bool) & (table.method == "rl") & (table.source == "ours")]
+    rl = table[equal.astype(bool) & (table.method == "rl")]
     return rl[(rl.foundation == "default") & ~rl.seed.isin(DEVELOPMENT_SEEDS)]

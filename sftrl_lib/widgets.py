@@ -19,9 +19,9 @@ _COLORS = {True: "#0072B2", False: "#D55E00"}  # solved, failed; the word says i
 
 
 def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
-    """Choose task, tier, split, metric and x-axis of the recorded runs, ablations included."""
-    ours = results[results.source == "ours"]
-    if not len(ours):
+    """Choose task, tier, split, metric and x-axis of the runs, recorded and yours."""
+    rows = results[results.source != "paper"]
+    if not len(rows):
         raise SftrlError(
             "there are no recorded runs to explore; the repository's data/results.csv holds them, "
             f"or make your own with `{figures.REBUILD}`."
@@ -33,10 +33,10 @@ def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
         return ipywidgets.Dropdown(options=options, value=value, description=name)
 
     menus = {
-        "task": menu("task", sorted(set(ours.task)), {}, "gp-l"),
-        "preset": menu("tier", sorted(set(ours.preset)), {}, "tiny"),
-        "split": menu("split", sorted(set(ours.split)), figures.SPLITS, "rule_ood"),
-        "metric": menu("metric", sorted(set(ours.metric)), figures.METRICS, "success"),
+        "task": menu("task", sorted(set(rows.task)), {}, "gp-l"),
+        "preset": menu("tier", sorted(set(rows.preset)), {}, figures.TIER),
+        "split": menu("split", sorted(set(rows.split)), figures.SPLITS, "rule_ood"),
+        "metric": menu("metric", sorted(set(rows.metric)), figures.METRICS, "success"),
         "x": menu("against", list(figures.X_AXES), figures.X_AXES, "compute"),
     }
 

@@ -141,6 +141,12 @@ def test_tiers_are_separate_families():
     assert {r["id"]: r["p_holm"] for r in rows if r["tier"] == "tiny"} == alone
 
 
+def test_a_tier_with_too_few_seeds_is_not_listed():
+    one = synthetic(seeds=(0,)).assign(preset="smol")
+    both = table([*synthetic().to_dict("records"), *one.to_dict("records")])
+    assert {r["tier"] for r in claims_table(both)} == {"tiny"}
+
+
 def test_command_prints_a_table_or_strict_json(monkeypatch, capsys):
     monkeypatch.setattr(claims, "load_results", synthetic)
     claims.main(as_json=True)

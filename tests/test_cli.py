@@ -1,6 +1,7 @@
 """The command line: what it lists, and how it refuses: exit code 2, one line, no traceback."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,7 +14,7 @@ import torch
 
 from sftrl_lib import Experiment, experiments
 from sftrl_lib.__main__ import main
-from sftrl_lib.config import PRESETS, read_settings, sweep
+from sftrl_lib.config import FILLED, PRESETS, TASKS, read_settings, sweep
 from sftrl_lib.stats import HEADLINE
 
 CELLS = [
@@ -206,6 +207,27 @@ def test_another_preset_fills_in_its_own_numbers_but_keeps_what_was_set():
     assert Experiment().but(method="sft") == Experiment(method="sft")
 
 
+@pytest.mark.parametrize("command", ["sft", "rl"])
+def test_one_file_drives_tiny_and_11b_and_only_what_the_presets_fill_in_differs(
+    monkeypatch, command
+):
+    asked = []
+
+    def stop(exp, root):
+        asked.append(exp)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "run_experiment", stop)
+    file = Path(__file__).parents[1] / "configs" / "gp-vl.yaml"
+    for preset in ((), ("--preset", "llama-11b")):
+        assert call(command, "--config", file, *preset) == 130
+    tiny, llama = asked
+    assert tiny == Experiment(task="gp-vl", method=command)  # an init made with it is found again
+    differ = {f.name for f in fields(Experiment) if getattr(tiny, f.name) != getattr(llama, f.name)}
+    filled = {"preset", *FILLED} - set(TASKS["gp-vl"])
+    assert differ == filled - {"batch"} and tiny.batch == llama.batch  # which presets agree on
+
+
 # --- what runs ------------------------------------------------------------------------------------
 def test_claims_as_json_hold_the_twelve_cells(capsys):
     def not_json(word):
@@ -231,6 +253,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
         folder.mkdir()
         facts = {"state": "done", "hash": "", "wall_s": 120.0}
         config = {"task": task, "method": method, "steps": 2, "tries": 3}
+        config |= {"preset": "tiny", "model": ""}
         (folder / "manifest.json").write_text(json.dumps(facts | {"config": config}))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
@@ -238,6 +261,13 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     grid += experiments.tries_ablation()
     minutes = f"{sum(e.steps for e in grid)} core-minutes"  # at the recorded minute a step
     assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
+
+
+def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():
+    tiny = Experiment(method="sft", seed=7)
+    assert experiments.estimate([tiny]) > 0
+    assert math.isnan(experiments.estimate([tiny.but(preset="smol")]))
+    assert math.isnan(experiments.estimate([tiny.but(model="a/model")]))
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):

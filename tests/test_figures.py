@@ -45,6 +45,31 @@ def test_figure_names_tier_seeds_and_size_and_has_alt_text(name):
     assert len(figure.alt) > 80 and ("%" in figure.alt or "points" in figure.alt)
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_one_seed_of_yours_can_be_drawn_where_none_is_recorded(name):
+    mine = synthetic(seeds=(0,)).assign(source="yours", preset="smol")
+    figure = figures.ALL[name](pd.concat([RESULTS, mine], ignore_index=True), preset="smol")
+    caption = " ".join(t.get_text() for t in figure.texts)
+    assert "smol tier" in figure.get_suptitle() and "1 seed of yours" in caption
+    assert "RL, yours" not in labels(figure)
+
+
+def test_figures_are_of_the_tier_that_setup_chose(monkeypatch):
+    monkeypatch.setattr(figures, "TIER", "smol")
+    mine = live().assign(preset="smol")
+    assert labels(figures.success_against_compute(RESULTS, live=mine)) == ["RL, this session"]
+    with pytest.raises(SftrlError, match="python -m sftrl_lib init --preset smol --task gp-l"):
+        figures.changes_from_init(RESULTS)
+
+
+def test_files_are_the_tiny_tiers_whatever_was_chosen(monkeypatch):
+    monkeypatch.setattr(figures, "TIER", "smol")
+    monkeypatch.setattr(figures, "save", lambda figure, name, folder: figure.get_suptitle())
+    one = synthetic(seeds=(0,)).assign(preset="smol")
+    titles = figures.save_all(pd.concat([RESULTS, one], ignore_index=True))
+    assert all("GP-L, tiny tier" in title for title in titles)
+
+
 @pytest.mark.parametrize("name", STREETS)
 def test_figure_of_navigation_counts_routes_and_steps(name):
     figure = figures.ALL[name](WALKS, task="virl-l")
@@ -265,6 +290,24 @@ def test_explorer_redraws_on_a_choice(monkeypatch):
     assert len(shown) == 2  # there is no KL on rule_ood, which is said instead of drawn
     with pytest.raises(SftrlError, match="no recorded runs to explore"):
         explorer(PAPER)
+
+
+def test_explorer_offers_your_tiers_and_splits(monkeypatch):
+    monkeypatch.setattr(figures, "show", lambda figure: shown.append(figure.get_suptitle()))
+    shown = []
+    mine = synthetic(seeds=(0,)).assign(source="yours", preset="llama-11b")
+    mine["split"] = mine.split.replace("id_seen", "rule_five")
+    menus = explorer(pd.concat([RESULTS, mine], ignore_index=True)).children[0].children
+    menus[1].value = "llama-11b"
+    menus[2].value = "rule_five"
+    assert "llama-11b tier: success (%), rule: faces count 5" in shown[-1]
+
+
+def test_explored_runs_of_yours_begin_at_your_init():
+    mine = synthetic(seeds=(0,)).assign(source="yours", preset="llama-11b")
+    lines = label_lines(figures.explore(mine, x="step", preset="llama-11b").axes[0])
+    assert set(lines) == {"yours: RL", "yours: SFT"}
+    assert lines["yours: RL"].get_xdata()[0] == 0
 
 
 def test_a_rollouts_episode_is_rendered_with_every_try():

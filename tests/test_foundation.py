@@ -102,6 +102,21 @@ def test_default_weights_are_those_of_the_recipe_in_the_tree():
     assert facts["walks"] == recipe.formats(WALK_FORMATS)
 
 
+def test_default_weights_learned_to_see_by_the_recipe_in_the_tree():
+    facts = json.loads((FOUNDATIONS / "default" / "foundation.json").read_text())
+    assert facts["seeing"]["recipe"] == asdict(Seeing())
+
+
+def test_one_checkpoint_for_all_tasks_is_small():
+    assert (FOUNDATIONS / "default" / "model.safetensors").stat().st_size < 16 * 2**20
+
+
+def test_a_new_model_looks_at_pictures_from_the_start():
+    """Gates that start at zero would let no gradient reach what is behind them."""
+    gates = [p for n, p in foundation.build_model().named_parameters() if n.endswith("attn_gate")]
+    assert gates and all(gate.abs() > 0.1 for gate in gates)
+
+
 def test_pretraining_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """Two steps, or one and, from the checkpoint it left, the second: the same weights."""
     recipe = Pretraining(steps=2, batch=8, walks=4, seed=5)

@@ -1,12 +1,14 @@
 """Every notebook runs, keeps its shape as text, and has the sections a reader is promised."""
 
+import gc
 import re
+import weakref
 
 import jupytext
 import nbformat
 import pytest
 
-from sftrl_lib import book, experiments
+from sftrl_lib import book, experiments, figures, runs
 from sftrl_lib import notebook as notebook_
 from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
@@ -155,3 +157,72 @@ def test_log_of_the_init_is_of_its_own_run(tmp_path, monkeypatch):
         run.log(step=1, loss=2.0)
     monkeypatch.setattr(experiments, "RUNS", tmp_path)
     assert list(notebook_.recorded_log("init")["recorded"].loss) == [2.0]
+
+
+def finished(root, **settings):
+    """A run folder with one measurement and one logged step."""
+    facts = {"split": "rule_ood", "metric": "success", "tries": 1, "successes": 1, "n": 2}
+    facts |= {"compute": 1.0, "compute_done": 1.0, "value": 0.5, "lo": 0.1, "hi": 0.9, "step": 5}
+    with Run.open(Experiment(**settings), root) as run:
+        run.log(step=5, loss=2.0)
+        run.add_evals([facts])
+        run.add_episodes([{"step": 5, "split": "rule_ood", "index": 7}])
+    return run
+
+
+@pytest.fixture
+def readers(tmp_path, monkeypatch):
+    """A folder of a reader's own runs, beside the book's."""
+    monkeypatch.setattr(notebook_, "YOURS", tmp_path)
+    monkeypatch.setattr(notebook_, "load_results", lambda: runs.load_results(yours=tmp_path))
+    return tmp_path
+
+
+def test_where_a_tier_has_no_recorded_run_yours_is_shown(readers):
+    run = finished(readers, method="rl", preset="llama-11b")
+    assert notebook_.recorded_run("rl", "llama-11b").path == run.path
+    assert list(notebook_.recorded_episodes("rl", "rule_ood", "llama-11b")) == [7]
+    assert list(notebook_.recorded_log("rl", "llama-11b")) == ["yours, seed 0"]
+
+
+def test_a_recorded_run_goes_before_yours(readers):
+    finished(readers, method="rl")
+    assert notebook_.recorded_run("rl").path.parent == runs.RUNS
+
+
+def test_a_tier_without_runs_says_in_one_sentence_how_to_make_them(readers):
+    wanted = "python -m sftrl_lib init --preset llama-11b --task virl-l"
+    with pytest.raises(SftrlError, match=wanted) as said:
+        notebook_.recorded_log("sft", "llama-11b", task="virl-l")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(("preset", "words"), [
+    ("tiny", "recorded runs)"),
+    ("llama-11b", "no recorded runs of this tier: cells that show them need yours"),
+])  # fmt: skip
+def test_setup_says_whose_runs_are_shown(preset, words, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "TIER", "tiny")
+    monkeypatch.setattr(notebook_.torch, "set_num_threads", lambda n: None)
+    notebook_.setup(preset)
+    assert words in capsys.readouterr().out and preset == figures.TIER
+
+
+def test_a_live_run_leaves_no_model_behind(monkeypatch, tmp_path):
+    class Model:
+        pass
+
+    def trained(exp, root, final):
+        model = Model()
+        model.hook = lambda: model  # as trainers do
+        models.append(weakref.ref(model))
+        return Run(tmp_path, {"wall_s": 0})
+
+    models = []
+    monkeypatch.setattr(notebook_, "run_experiment", trained)
+    gc.disable()
+    try:
+        notebook_.live(Experiment(method="rl"))
+        assert models[0]() is None
+    finally:
+        gc.enable()

@@ -1,22 +1,41 @@
 """A policy: loaded for any preset and precision, saved, and refused with a sentence."""
 
 import copy
+import functools
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import bitsandbytes as bnb
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from sftrl_lib import PRESETS, Experiment, SftrlError, experiments, foundation, policy, prompts
 from sftrl_lib.__main__ import main
+from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
 WEIGHTS = FOUNDATIONS / "default"
+UNPACKED_DTYPE = policy.unpacked_dtype  # as it is: the other tests see a GPU's
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sixteen_bits():
+    """What is not packed is in bf16, as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "unpacked_dtype", as_on_a_gpu)
+        yield
+
+
+def as_on_a_gpu(precision):
+    return torch.float32 if precision == "full" else torch.bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +114,13 @@ def test_active_parameters_are_those_that_multiply_a_text_token(tiny):
     hidden, inner = text.hidden_size, text.intermediate_size
     layer = 4 * hidden**2 + 3 * hidden * inner + 2 * hidden
     assert tiny.n_active == 4 * layer + hidden + text.vocab_size * hidden
+
+
+@pytest.mark.parametrize("precision", ["qlora", "lora", "full"])
+def test_weights_that_are_not_packed_are_in_bf16_on_a_gpu_alone(precision, monkeypatch):
+    assert UNPACKED_DTYPE(precision) == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert UNPACKED_DTYPE(precision) == as_on_a_gpu(precision)
 
 
 # --- LoRA and NF4 ---------------------------------------------------------------------------------
@@ -325,3 +351,80 @@ def test_a_package_that_is_not_installed_says_how_to_get_it():
 def test_model_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path):
     said = refused(Experiment(model=str(tmp_path / "nothing")))
     assert str(tmp_path / "nothing") in said
+
+
+# --- any other model ------------------------------------------------------------------------------
+LLAMAS = """{{ bos_token }}{% set found = namespace(image=false) %}{% for m in messages %}\
+{% if m.content is not string and m.content[0].type == 'image' %}{% set found.image = true %}\
+{% endif %}{% endfor %}{% if not found.image %}Today: {{ date_string }}<|end|>{% endif %}\
+{% for m in messages %}<|{{ m.role }}|>{% if m.content is string %}{{ m.content }}{% else %}\
+{% for part in m.content %}{% if part.type == 'image' %}<|image|>{% else %}{{ part.text }}\
+{% endif %}{% endfor %}{% endif %}<|end|>{% endfor %}<|assistant|>"""
+
+
+def test_a_template_that_knows_of_pictures_is_told_of_one_and_never_of_todays_date(tiny):
+    """As Llama-3.2-Vision's does: a system turn with the date, unless there is a picture."""
+    processor = foundation.build_processor()
+    processor.chat_template = LLAMAS.replace("<|image|>", processor.image_token)
+    of = policy.Policy(tiny.model, processor)
+    asked = of.tokenizer.decode(of.first_turn("Cards: 7", picture=True))
+    assert asked.count(processor.image_token) == 1 and "Today" not in asked
+    assert "Today: 26 Jul 2024" in of.tokenizer.decode(of.first_turn("Cards: 7"))
+
+
+def test_a_model_without_a_chat_template_is_refused(tiny):
+    processor = foundation.build_processor()
+    processor.chat_template = processor.tokenizer.chat_template = None
+    with pytest.raises(SftrlError, match="has no chat template"):
+        policy.Policy(tiny.model, processor)
+
+
+def test_a_tokenizer_without_padding_pads_with_the_end(tiny):
+    processor = foundation.build_processor()
+    processor.tokenizer.pad_token = None
+    of = policy.Policy(tiny.model, processor)
+    assert of.tokenizer.pad_token_id == of.end_id
+
+
+def test_pictures_are_refused_for_a_model_that_the_library_cannot_show_them(monkeypatch):
+    model = foundation.build_model()
+    model.config.model_type = "qwen2_5_vl"
+    monkeypatch.setattr(policy, "load_model", lambda *_, **__: (model, None))
+    assert "shows them to Mllama alone" in refused(Experiment(task="gp-vl", model="some/model"))
+
+
+def test_another_model_has_the_numbers_of_a_small_real_one():
+    other, smol = Experiment(model="some/model"), Experiment(preset="smol")
+    assert (other.lr, other.steps, other.max_new_tokens) == (smol.lr, smol.steps, 64)
+    precision, why = resolve_precision(other)
+    assert precision == "lora" and "million" not in why
+
+
+@pytest.mark.parametrize("start", ["tianzhechu/GP-L-Init", "folder"])
+def test_a_start_is_a_folder_or_a_hub_id(start, tmp_path, monkeypatch):
+    name = str(tmp_path) if start == "folder" else start
+    monkeypatch.setattr(experiments, "load_policy", lambda exp, path: path)
+    found = experiments.start_policy(Experiment(start=name))
+    assert found == (tmp_path if start == "folder" else name)
+
+
+def test_a_run_on_pictures_in_four_bits_is_kept_loaded_by_peft_and_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "unpacked_dtype", UNPACKED_DTYPE)  # bf16 would take minutes here
+    monkeypatch.setattr(experiments, "KlToInit", functools.partial(KlToInit, answers=2))
+    exp = Experiment(task="gp-vl", method="rl", precision="qlora", steps=1, batch=8, group=4,
+                     warmup=0.0, eval_episodes=2)  # fmt: skip
+    run = experiments.run_experiment(exp, tmp_path, False, {"rule_ood": 2})
+    kept = run.path / "weights"
+    base = AutoModelForImageTextToText.from_pretrained(experiments.init_folder(exp))
+    theirs = PeftModel.from_pretrained(base, kept)  # without this library
+    theirs, ours = dict(theirs.named_parameters()), adapters(load_policy(exp, kept))
+    assert ours and all(torch.equal(p, theirs[n]) for n, p in ours.items())
+    assert main(["merge", str(kept), str(tmp_path / "whole")]) == 0
+    assert main(["evaluate", str(tmp_path / "whole"), "--task", "gp-vl", "--episodes", "2"]) == 0
+
+
+def test_the_hub_is_off_whatever_was_imported_first():
+    code = "from huggingface_hub import constants as c; import sftrl_lib; print(c.HF_HUB_OFFLINE)"
+    clean = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
+    assert done.stdout == "True\n", done.stderr

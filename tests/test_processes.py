@@ -30,7 +30,7 @@ def launch(method: str, folder: Path, processes: int) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("method", ["sft", "rl"])
+@pytest.mark.parametrize("method", ["sft", "rl", "rl-vl"])
 def test_two_processes_learn_what_one_learns(tmp_path, method):
     launch(method, tmp_path / "one", 1)
     launch(method, tmp_path / "two", 2)

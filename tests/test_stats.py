@@ -127,6 +127,23 @@ def test_main_grid_leaves_out_ablations_other_foundations_and_development_seeds(
     assert len(stats.main_grid(results.assign(foundation="young"))) == 0
 
 
+def test_yours_are_the_grid_of_a_tier_of_which_none_is_recorded():
+    book = synthetic(seeds=(0, 1))
+    mine = book.assign(source="yours", preset="llama-11b")
+    both = table([*book.to_dict("records"), *mine.to_dict("records")])
+    tiers = stats.main_grid(both).groupby("source").preset.unique()
+    assert {source: list(tier) for source, tier in tiers.items()} == {
+        "ours": ["tiny"], "yours": ["llama-11b"],
+    }  # fmt: skip
+
+
+def test_yours_do_not_mix_with_the_recorded_grid():
+    book = synthetic(seeds=(0,))
+    both = table([*book.to_dict("records"), *book.assign(source="yours").to_dict("records")])
+    assert set(stats.main_grid(both).source) == {"ours"}
+    assert set(stats.tries_ablation(both).source) == {"ours"}
+
+
 def test_headline_tries_are_the_most_that_all_runs_share():
     results = synthetic(seeds=(0,))
     short = live()

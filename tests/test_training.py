@@ -15,6 +15,7 @@ import torch
 from helpers_training import FakeRun, WordTask, experiment, small_policy, weights
 from hypothesis import given
 from hypothesis import strategies as st
+from trl import SFTConfig
 
 from sftrl_lib import trl_compat
 from sftrl_lib.errors import SftrlError
@@ -265,6 +266,35 @@ def test_rl_on_pictures_equals_a_plain_loop(tmp_path):
     assert_same(ours, plain, rtol=0, atol=1e-5)
     moved = {n for n, w in weights(small_policy()).items() if not torch.equal(w, weights(ours)[n])}
     assert [n for n in moved if "vision" in n] and [n for n in moved if "cross_attn" in n]
+
+
+def test_rl_of_an_adapter_on_pictures_equals_a_plain_loop(tmp_path):
+    """Layers are run again in the backward pass, and the eyes are frozen: no gradient is lost."""
+    settings = {"steps": 3, "lr": 1e-2}
+    ours, plain, task = *(small_policy(lora=True) for _ in "ab"), WordTask(pictures=True)
+    train("rl", tmp_path, ours, task, **settings)
+    plain_grpo(experiment("rl", **settings), plain, WordTask(pictures=True))
+    assert_same(ours, plain, rtol=0, atol=1e-3)
+    before = weights(small_policy(lora=True))
+    moved = {n: (w - before[n]).abs().max() for n, w in weights(ours).items()}
+    assert all(size == 0 for n, size in moved.items() if "lora_" not in n)
+    assert max(size for n, size in moved.items() if "cross_attn" in n) > 1e-2
+
+
+def test_a_frozen_tower_looks_once_at_the_pictures_of_a_step(tmp_path):
+    """Three tries, the training, and twelve episodes of three deals: three looks a step."""
+    policy, looks = small_policy(lora=True), []
+    tower = policy.model.get_base_model().model.vision_model
+    tower.register_forward_hook(lambda module, args, out: looks.append(len(out[0])))
+    train("rl", tmp_path, policy, WordTask(pictures=True), steps=2)
+    assert looks == [1] * 3 * 2
+
+
+def test_what_was_seen_is_kept_for_the_last_pictures_only(monkeypatch):
+    monkeypatch.setattr("sftrl_lib.policy.LOOKED", 2)
+    policy, task = small_policy(lora=True), WordTask(pictures=True)
+    played = rollout(policy, task, [0, 1, 2], max_new_tokens=2)
+    assert [id(e.picture) for e in played[1:]] == list(policy.looked)
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -519,6 +549,13 @@ def test_progress_is_one_line(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
     assert "RL: 100%" in err and "solved" in err
+
+
+def test_one_process_trains_on_one_gpu_of_several(tmp_path):
+    exp, policy = experiment("sft"), small_policy()
+    config = SFTConfig(**trl_compat.arguments(exp, policy, FakeRun(tmp_path)))
+    config._n_gpu = 4  # as transformers finds them
+    assert trl_compat.one_gpu(config).n_gpu == 1
 
 
 def test_other_versions_of_trl_are_refused(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 processes in the same way:
 
     python -m torch.distributed.run --standalone --nproc-per-node=2 two_processes.py METHOD FOLDER
+
+A METHOD that ends in -vl has pictures.
 """
 
 import sys
@@ -29,10 +31,10 @@ def seeded_rollout(policy, task, items, **settings):
 
 
 if __name__ == "__main__":
-    method, folder = sys.argv[1], Path(sys.argv[2])
+    (method, pictures, _), folder = sys.argv[1].partition("-vl"), Path(sys.argv[2])
     rl.rollout = seeded_rollout
     exp, policy = experiment(method, batch=16, steps=3, lr=1e-3), small_policy()
     with Run.open(exp, folder) as run:
         train = rl.train_rl if method == "rl" else train_sft
-        train(exp, policy, WordTask(hopeless=6), run, progress=False)
+        train(exp, policy, WordTask(6, bool(pictures)), run, progress=False)
     save_file(weights(policy), folder / f"weights-{RANK}.safetensors")

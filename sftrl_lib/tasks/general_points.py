@@ -21,7 +21,7 @@ from PIL import Image
 from .. import prompts
 from ..errors import SftrlError, check
 from . import hands
-from .answers import is_string, read_fields
+from .answers import MAX_ANSWER, is_string, read_fields
 from .base import REASONS, Counts, Verdict, by_cluster
 
 RANKS = range(1, 14)
@@ -288,6 +288,12 @@ def verify_formula(
     message = prompts.verdict_message(reason, **facts)
     said = tuple(used if claimed is None else claimed)
     return Verdict(reason == "solved", REWARDS[scheme][reason], reason, message, value, said)
+
+
+def named_cards(text: str) -> list[str]:
+    """The cards that an answer names, finished or not: what it saw, whatever became of the rest."""
+    listed = re.search(r'"cards"\s*:\s*\[([^\[\]{}]*)\]', text[:MAX_ANSWER])
+    return [name.strip(" \n\"'") for name in listed[1].split(",")] if listed else []
 
 
 def _read(text: str) -> tuple[list[str], list[int], str] | None:
