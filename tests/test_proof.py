@@ -2,12 +2,13 @@
 
 import copy
 import importlib
+import json
 
 import bitsandbytes as bnb
 import pytest
 import torch
 
-from sftrl_lib import foundation
+from sftrl_lib import foundation, plan
 from sftrl_lib.config import Experiment
 from sftrl_lib.policy import Policy, adapt, load_policy
 from sftrl_lib.runs import ROOT
@@ -43,6 +44,16 @@ def test_rewards_of_the_proof_differ_so_that_there_is_a_gradient(proof):
     task = proof.Graded(pictures=True)
     deal = task.item("train", 0, 0)
     assert [task.verify(deal, "").reward for _ in range(3)] == [-2.0, -1.0, -2.0]
+
+
+@pytest.mark.parametrize("stage", plan.STAGES)
+def test_the_recorded_proof_fits_24_gb_and_is_within_15_percent_of_the_plan(proof, stage):
+    (row,) = [r for r in json.loads(proof.OUT.read_text())["stages"] if r["stage"] == stage]
+    shape = plan.Shape(plan.architecture(Experiment(**proof.SETTINGS)), 16)
+    exp = Experiment(**proof.SETTINGS).but(method="sft" if stage == "sft" else "rl")
+    policy = load_policy(Experiment(task="gp-vl"))  # has the tokens of the proof
+    planned = proof.planned(exp, stage, shape, policy, proof.Graded(pictures=True))
+    assert row["peak_gb"] < 24 and row["peak_gb"] == pytest.approx(planned, rel=0.15)
 
 
 def test_four_bit_products_are_those_of_the_unpacked_weights(check):
