@@ -283,6 +283,7 @@ figures.show(figures.recognition_and_success(results, task="gp-vl"))
 
 # %%
 from collections import Counter
+from functools import cache
 
 from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.tasks import make_task
@@ -292,11 +293,14 @@ hands = make_task(Experiment(task="gp-vl"))
 pictured = main_grid(results.query("preset == @preset and task == 'gp-vl'"))
 
 
-def kept(method: str, split: str):
+@cache
+def kept(method: str, split: str) -> list[tuple]:
     """(deal, answers, verdicts) of every kept episode of an arm's end."""
-    for s in sorted(set(pictured[pictured.method == method].seed)):
-        for i, episode in recorded_episodes(method, split, preset, s, "gp-vl").items():
-            yield hands.item(split, s, i), episode["turns"], episode["verdicts"]
+    return [
+        (hands.item(split, s, i), episode["turns"], episode["verdicts"])
+        for s in sorted(set(pictured[pictured.method == method].seed))
+        for i, episode in recorded_episodes(method, split, preset, s, "gp-vl").items()
+    ]
 
 
 def seen(deal, answer: str) -> int:

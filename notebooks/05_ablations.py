@@ -99,7 +99,7 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # paper's goes on rising. (The claim `gp-l.fig10`, ten tries against one, has the right sign, but is
 # not significant after correction.) Where does the gain come from? Look down the first column: of
 # *first* answers, one try in training makes as many right as ten. The rows part in the second and
-# third column. The whole gain lies in what is answered *after* a verdict. Is the verdict read,
+# third column. What parts them lies in what is answered *after* a verdict. Is the verdict read,
 # then, or is it enough not to repeat oneself? Ours cannot tell these apart; a verifier that says
 # only "wrong" could. (An earlier foundation model, pre-trained longer, on cards alone, showed the
 # opposite order, not significantly; its rows are in the repository's history. How much a start can

@@ -204,6 +204,14 @@ def test_what_second_answers_see_in_the_readme_is_that_of_the_kept_episodes():
     assert f"the init {x}, SFT {y}: nobody" in readme
 
 
+def test_peaks_of_the_proof_in_the_readme_are_the_recorded_ones():
+    _, *stages = json.loads((ROOT / "data/proof/proof_11b.json").read_text())["stages"]
+    a, b, c = (f"{stage['peak_gb']:.1f}" for stage in stages)
+    x, y, z = (f"{stage['seconds'] / 60:.0f}" for stage in stages)
+    readme = (ROOT / "README.md").read_text()
+    assert f"peaks of {a}, {b} and {c} GB" in readme and f"then {x}, {y} and {z}, in part" in readme
+
+
 def test_speeds_in_the_readme_are_those_of_the_recorded_benchmark():
     readme = (ROOT / "README.md").read_text()
     for r in json.loads((ROOT / "data/benchmarks/training.json").read_text())["results"]:
