@@ -25,11 +25,7 @@ from sftrl_lib.runs import ROOT, write_atomic
 from sftrl_lib.tasks import make_task
 
 OUT = ROOT / "data" / "proof" / "memory.json"
-CASES = [
-    dict(task=task, precision=precision)
-    for task in ("gp-l", "gp-vl")
-    for precision in ("full", "qlora")
-]
+CASES = [dict(task="gp-l"), dict(task="gp-vl"), dict(task="gp-vl", precision="qlora")]
 SMOL = dict(preset="smol", start="model", batch=16, group=8)
 
 

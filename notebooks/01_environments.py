@@ -435,8 +435,8 @@ figures.show(figures.city_map(city, route, [*zip((s.position for s in steps), tr
 # ## The same games in pictures
 #
 # Both games have a twin whose question does not say what there is to see: a picture shows it. The
-# hand lies on a table, as black cards in training and as red ones in the visual test. (Red is new to
-# post-training, not to the model: in pre-training one hand in twenty was red.)
+# hand lies on a table, as black cards in training and as red ones in the visual test. (Red is new
+# to post-training, not to the model: in pre-training one hand in twenty was red.)
 
 # %%
 pictured = GeneralPoints(pictures=True)

@@ -56,6 +56,19 @@ def test_the_recorded_proof_fits_24_gb_and_is_within_15_percent_of_the_plan(proo
     assert row["peak_gb"] < 24 and row["peak_gb"] == pytest.approx(planned, rel=0.15)
 
 
+def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
+    rows = json.loads((ROOT / "data" / "proof" / "memory.json").read_text())["rows"]
+    assert {row["stage"] for row in rows} == set(plan.STAGES)
+    for row in rows:
+        exp = Experiment(
+            task=row["task"], precision=row["precision"],
+            method="sft" if row["stage"] == "sft" else "rl",
+        )  # fmt: skip
+        exp, shape = exp.but(final_episodes=exp.chunk), plan.Shape(plan.architecture(exp), exp.rank)
+        planned = plan.total(plan.pieces(exp, row["stage"], shape, "cpu"), "cpu") / plan.GB
+        assert row["peak_gb"] < 1.15 * planned, row
+
+
 def test_four_bit_products_are_those_of_the_unpacked_weights(check):
     assert check.four_bits("cpu") < 0.02
 
