@@ -277,7 +277,7 @@ def nf4() -> BitsAndBytesConfig:
 
 def unpacked_dtype(precision: str) -> torch.dtype:
     """Of weights that are not packed: bf16 below adapters on a GPU. A CPU without instructions for
-    bf16 is many times slower with it (an SFT step of SmolLM2: 14 times), so there it is fp32."""
+    bf16 is many times slower with it, so there it is fp32."""
     large = precision in ("lora", "qlora")
     return torch.bfloat16 if large and torch.cuda.is_available() else torch.float32
 
