@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import math
 import multiprocessing
 import shutil
@@ -72,6 +73,13 @@ def start_policy(exp: Experiment) -> Policy:
     need_machine(exp)
     if exp.start not in ("init", "model"):
         folder = Path(exp.start)
+        told = folder / "adapter_config.json"
+        rank = json.loads(told.read_text())["r"] if told.exists() else exp.rank
+        if rank != exp.rank:
+            raise SftrlError(
+                f"the adapter in {folder} has rank {rank}, and the run's rank is {exp.rank}; set "
+                f"rank={rank}, or start from a whole checkpoint."
+            )
         return load_policy(exp, folder if folder.is_dir() else exp.start)  # or a Hub id
     if exp.method == "init" or exp.start == "model":
         return load_policy(exp)
@@ -194,6 +202,11 @@ def tries_ablation() -> list[Experiment]:
     ]
 
 
+def color_control() -> list[Experiment]:
+    """The visual test the other way round, for one seed: red cards in training, black ones new."""
+    return [exp.but(color="red") for exp in main_grid("gp-vl") if exp.seed == TEST_SEEDS[0]]
+
+
 def tuning_grid(task: str) -> list[Experiment]:
     """Both arms at every learning rate on the development seeds."""
     return [
@@ -206,10 +219,11 @@ def tuning_grid(task: str) -> list[Experiment]:
 
 def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = False) -> None:
     """Every run that the book shows: of each task the init and both arms on the test seeds; the
-    tries ablation. Or, with `tuning`, the learning-rate grid on the development seeds, added to
-    data/tuning.csv."""
+    control of the colours; the tries ablation. Or, with `tuning`, the learning-rate grid on the
+    development seeds, added to data/tuning.csv."""
     inits = [Experiment(task=task, method="init") for task in HEADLINE]
     grids = [(main_grid(task), RUNS, None) for task in HEADLINE]
+    grids += [(color_control(), RUNS, None)]
     grids += [(tries_ablation(), RUNS, dict.fromkeys(CURVE_SPLITS["gp-l"], 600))]
     if tuning:
         grids = [

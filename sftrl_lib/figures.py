@@ -473,7 +473,7 @@ def recognition_and_success(data: Data) -> Figure:
                 axis.plot(seed.x[:1], seed.y[:1], "ko", zorder=5)
         across = data.label("recognition")
         axis.set(title=data.where(split), xlabel=across, ylabel=METRICS[data.head])
-        axis.set_ylim(bottom=0)
+        axis.margins(y=0.1)
     return _end(figure, f"{title}. {data.words(data.head)} Seen right: {data.words('recognition')}")
 
 
@@ -537,7 +537,8 @@ def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], tit
                 color = "white" if share > 50 else "black"
                 axis.text(x, y, f"{share:.0f}", ha="center", va="center", color=color, fontsize=7.5)
         axis.set(xlabel="read as", ylabel="there")
-        axis.set_xticks(range(len(columns)), columns)
+        long = max(map(len, columns)) > 4
+        axis.set_xticks(range(len(columns)), columns, rotation=30 * long)
         axis.set_yticks(range(len(names)), names)
         wrong = [(shares[y, x], names[y], columns[x]) for y, x in np.ndindex(shares.shape)
                  if names[y] != columns[x] and shares[y, x]]  # fmt: skip
@@ -605,7 +606,7 @@ def explore(
     """Any metric of every arm, recorded and yours, ablations included, against any of X_AXES."""
     data = Data(results, None, task, preset)
     every = _stack(data.ours, data.yours)
-    inits = stats.recorded(every[(every.method == "init") & (every.condition == "{}")])
+    inits = every[every.method == "init"]
     tries = stats.headline_tries(stats.recorded(every))
     title = f"{data.tier}: {METRICS.get(metric, metric)}, {SPLITS.get(split, split)}"
     spare, said = cycle(_MORE), []
@@ -615,7 +616,10 @@ def explore(
         for (source, method, foundation, condition), arm in every.groupby(key):
             if method == "init":
                 continue
-            table = _stack(inits[inits.foundation == foundation], arm)
+            of = inits[inits.foundation == foundation]
+            own = of[(of.condition == condition) & (of.source == source)]
+            usual = stats.recorded(of[of.condition == "{}"])
+            table = _stack(own if len(own) and condition != "{}" else usual, arm)
             rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]

@@ -258,7 +258,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
     grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]
-    grid += experiments.tries_ablation()
+    grid += experiments.color_control() + experiments.tries_ablation()
     minutes = f"{sum(e.steps for e in grid)} core-minutes"  # at the recorded minute a step
     assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
 

@@ -278,6 +278,13 @@ def test_explore_keeps_foundations_apart():
     assert lines["RL young"].get_ydata()[0] == pytest.approx(lines["RL"].get_ydata()[0] / 2)
 
 
+def test_explored_runs_on_other_deals_begin_at_the_init_that_was_measured_there():
+    red = RESULTS[(RESULTS.source == "ours") & (RESULTS.condition == "{}")]
+    red = red.assign(condition='{"color": "red"}', value=red.value / 2)
+    lines = label_lines(figures.explore(pd.concat([RESULTS, red])).axes[0])
+    assert lines["SFT color=red"].get_ydata()[0] == pytest.approx(lines["SFT"].get_ydata()[0] / 2)
+
+
 def test_explorer_redraws_on_a_choice(monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "show", lambda figure: shown.append(figure.alt))

@@ -343,6 +343,12 @@ def test_another_model_has_an_init_of_its_own_and_says_how_to_make_it(tmp_path, 
     assert all(torch.equal(p, adapters(again)[n]) for n, p in adapters(started).items())
 
 
+def test_an_adapter_of_another_rank_is_no_start(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+    with pytest.raises(SftrlError, match="has rank 4, and the run's rank is 16; set rank=4"):
+        experiments.start_policy(Experiment(method="sft", start=str(tmp_path), precision="lora"))
+
+
 def test_a_package_that_is_not_installed_says_how_to_get_it():
     said = refused(Experiment(model="no_such_package/model.gguf"))
     assert "no package no_such_package" in said and "requirements-smol.txt" in said
