@@ -296,6 +296,41 @@ figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
 # not better rules. Notebook 04 takes the two apart.
 
 # %% [markdown]
+# Streets at last: four views, and an expert who says what is in them before he says what is due. A
+# sign shows the kind of a landmark and not its name, so the kind is what he names.
+
+# %%
+street_exp = Experiment(
+    task="virl-vl", method="sft", preset=preset, precision=precision, seed=seed,
+    steps=max(1, live_steps // 4), batch=live_batch, eval_points=2,
+    eval_episodes=max(1, episodes // 20),
+)  # fmt: skip
+streets = make_task(street_exp)
+there = next(
+    i for i in range(100) if streets.item("train", seed, i).position.at_intersection
+)  # a crossing
+policy = start_policy(street_exp)
+row = expert_row(street_exp, policy, streets, there)
+shown = row["picture"].resize((256, 256), 0)
+figures.show(shown, "front and right above, back and left below, as the model sees them")
+print(policy.decode([label for label in row["labels"] if label != -100]))
+
+# %%
+policy = None
+street_run = live(street_exp)
+strolled = street_run.evals()
+figures.show(figures.success_against_compute(results, live=strolled, task="virl-vl"))
+
+# %%
+figures.show(figures.changes_from_init(results, task="virl-vl"))
+
+# %%
+figures.show(figures.mechanism(results, live=strolled, task="virl-vl"))
+
+# %% [markdown]
+# TEXT02
+
+# %% [markdown]
 # ## What to inspect
 #
 # * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.

@@ -311,7 +311,53 @@ figures.show(figures.mechanism(results, live=looks, task="gp-vl"))
 
 # %% [markdown]
 # On a walk with street views the verifier judges the action, and of what the answer observes only
-# whether there is a crossing. What would you expect to become of the landmarks?
+# whether there is a crossing. What would you expect to become of the landmarks? First, what does it
+# earn an answer of the init to have seen something rightly?
+
+# %%
+from sftrl_lib.tasks.navigation import observed, sighted
+
+street_exp = Experiment(
+    task="virl-vl", method="rl", preset=preset, precision=precision, seed=seed,
+    steps=max(1, live_steps // 2), batch=live_batch, eval_points=2,
+    eval_episodes=max(1, episodes // 20),
+)  # fmt: skip
+streets = make_task(street_exp)
+places = [streets.item("train", seed, i // exp.group) for i in range(4 * street_exp.batch)]
+strolled = rollout(
+    start_policy(street_exp), streets, places, tries=street_exp.tries, progress=True,
+    temperature=street_exp.temperature, max_new_tokens=street_exp.max_new_tokens,
+)  # fmt: skip
+
+# %%
+rows = []
+for i in range(0, len(strolled), exp.group):
+    group = strolled[i : i + exp.group]
+    credits = group_advantages([e.rewards for e in group], street_exp.discount)
+    for e, credit in zip(group, credits, strict=True):
+        first = e.turns[0]
+        for what, right in sighted(e.item, observed(first.text)).items():
+            if what != "recognition":
+                rows.append((what, right, first.verdict.ok, credit[0]))
+pays = pd.DataFrame(rows, columns=["what", "seen right", "right action", "advantage"])
+pays = pays.groupby(["what", "seen right"])
+pays.mean().assign(answers=pays.size()).style.format("{:.0%}", subset=["right action"]).format(
+    "{:+.2f}", subset=["advantage"]
+)
+
+# %% [markdown]
+# TEXT03a
+
+# %%
+street_run = live(street_exp)
+streets_here = street_run.evals()
+figures.show(figures.success_against_compute(results, live=streets_here, task="virl-vl"))
+
+# %%
+figures.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
+
+# %% [markdown]
+# TEXT03b
 
 # %% [markdown]
 # ## What to inspect

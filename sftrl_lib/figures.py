@@ -537,8 +537,8 @@ def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], tit
                 color = "white" if share > 50 else "black"
                 axis.text(x, y, f"{share:.0f}", ha="center", va="center", color=color, fontsize=7.5)
         axis.set(xlabel="read as", ylabel="there")
-        long = max(map(len, columns)) > 4
-        axis.set_xticks(range(len(columns)), columns, rotation=30 * long)
+        turned = dict(rotation=30, ha="right") if max(map(len, columns)) > 4 else {}
+        axis.set_xticks(range(len(columns)), columns, **turned)
         axis.set_yticks(range(len(names)), names)
         wrong = [(shares[y, x], names[y], columns[x]) for y, x in np.ndindex(shares.shape)
                  if names[y] != columns[x] and shares[y, x]]  # fmt: skip

@@ -305,13 +305,13 @@ class Navigation:
         if self.pictures:
             marks = defaultdict(list)
             for e in episodes:
-                for name, right in sighted(e.item, _observed(e.turns[0].text)).items():
+                for name, right in sighted(e.item, observed(e.turns[0].text)).items():
                     marks[name, 1].append((e.item.route, right))
             counts |= {what: by_cluster(found) for what, found in marks.items()}
         return counts
 
 
-def _observed(text: str) -> str:
+def observed(text: str) -> str:
     """The observation of an answer that may be anything."""
     value = (read_fields(text) or {}).get(KEYS[0], "")
     return _spaced(value[1:-1]) if is_string(value) else ""
