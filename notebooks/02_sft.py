@@ -22,14 +22,14 @@
 # * write the SFT loss in six lines, and check that it is the number that TRL trains on;
 # * train an SFT arm live, and place it on the recorded curves;
 # * see *what* is memorised: what a face card counts as, not only the solutions of hands;
-# * see imitation teach the eyes, and what that is worth.
+# * see imitation teach the eyes, on cards and on streets, and what that is worth.
 #
 # | | tiny tier | llama-11b tier |
 # |---|---|---|
-# | time | about three minutes on two CPU cores | depends on the GPU: not measured by us |
+# | time | about four minutes on two CPU cores | depends on the GPU: not measured by us |
 # | memory | under 2 GB | one GPU of 24 GB |
 # | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (three live runs) | the same |
+# | writes | `runs/` (four live runs) | the same |
 
 # %% tags=["parameters"]
 preset = "tiny"  # tiny | llama-11b
@@ -328,7 +328,11 @@ figures.show(figures.changes_from_init(results, task="virl-vl"))
 figures.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 
 # %% [markdown]
-# TEXT02
+# The expert names the landmark in every answer, and SFT comes to name it too, though the action
+# seldom depends on it. What becomes of the words of actions that no row of its training has shown
+# differs from seed to seed: here, too, SFT finds the turn, and may then say it in the old words.
+# And other cities, which are to be a test of the eyes? SFT gains there as much as at home. Notebook
+# 04 asks how new these cities are.
 
 # %% [markdown]
 # ## What to inspect

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -16,9 +17,11 @@ from sftrl_lib import figures, stats
 from sftrl_lib.claims import claims_table
 from sftrl_lib.config import Experiment
 from sftrl_lib.notebook import recorded_episodes
+from sftrl_lib.prompts import split_landmark
 from sftrl_lib.runs import load_results
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
+from sftrl_lib.tasks.navigation import observed
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
@@ -151,7 +154,24 @@ README_ROWS = (
     ("new rule: face cards read as it says", "gp-vl", "rule_ood", "value_reading"),
     ("red hands: cards seen right", "gp-vl", "visual_ood", "recognition"),
     ("red hands: whole hands seen right", "gp-vl", "visual_ood", "hand_read"),
-)
+    ("seen routes, street views, same actions", "virl-vl", "id_seen", "per_step"),
+    ("unseen routes, street views, same actions", "virl-vl", "id_unseen", "per_step"),
+    ("unseen routes, street views, new actions", "virl-vl", "rule_ood", "per_step"),
+    ("street views of other cities, same actions", "virl-vl", "visual_ood", "per_step"),
+    ("the most probable answer, no retry: same actions", "virl-vl", "id_unseen", "per_step_greedy"),
+    ("the most probable answer, no retry: new actions", "virl-vl", "rule_ood", "per_step_greedy"),
+    ("the most probable answer, no retry: other cities", "virl-vl", "visual_ood",
+     "per_step_greedy"),
+    ("whole routes, street views, same actions", "virl-vl", "id_unseen", "success"),
+    ("whole routes, street views, new actions", "virl-vl", "rule_ood", "success"),
+    ("whole routes, street views of other cities", "virl-vl", "visual_ood", "success"),
+    ("street views, new actions: the due turn, in any words", "virl-vl", "rule_ood", "turn_found"),
+    ("street views, new actions: a turn in the right words", "virl-vl", "rule_ood", "words_right"),
+    ("same actions: crossings seen right", "virl-vl", "id_unseen", "intersection_seen"),
+    ("same actions: landmarks seen right", "virl-vl", "id_unseen", "landmark_seen"),
+    ("other cities: crossings seen right", "virl-vl", "visual_ood", "intersection_seen"),
+    ("other cities: landmarks seen right", "virl-vl", "visual_ood", "landmark_seen"),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("row", README_ROWS, ids=lambda row: row[0])
@@ -179,6 +199,33 @@ def test_the_twelve_cells_in_the_readme_are_those_of_the_recorded_runs():
             assert f"| {r['id']} | {paper:+.1f} | {here} | {r['verdict']} |" in readme
             cells += 1
     assert cells == 12
+
+
+def test_why_the_readme_calls_a_claim_not_supported_any_more():
+    rows = [r for r in claims_table(load_results()) if r["change"] and r["tier"] == "tiny"]
+    first = next(r for r in rows if r["id"] == "gp-l.rule.rl")
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"its p is {first['change']['p']:.3f}, but" in readme
+    said = f"grown to {len(rows)} claims, and corrected for all of them it is {first['p_holm']:.3f}"
+    assert said in readme
+
+
+def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
+    task, named = make_task(Experiment(task="virl-vl")), defaultdict(list)
+    for method, seed in product(("init", "rl"), range(5)):
+        for split in ("id_unseen", "rule_ood", "visual_ood"):
+            steps = task.test_items(split, seed, 200)
+            kept = recorded_episodes(method, split, "tiny", seed, "virl-vl")
+            for index, episode in kept.items():
+                there = split_landmark(steps[index].position.seen)
+                said = split_landmark(observed(episode["turns"][0]))
+                named[method, all(there)].append(all(said))
+    a, b, c, d = (
+        f"{100 * fmean(named[key]):.0f}%" for key in product(("rl", "init"), (True, False))
+    )
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"(in {a} of the places that have one, the init in {c};" in readme
+    assert f"where there is none, in {b} and {d})" in readme
 
 
 def test_what_second_answers_see_in_the_readme_is_that_of_the_kept_episodes():
