@@ -467,7 +467,7 @@ figures.show(figures.recognition_and_success(results, task="virl-vl"))
 strolls = main_grid(results.query("preset == @preset and task == 'virl-vl'"))
 within = headline_tries(strolls)
 counts = {
-    "per_step": within, "success": within, "turn_found": 1, "words_right": 1,
+    "per_step": within, "per_step_greedy": 1, "success": within, "turn_found": 1, "words_right": 1,
     "intersection_seen": 1, "landmark_seen": 1,
 }  # fmt: skip
 table = {
@@ -481,11 +481,13 @@ pd.DataFrame(table).T.style.format("{:.1%}")
 
 # %% [markdown]
 # RL's gain is in turns: it says them in the words asked for and finds more of them; and it sees
-# crossings and landmarks a little better. SFT gains the most where training and test use the same
-# words, other cities included, where the paper sees it fall; under the new actions its seeds part
-# ways. Both arms have seen one city only. Why does another one not trouble them? The init already
-# sees there nearly as well as at home: in pre-training it had views of 24 random cities. This
-# visual test asks for little that is new to the eyes; red cards asked for more.
+# crossings and landmarks a little better. It has become surer more than wiser: answers are sampled,
+# and of the most probable ones (`per_step_greedy`) it changes few. SFT gains the most where
+# training and test use the same words, other cities included, where the paper sees it fall; under
+# the new actions its seeds part ways. Both arms have seen one city only. Why does another one not
+# trouble them? The init already sees there nearly as well as at home: in pre-training it had views
+# of 24 random cities. This visual test asks for little that is new to the eyes; red cards asked for
+# more.
 #
 # And landmarks? Wrong about what? The kept answers tell kind from side:
 
