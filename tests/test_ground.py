@@ -228,6 +228,18 @@ def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
     assert f"where there is none, in {b} and {d})" in readme
 
 
+def test_the_control_of_the_colours_in_the_readme_is_the_recorded_one():
+    control = load_results().query('condition == \'{"color": "red"}\'')
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for split, words in {
+        "id_unseen": "whole red hands seen right {}, {} after RL, {} after SFT",
+        "visual_ood": "{} at the init, {} after RL, {} after SFT",
+    }.items():
+        ends = [stats.last(control, m, split, "hand_read", 1) for m in ("init", "rl", "sft")]
+        assert [len(end) for end in ends] == [1, 1, 1]
+        assert words.format(*(f"{100 * end.value.iloc[0]:.1f}" for end in ends)) in readme
+
+
 def test_what_second_answers_see_in_the_readme_is_that_of_the_kept_episodes():
     grid, task = stats.main_grid(load_results()), make_task(Experiment(task="gp-vl"))
     grid = grid[(grid.task == "gp-vl") & (grid.preset == "tiny")]
