@@ -327,13 +327,10 @@ def _bar_axis(axis: Axes, title: str, methods: list[str], metric: str) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _paper_bars(axis: Axes, data: Data, split: str = "rule_ood") -> str:
+def _paper_bars(axis: Axes, data: Data, split: str) -> str:
     """The paper's init, RL and SFT, with Wilson intervals where it prints counts; its words for the
     alt text."""
     rows = data.printed(split)
-    if not len(rows):
-        axis.set_axis_off()
-        return ""
     for place, (method, r) in enumerate(rows.iterrows()):
         change = "" if method == "init" else f"{100 * (r.value - rows.value['init']):+.1f}"
         counted = pd.notna(r.successes)
@@ -351,10 +348,13 @@ def success_against_compute(data: Data) -> Figure:
     in navigation, as in the paper, success is per-step accuracy."""
     title = f"{data.tier}: {NAMED[data.head]} against training compute"
     splits = [*_BOTH, *["visual_ood"] * data.task.endswith("-vl")]
-    figure, axes = _frame(title, data.caption(_SEEDS), [1] * len(splits) + [0.75])
+    papers = [s for s in splits if len(data.printed(s))]
+    widths = [1] * len(splits) + [0.75 if len(papers) < 2 else 0.6] * len(papers)
+    figure, axes = _frame(title, data.caption(_SEEDS), widths)
     for axis, split in zip(axes, splits, strict=False):
         _against_compute(axis, data, split, data.head)
-    return _end(figure, f"{title}. {data.words(data.head)} {_paper_bars(axes[-1], data)}")
+    said = [_paper_bars(axis, data, s) for axis, s in zip(axes[len(splits) :], papers, strict=True)]
+    return _end(figure, f"{title}. {data.words(data.head)} {' '.join(said)}")
 
 
 @_figure(("rule_ood", HEAD), ("id_unseen", HEAD), ("id_unseen", "kl_to_init"))
