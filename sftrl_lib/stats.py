@@ -132,9 +132,11 @@ def tries_of(metric: str, tries: int) -> int:
 
 
 def recorded(table: pd.DataFrame) -> pd.DataFrame:
-    """Our rows; of a task on a tier where there are none, yours."""
+    """Our rows; of a task on a tier where we have no arm, yours, if there are any."""
     place, ours = table.task + " " + table.preset, table.source == "ours"
-    return table[ours | ((table.source == "yours") & ~place.isin(place[ours]))]
+    yours, arm = table.source == "yours", table.method.isin(("sft", "rl"))
+    left = yours & ~place.isin(place[ours & arm])
+    return table[(ours & ~place.isin(place[left])) | left]
 
 
 def main_grid(table: pd.DataFrame) -> pd.DataFrame:

@@ -228,6 +228,21 @@ def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
     assert f"where there is none, in {b} and {d})" in readme
 
 
+def test_what_the_readme_says_of_the_smol_init_is_what_its_run_measured():
+    rows = load_results().query("preset == 'smol' and split in ('id_unseen', 'rule_ood')")
+    ends = rows.set_index(["method", "split", "metric", "tries"])[["successes", "n"]]
+
+    def of(method, split, metric, tries=1):
+        return tuple(ends.loc[method, split, metric, tries])
+
+    legal = [of(m, "id_unseen", "legal") for m in ("base", "init")]
+    read = [of("init", split, "value_reading") for split in ("id_unseen", "rule_ood")]
+    assert (legal, read) == ([(0, 16), (14, 16)], [(8, 13), (3, 24)])
+    said = "as delivered no answer of 16 is legal, then 14; face cards read as stated 8 of 13, "
+    assert said + "under the new rule 3 of 24; no hand solved" in (ROOT / "README.md").read_text()
+    assert {ends.loc[key, "successes"] for key in ends.index if key[2] == "success"} == {0}
+
+
 def test_the_control_of_the_colours_in_the_readme_is_the_recorded_one():
     control = load_results().query('condition == \'{"color": "red"}\'')
     readme = " ".join((ROOT / "README.md").read_text().split())

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,3 +151,10 @@ def test_headline_tries_are_the_most_that_all_runs_share():
     assert stats.headline_tries(results) == 3
     both = table([*results.to_dict("records"), *short[short.tries < 3].to_dict("records")])
     assert stats.headline_tries(both) == 2
+
+
+def test_a_recorded_init_alone_does_not_hide_your_arms():
+    ours = synthetic(seeds=(0,)).query("source == 'ours'").assign(preset="smol")
+    mine, ours = ours.assign(source="yours"), ours[ours.method == "init"]
+    both = stats.recorded(pd.concat([ours, mine]))
+    assert set(both.source) == {"yours"} and set(stats.recorded(ours).source) == {"ours"}
