@@ -555,6 +555,7 @@ def share(marks) -> str:
     return f"{mean(marks):.0%} of {len(marks)}" if marks else ""
 
 
+# %%
 parts = {}
 for m in ("init", "sft", "rl"):
     read, elsewhere, lost = [], [], []

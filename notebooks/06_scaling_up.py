@@ -279,8 +279,7 @@ for split in ("id_unseen", "rule_ood"):
         if len(ends):
             found = {m: f"{ends.value[m, n]:.0%}" for m, n in shown.items()}
             table[split, method] = found | {"hands": ends.n["success", 3]}
-runs = {m: PRESETS["smol"][m] for m in ("init", "sft", "rl")}
-print(runs)
+print({m: PRESETS["smol"][m] for m in ("init", "sft", "rl")})
 pd.DataFrame(table).T
 
 # %% [markdown]
