@@ -27,7 +27,7 @@
 #
 # | | tiny tier | llama-11b tier |
 # |---|---|---|
-# | time | about four minutes on two CPU cores | depends on the GPU: not measured by us |
+# | time | about seven minutes on two CPU cores | depends on the GPU: not measured by us |
 # | memory | under 2 GB | one GPU of 24 GB |
 # | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
 # | writes | `runs/` (four live runs) | the same |
