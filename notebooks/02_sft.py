@@ -306,9 +306,8 @@ street_exp = Experiment(
     eval_episodes=max(1, episodes // 20),
 )  # fmt: skip
 streets = make_task(street_exp)
-there = next(
-    i for i in range(100) if streets.item("train", seed, i).position.at_intersection
-)  # a crossing
+drawn = (streets.item("train", seed, i).position for i in range(100))
+there = next(i for i, position in enumerate(drawn) if position.at_intersection)
 policy = start_policy(street_exp)
 row = expert_row(street_exp, policy, streets, there)
 shown = row["picture"].resize((256, 256), 0)

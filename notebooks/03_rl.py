@@ -279,15 +279,21 @@ looked = rollout(
     temperature=look_exp.temperature, max_new_tokens=look_exp.max_new_tokens,
 )  # fmt: skip
 
+
 # %%
+def credited(played: list, exp: Experiment):
+    """(episode, the advantages of its tries) of all episodes, group by group."""
+    for i in range(0, len(played), exp.group):
+        group = played[i : i + exp.group]
+        credits = group_advantages([e.rewards for e in group], exp.discount)
+        yield from zip(group, credits, strict=True)
+
+
 rows = []
-for i in range(0, len(looked), exp.group):
-    group = looked[i : i + exp.group]
-    credits = group_advantages([e.rewards for e in group], look_exp.discount)
-    for e, credit in zip(group, credits, strict=True):
-        seen = [[a == b for a, b in cards.read_cards(e.item, t.text)] for t in e.turns[:2]]
-        better = sum(seen[1]) - sum(seen[0]) if len(seen) > 1 else math.nan
-        rows.append((e.turns[0].verdict.reason, e.rewards[0], credit[0], better))
+for e, credit in credited(looked, look_exp):
+    seen = [[a == b for a, b in cards.read_cards(e.item, t.text)] for t in e.turns[:2]]
+    better = sum(seen[1]) - sum(seen[0]) if len(seen) > 1 else math.nan
+    rows.append((e.turns[0].verdict.reason, e.rewards[0], credit[0], better))
 columns = ["first answer", "reward", "advantage", "cards seen right: second minus first"]
 fails = pd.DataFrame(rows, columns=columns).groupby("first answer")
 fails.mean().assign(share=fails.size() / len(rows)).style.format(
@@ -331,14 +337,11 @@ strolled = rollout(
 
 # %%
 rows = []
-for i in range(0, len(strolled), exp.group):
-    group = strolled[i : i + exp.group]
-    credits = group_advantages([e.rewards for e in group], street_exp.discount)
-    for e, credit in zip(group, credits, strict=True):
-        first = e.turns[0]
-        for what, right in sighted(e.item, observed(first.text)).items():
-            if what != "recognition":
-                rows.append((what, right, first.verdict.ok, credit[0]))
+for e, credit in credited(strolled, street_exp):
+    first = e.turns[0]
+    for what, right in sighted(e.item, observed(first.text)).items():
+        if what != "recognition":
+            rows.append((what, right, first.verdict.ok, credit[0]))
 pays = pd.DataFrame(rows, columns=["what", "seen right", "right action", "advantage"])
 pays = pays.groupby(["what", "seen right"])
 pays.mean().assign(answers=pays.size()).style.format("{:.0%}", subset=["right action"]).format(

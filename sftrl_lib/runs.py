@@ -367,10 +367,10 @@ def load_results(
 ) -> pd.DataFrame:
     """Our recorded rows, the paper's printed numbers and the finished runs in `yours` (column
     `source`: ours | paper | yours). Where there is no results file, only the others."""
-    rows, text = [], {"foundation": str, "condition": str}
+    tables, text = [], {"foundation": str, "condition": str}
     for file in filter(os.path.exists, (path, paper)):
         try:
-            rows += _typed(pd.read_csv(file, dtype=text)).to_dict("records")
+            tables.append(_typed(pd.read_csv(file, dtype=text)))
         except (KeyError, ValueError, TypeError) as error:
             raise SftrlError(
                 f"{file} is not a results table ({error}), whose columns must be "
@@ -378,8 +378,9 @@ def load_results(
                 f"`{REBUILD} --table`."
             ) from error
     if yours:
-        rows += results_table([yours], done_only=True, source="yours").to_dict("records")
-    return _typed(pd.DataFrame(rows, columns=COLUMNS))
+        tables.append(results_table([yours], done_only=True, source="yours"))
+    found = [table for table in tables if len(table)]
+    return _typed(pd.concat(found) if found else pd.DataFrame(columns=COLUMNS))
 
 
 def end_with_parent() -> None:

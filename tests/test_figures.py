@@ -11,7 +11,7 @@ from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.tasks.base import Verdict
 from sftrl_lib.widgets import episode_viewer, explorer, render_episode
 
-PAPER = runs.load_results(runs.ROOT / "none.csv")
+PAPER = runs.load_results(runs.ROOT / "none.csv", yours=None)
 RESULTS = pd.concat([with_ablation(synthetic()), PAPER], ignore_index=True)
 WALKS = pd.concat([as_navigation(synthetic()), PAPER], ignore_index=True)
 CARDS, STREETS = (
