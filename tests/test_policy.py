@@ -434,3 +434,22 @@ def test_the_hub_is_off_whatever_was_imported_first():
     clean = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
     assert done.stdout == "True\n", done.stderr
+
+
+HOLES = """
+import psutil, torch
+from sftrl_lib.policy import return_freed_memory
+return_freed_memory()
+torch.ones(6_000_000)  # from now on the C library would keep blocks of up to 24 MB
+before, held = psutil.Process().memory_info().rss, []
+for _ in range(50):
+    held += [torch.ones(1_000_000), torch.ones(1_000)]
+del held[::2]
+print((psutil.Process().memory_info().rss - before) // 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of the GNU C library")
+def test_freed_memory_goes_back_to_the_system():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True)
+    assert 0 <= int(done.stdout or pytest.fail(done.stderr)) < 20  # of 190 MB; 190 if it did not
