@@ -2,12 +2,14 @@
 
 The tiny tier on the GPU against the CPU, the 4-bit kernels, and, where there are weights of the 11B
 model (a local copy as argument, or SFTRL_ONLINE=1 and a token), a step of each stage with its peak
-of memory beside the plan's. Writes data/proof/gpu_check.json. NOT VALIDATED: nobody has run it on a
+of memory beside the plan's. Writes data/proof/gpu_check.json, says what is wrong, and ends with 1
+where something is. NOT VALIDATED: nobody has run it on a
 GPU; the tests run its parts on a CPU.
 """
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -69,6 +71,7 @@ def stages(exp: Experiment, policy, device: str) -> list[dict]:
     for stage in ("sft", "rl", "evaluate"):
         began = time.monotonic()
         if device == "cuda":
+            torch.cuda.empty_cache()  # what loading and the stage before have left
             torch.cuda.reset_peak_memory_stats()
         now = exp.but(method="sft" if stage == "sft" else "rl", steps=1, batch=16, warmup=0.0)
         with tempfile.TemporaryDirectory() as folder, Run.open(now, folder) as run:
@@ -88,6 +91,23 @@ def stages(exp: Experiment, policy, device: str) -> list[dict]:
     return rows
 
 
+def wrong(facts: dict) -> list[str]:
+    """What of the findings is not as it should be."""
+    here, there = facts["tiny_loss"], facts["tiny_loss_cpu"]
+    found = {
+        "products with 4-bit weights are off": not facts["four_bits_error"] < 0.02,
+        "SFT on the GPU does not have the CPU's losses": not all(
+            math.isclose(a, b, rel_tol=0.02) for a, b in zip(here, there, strict=True)
+        ),
+        "RL on the GPU has a loss that is no number": not all(map(math.isfinite, facts["rl_loss"])),
+        "the 11B model could not be checked": "error" in facts,
+        "a stage of the 11B model took more than 15% over the plan": any(
+            row["peak_gb"] > 1.15 * row["planned_gb"] for row in facts.get("stages", [])
+        ),
+    }
+    return [what for what, is_so in found.items() if is_so]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", default="", help="a local copy of the 11B model")
@@ -101,19 +121,23 @@ def main() -> int:
     }  # fmt: skip
     exp = Experiment(task="gp-vl", method="sft", steps=3, batch=32)
     facts |= {"tiny_loss": losses(exp, "cuda"), "tiny_loss_cpu": losses(exp, "cpu")}
+    facts["rl_loss"] = losses(exp.but(method="rl", steps=2), "cuda")
     print(json.dumps(facts), flush=True)
     big = Experiment(task="gp-vl", preset="llama-11b", model=model, start="model")
     if model or os.environ.get("SFTRL_ONLINE") == "1":
         try:
             facts["stages"] = stages(big, load_policy(big), "cuda")
         except (SftrlError, torch.OutOfMemoryError) as error:
+            facts["error"] = str(error).splitlines()[0]
             print(f"the 11B model was not checked: {error}")
     else:
         print("the 11B model was not checked: give its folder, or set SFTRL_ONLINE=1 and HF_TOKEN")
     OUT.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(OUT, json.dumps(facts, indent=1) + "\n")
     print(f"written to {OUT}")
-    return 0
+    for what in wrong(facts):
+        print(f"WRONG: {what}")
+    return 1 if wrong(facts) else 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ CPU (`policy.unpacked_dtype`), where a GPU has 16. Writes data/proof/proof_11b.j
 import gc
 import json
 import math
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ from sftrl_lib.evaluate import KlToInit, evaluate
 from sftrl_lib.foundation import build_tokenizer
 from sftrl_lib.policy import NF4_SKIP, Policy, adapt, nf4, unpacked_dtype
 from sftrl_lib.rl import train_rl
-from sftrl_lib.runs import ROOT, Run, write_atomic
+from sftrl_lib.runs import ROOT, Run, machine, write_atomic
 from sftrl_lib.sft import train_sft
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
@@ -110,9 +109,7 @@ def main() -> None:
         evaluate(policy, task, exp, {"rule_ood": 1}, progress=False)
         rows.append(row("evaluate", began, planned(exp, "evaluate", shape, policy, task)))
     facts = {
-        "platform": platform.platform(),
-        "cores": psutil.cpu_count(),
-        "threads": torch.get_num_threads(),
+        **machine(exp),
         "memory_gb": psutil.virtual_memory().total / plan.GB,
         "settings": SETTINGS,
         "stages": rows,

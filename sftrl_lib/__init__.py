@@ -5,6 +5,7 @@ import os
 import sys
 
 # Nothing leaves the machine unless SFTRL_ONLINE=1: no telemetry, no look-ups on a hub.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):
     os.environ.setdefault(_name, "1")
 if os.environ.get("SFTRL_ONLINE", "0") != "1":

@@ -20,6 +20,9 @@ _TRAINERS = {
 }
 
 
+_PLANNED = {"task": "gp-vl", "preset": "llama-11b"}
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, like every error of ours."""
 
@@ -59,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(do=do)
         return made.add_argument
 
+    def settings(option: Callable, **other: str) -> None:
+        for f in fields(Experiment):
+            if f.name != "method":
+                usual = other.get(f.name, f.default)
+                kind, what = type(f.default), f"{f.metadata['help']} [{usual}]"
+                names = {"metavar": kind.__name__, "help": what}
+                option(f"--{f.name}", type=kind, default=argparse.SUPPRESS, **names)
+
     option = command("foundation", _foundation, "pre-train the tiny tier's foundation model")
     option("--name", default="default", help="folder under data/foundation (default: default)")
     option("--steps", type=_count, help="optimizer steps")
@@ -73,14 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/yours/"
         option("--root", type=Path, help=f"folder for the run (default: {home})")
         option("--threads", type=_count, default=2, help="CPU threads [2]")
-        for f in fields(Experiment):
-            if f.name != "method":
-                kind, what = type(f.default), f"{f.metadata['help']} [{f.default}]"
-                names = {"metavar": kind.__name__, "help": what}
-                option(f"--{f.name}", type=kind, default=argparse.SUPPRESS, **names)
+        settings(option)
 
     option = command("evaluate", _evaluate, "measure a folder of weights")
-    option("weights", type=Path, help="e.g. data/init/gp-l/default")
+    option("weights", help="e.g. data/init/gp-l/default; or a Hub id")
     option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
     option("--task", default="gp-l", help="gp-l | virl-l | gp-vl | virl-vl [gp-l]")
     option("--preset", default="tiny", help="whose sizes hold: tiny | smol | llama-11b [tiny]")
@@ -104,10 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--tuning", action="store_true", help="the grid on the development seeds")
 
     option = command("plan", _plan, "what a stage takes of memory, before anything is loaded")
-    option("--task", default="gp-vl", help="gp-l | virl-l | gp-vl | virl-vl [gp-vl]")
-    option("--preset", default="llama-11b", help="tiny | smol | llama-11b [llama-11b]")
-    option("--model", default="", help="a Hub id or folder instead of the preset's model")
-    option("--precision", default="auto", help="auto | qlora | lora | full")
+    settings(option, **_PLANNED)
     option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
     option("--json", action="store_true")
 
@@ -146,8 +150,13 @@ def _foundation(args: argparse.Namespace) -> None:
     print(f"weights and model card are in {folder}")
 
 
-def _train(args: argparse.Namespace) -> None:
+def _given(args: argparse.Namespace) -> dict[str, object]:
+    """The settings that the command line names."""
     known = {f.name for f in fields(Experiment)}
+    return {k: v for k, v in vars(args).items() if k in known}
+
+
+def _train(args: argparse.Namespace) -> None:
     values = read_settings(args.config) if args.config else {}
     several = [name for name, given in values.items() if len(given) != 1]
     if several:
@@ -156,7 +165,7 @@ def _train(args: argparse.Namespace) -> None:
             f"run; use 'python -m sftrl_lib experiments {args.config}'."
         )
     settings = {name: given[0] for name, given in values.items()}
-    settings |= {k: v for k, v in vars(args).items() if k in known}
+    settings |= _given(args)
     if settings.setdefault("method", args.command) != args.command:
         raise SftrlError(
             f"{args.config} is for method {settings['method']}, not {args.command}; use the "
@@ -179,6 +188,7 @@ def _train(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     settings = {k: getattr(args, k) for k in ("task", "seed", "preset", "precision")}
     exp = Experiment(eval_tries=args.tries or 0, **settings)
+    from . import plan
     from .evaluate import CURVE_SPLITS, evaluate
     from .policy import load_policy
     from .tasks import make_task
@@ -188,7 +198,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     for split in wanted:
         if split not in task.splits:
             raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")
-    policy = load_policy(exp, args.weights)
+    plan.require(exp, "evaluate")
+    weights = Path(args.weights)
+    policy = load_policy(exp, weights if weights.is_dir() else args.weights)
     rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, args.episodes or exp.eval_episodes))
     if args.json:
         print(json.dumps(rows, indent=1))
@@ -235,8 +247,7 @@ def _plan(args: argparse.Namespace) -> int:
     """0 if every stage fits, else 1."""
     from .plan import main
 
-    settings = {k: getattr(args, k) for k in ("task", "preset", "model", "precision")}
-    return main(Experiment(**settings), args.gpu_memory, args.json)
+    return main(Experiment(**_PLANNED | _given(args)), args.gpu_memory, args.json)
 
 
 def _merge(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from tqdm.auto import tqdm
 
 from . import figures
@@ -88,6 +88,11 @@ def execute(
         raise SftrlError(
             f"{notebook.name} stopped under '{heading}' with {reason}; open {out} to "
             "see the cell, repair it and run the book again."
+        ) from error
+    except CellTimeoutError as error:
+        raise SftrlError(
+            f"{notebook.name} stopped under '{heading}': a cell took more than {CELL_TIMEOUT} "
+            "seconds; have it do less (--set live_steps=2 --set live_batch=16)."
         ) from error
     finally:
         out.parent.mkdir(parents=True, exist_ok=True)

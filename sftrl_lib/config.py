@@ -54,8 +54,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-11b": {
         "model": "meta-llama/Llama-3.2-11B-Vision-Instruct",
         "precision": "qlora",
-        "why": "10.7 billion parameters in bf16 take 21 GB before the first gradient; "
-        "NF4 takes 8.4 GB",
+        "why": "10.7 billion parameters in bf16 take 20 GB before the first gradient; "
+        "packed into NF4 they take 8",
         "init": {"lr": 1e-4, "steps": 400, "batch": 128},
         "sft": {"lr": 1e-4, "steps": 400, "batch": 128},
         "rl": {"lr": 2e-5, "steps": 20, "batch": 256},

@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import multiprocessing
+import operator
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -58,13 +59,19 @@ def init_folder(exp: Experiment) -> Path:
         return INIT / exp.task / exp.foundation
     same = {k: getattr(exp, k) for k in ("task", "preset", "model", "rank")}
     usual = YOURS / Experiment(method="init", precision=exp.precision, **same).run_id
+    fit = []
     for folder in (usual, *sorted(YOURS.glob(f"{exp.task}-init-{exp.preset}-*"))):
         config = read_manifest(folder)["config"] if is_done(folder) else {}
         if same.items() <= config.items():
             named = exp.but(precision=config["precision"])  # auto, or what it comes to
             if resolve_precision(named)[0] == resolve_precision(exp)[0]:
-                return folder / WEIGHTS_OF_RUN
-    return usual / WEIGHTS_OF_RUN
+                fit.append(folder)
+    if len(fit) > 1 and fit[0] != usual:
+        raise SftrlError(
+            f"several inits fit this run: {', '.join(f.name for f in fit)}; name one with "
+            f"start={fit[0] / WEIGHTS_OF_RUN}, or move the others out of {YOURS}."
+        )
+    return (fit or [usual])[0] / WEIGHTS_OF_RUN
 
 
 def start_policy(exp: Experiment) -> Policy:
@@ -79,6 +86,11 @@ def start_policy(exp: Experiment) -> Policy:
             raise SftrlError(
                 f"the adapter in {folder} has rank {rank}, and the run's rank is {exp.rank}; set "
                 f"rank={rank}, or start from a whole checkpoint."
+            )
+        if told.exists() and resolve_precision(exp)[0] == "full":
+            raise SftrlError(
+                f"{folder} holds an adapter, and precision full trains all weights; use precision="
+                "lora, or start from the whole checkpoint that 'python -m sftrl_lib merge' makes."
             )
         return load_policy(exp, folder if folder.is_dir() else exp.start)  # or a Hub id
     if exp.method == "init" or exp.start == "model":
@@ -128,16 +140,20 @@ def run_experiment(
     if gpu:
         torch.cuda.set_device(LOCAL_RANK)
         torch.cuda.reset_peak_memory_stats()
-    if gpu and not exp.tiny and not is_done(Path(root) / exp.run_id):
-        plan.require(exp, torch.cuda.mem_get_info()[1])
+    if not is_done(Path(root) / exp.run_id):
+        plan.require(exp, "rl" if exp.method == "rl" else "sft")
     run = Run.open(exp, root)
     if run.done:
         return run
     with run:
         task, policy = make_task(exp), start_policy(exp)
+        if progress and not RANK:
+            tqdm.write(f"precision {policy.precision}: {policy.why}")
         # Where the compute axis of both arms begins (paper, Fig. 5).
-        after = init and exp.method != "init" and exp.start == "init"
-        base = init.manifest.get("compute", 0.0) if after else 0.0
+        after = init if exp.method != "init" and exp.start == "init" else None
+        base = after.manifest.get("compute", 0.0) if after else 0.0
+        if after:
+            run.note(init=after.manifest["hash"])
         kl = KlToInit(policy, task, exp) if exp.method != "init" else None
         full = full_battery(exp, task) if final is None else final
 
@@ -164,7 +180,7 @@ def run_experiment(
                 run.note(compute=spent, compute_done=done, n_active=n)
 
         begins = "step" not in run.metrics()
-        known = exp.method == "rl" and init is not None and exp.seed in set(init.evals().seed)
+        known = after is not None and exp.seed in set(after.evals().seed)
         if exp.method == "rl" and final is None and begins and not known:
             # The init on this seed's own deals: the other half of the pair with both arms.
             lr = exp.tier["init"]["lr"]
@@ -254,7 +270,10 @@ def your_runs(
     known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 60:.0f} core-minutes"
     print(f"{known} left of {len(experiments)} runs")
     if not only_estimate:
-        run_grid(experiments, YOURS, workers, engine=engine)
+        inits = [exp for exp in experiments if exp.method == "init"]  # what the others start from
+        for grid in (inits, [exp for exp in experiments if exp not in inits]):
+            if grid:
+                run_grid(grid, YOURS, workers, engine=engine)
         print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
 
 
@@ -270,20 +289,25 @@ def write_tuning() -> None:
 
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     """Seconds of one core for the runs that are not done, from the finished runs of the same model,
-    task and method and, where there are such, of as many tries (nan if there are none)."""
-    paths = (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json"))
-    facts = [read_manifest(path.parent) for path in paths]
-    known: dict[tuple, list[float]] = {}
-    for config, seconds in ((f["config"], f["wall_s"]) for f in facts if f["state"] == "done"):
-        arm = tuple(config[k] for k in ("preset", "model", "task", "method"))
-        for key in (arm, (*arm, config["tries"])):
-            known.setdefault(key, []).append(seconds / config["steps"])
+    precision, task and method and, where there are such, of as many tries (nan if there are none):
+    of an answer in training, and of what comes on top, the measurements above all."""
+    arm = operator.itemgetter("preset", "model", "precision", "task", "method")
+    known: dict[tuple, list[tuple[float, float]]] = {}
+    for path in (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json")):
+        facts = read_manifest(path.parent)
+        if facts["state"] == "done":
+            steps, config = Run(path.parent, facts).metrics(), facts["config"]
+            trained = steps.seconds.sum() if "seconds" in steps else 0.0
+            found = trained / (config["steps"] * config["batch"]), facts["wall_s"] - trained
+            for key in (arm(config), (*arm(config), config["tries"])):
+                known.setdefault(key, []).append(found)
     total = 0.0
     for exp in experiments:
         if not is_done(root / exp.run_id):
-            arm = exp.preset, exp.model, exp.task, exp.method
-            times = known.get((*arm, exp.tries)) or known.get(arm, [math.nan])
-            total += exp.steps * sum(times) / len(times)
+            key = arm(vars(exp))
+            times = known.get((*key, exp.tries)) or known.get(key, [(math.nan, math.nan)])
+            answer, around = (sum(column) / len(times) for column in zip(*times, strict=True))
+            total += exp.steps * exp.batch * answer + around
     return total
 
 
@@ -306,7 +330,7 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
                 "engine ray needs the package ray; run `pip install -r requirements-ray.txt`."
             ) from error
         ray.init(log_to_driver=False, configure_logging=False)
-        gpus = int(torch.cuda.is_available())  # one run a GPU, where there are some
+        gpus = min(1, ray.cluster_resources().get("GPU", 0))  # one run a GPU, where there are some
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_worker)
         try:
             yield lambda *job: remote.remote(*job).future()

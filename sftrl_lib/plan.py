@@ -6,6 +6,8 @@ numbers of rows that fit (`micro_batch`, `chunk`) do not change a result, only i
 """
 
 import json
+import math
+import os
 import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,7 +31,8 @@ from .tasks import make_task
 GB = 2**30
 STAGES = ("evaluate", "sft", "rl")
 SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
-VOCABULARY = 32_768  # words at a time over which TRL sums probabilities
+AT_ONCE = (4096, 32_768)  # tokens and words whose chances TRL computes at a time
+LOGIT = {"cuda": 12, "cpu": 33}  # bytes each: in place in Triton's kernel, in eight copies without
 NF4 = (
     0.5 + 1 / 64 + 4 / (64 * 256)
 )  # bytes a weight: 4 bits, a byte a block of 64, doubly quantised
@@ -139,6 +142,8 @@ def pieces(
     wide = 2 if adapters and device == "cuda" else 4
     packed = shape.linear if precision == "qlora" else 0
     stays = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
+    if stage == "rl" and exp.kl_weight and not adapters:
+        stays["the init, for the KL"] = shape.parameters * wide
     trained = shape.adapter if adapters else shape.parameters
     if adapters:
         stays["adapter"] = 4 * trained
@@ -180,7 +185,8 @@ def pieces(
             # the same, and in fp32 what goes into a layer's two adapters that look at it
             "picture": rows * seen * ((3 * hidden + shape.keys) * wide + 8 * hidden * adapters),
             "what sees which patch": rows * length * seen * 3 * wide,
-            "logits": rows * length * min(text.vocab_size, VOCABULARY) * 12,
+            "logits": math.prod(map(min, (rows * length, text.vocab_size), AT_ONCE))
+            * LOGIT[device],
             "a layer unpacked": hidden * inner * wide if packed else 0,
             **looking,
         }
@@ -228,9 +234,12 @@ def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
     return plan(exp, stage, 0, device).peak / GB
 
 
-def require(exp: Experiment, memory: float) -> None:
-    """SftrlError, with what to change, where a run does not fit into `memory` bytes of a GPU."""
-    stage = "rl" if exp.method == "rl" else "sft"
+def require(exp: Experiment, stage: str) -> None:
+    """SftrlError, with what to change, where a stage does not fit into this machine's GPU. Of
+    weights that are spread over several (configs/fsdp2.yaml) it knows nothing."""
+    if exp.tiny or not torch.cuda.is_available() or "ACCELERATE_USE_FSDP" in os.environ:
+        return
+    memory = torch.cuda.mem_get_info()[1]
     need = total(pieces(exp, stage, Shape(architecture(exp), exp.rank)), "cuda")
     if need <= memory:
         return
@@ -258,6 +267,7 @@ def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
         facts = {"memory_gb": memory, "device": device, "smallest_gb": need}
         print(json.dumps(facts | {"stages": [asdict(p) for p in plans]}, indent=1))
     else:
+        print("precision {}: {}".format(*resolve_precision(exp)))
         print(render(plans))
         for stage, least in need.items():
             print(f"{stage} does not fit into {memory:g} GB: it takes {least:.1f} GB at least.")

@@ -391,6 +391,8 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         adapter = source
         told = json.loads((Path(adapter) / "adapter_config.json").read_text())
         source = told["base_model_name_or_path"]
+        if Path(source).is_absolute() and not Path(source).exists():  # of another machine
+            source = source_of(exp)
     elif isinstance(path, Path) and not list(path.glob("*.safetensors")):
         raise SftrlError(
             f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
@@ -410,7 +412,9 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             f"{model.config.model_type} ({source}); use a text task (gp-l | virl-l)."
         )
     if precision in ("qlora", "lora") or adapter:
-        model = adapt(model, exp.rank, adapter)
+        with torch.random.fork_rng():  # a new adapter is drawn
+            torch.manual_seed(exp.seed)
+            model = adapt(model, exp.rank, adapter)
     model.eval()
     return Policy(model, processor, precision, why, exp.chunk)
 

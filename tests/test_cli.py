@@ -175,6 +175,14 @@ def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_
     assert engine == {"engine": "processes"}
 
 
+def test_the_inits_of_a_sweep_come_before_the_arms_that_start_from_them(tmp_path, monkeypatch):
+    file, asked = tmp_path / "sweep.yaml", []
+    file.write_text("preset: smol\nmethod: [sft, init, rl]\n")
+    monkeypatch.setattr(experiments, "run_grid", lambda runs, *_, **__: asked.append(runs))
+    assert call("experiments", file) == 0
+    assert [[exp.method for exp in runs] for runs in asked] == [["init"], ["sft", "rl"]]
+
+
 def test_command_line_wins_over_the_file(capsys, tmp_path):
     file = tmp_path / "arm.yaml"
     file.write_text("tries: 2\nrule: five\n")
@@ -252,14 +260,17 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
         folder = tmp_path / f"{task}-{method}"
         folder.mkdir()
         facts = {"state": "done", "hash": "", "wall_s": 120.0}
-        config = {"task": task, "method": method, "steps": 2, "tries": 3}
-        config |= {"preset": "tiny", "model": ""}
+        config = {"task": task, "method": method, "steps": 2, "tries": 3, "batch": 10}
+        config |= {"preset": "tiny", "model": "", "precision": "auto"}
+        steps = [json.dumps({"step": step, "seconds": 30.0}) + "\n" for step in (1, 2)]
+        (folder / "metrics.jsonl").write_text("".join(steps))
         (folder / "manifest.json").write_text(json.dumps(facts | {"config": config}))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
     grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]
     grid += experiments.color_control() + experiments.tries_ablation()
-    minutes = f"{sum(e.steps for e in grid)} core-minutes"  # at the recorded minute a step
+    seconds = sum(3 * e.steps * e.batch + 60 for e in grid)  # 60 of 120 for 20 answers
+    minutes = f"{seconds / 60:.0f} core-minutes"
     assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
 
 
@@ -268,6 +279,7 @@ def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():
     assert experiments.estimate([tiny]) > 0
     assert math.isnan(experiments.estimate([tiny.but(preset="smol")]))
     assert math.isnan(experiments.estimate([tiny.but(model="a/model")]))
+    assert math.isnan(experiments.estimate([tiny.but(precision="qlora")]))
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):

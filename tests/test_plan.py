@@ -69,18 +69,50 @@ def test_what_is_planned_fits_and_is_the_most_that_does(stage, monkeypatch):
     assert not none.fits and (none.micro_batch, none.chunk) == (1, 1)
 
 
+@pytest.fixture
+def gpu_of(monkeypatch):
+    def pretend(gb):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (gb * GB, gb * GB))
+
+    return pretend
+
+
 @pytest.mark.parametrize(
     ("precision", "gb", "advice"),
     [("full", 80, "precision=qlora"), ("qlora", 11.5, "use micro_batch="), ("qlora", 6, "larger")],
 )
-def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, advice):
+def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, advice, gpu_of):
     exp = LLAMA.but(precision=precision, method="sft", micro_batch=4)
+    gpu_of(gb)
     with pytest.raises(
         SftrlError, match=f"GB at precision {precision}, and this GPU has {gb:.1f}"
     ) as e:
-        plan.require(exp, gb * GB)
+        plan.require(exp, "sft")
     assert advice in str(e.value)
-    plan.require(LLAMA.but(method="sft"), 24 * GB)
+
+
+def test_what_fits_or_is_spread_over_several_gpus_is_not_refused(gpu_of, monkeypatch):
+    gpu_of(24)
+    plan.require(LLAMA.but(method="sft"), "sft")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    plan.require(LLAMA.but(precision="full"), "rl")
+
+
+def test_evaluation_is_refused_too(gpu_of, capsys):
+    gpu_of(12)
+    assert main(["evaluate", "some/model", "--preset", "llama-11b", "--precision", "full"]) == 2
+    assert "evaluate of llama-11b takes" in capsys.readouterr().err
+
+
+def test_the_kl_of_all_weights_needs_a_copy_of_them():
+    full = LLAMA.but(precision="full", kl_weight=0.1)
+    stays = pieces(full, "rl", SHAPE, lengths=(200, 600))["stays"]
+    assert stays["the init, for the KL"] == stays["weights"]
+    for other, stage in ((full, "evaluate"), (LLAMA.but(kl_weight=0.1), "rl")):
+        assert (
+            "the init, for the KL" not in pieces(other, stage, SHAPE, lengths=(200, 600))["stays"]
+        )
 
 
 def test_the_figure_of_memory_is_as_long_as_the_peaks():

@@ -19,6 +19,7 @@ from sftrl_lib import PRESETS, Experiment, SftrlError, experiments, foundation, 
 from sftrl_lib.__main__ import main
 from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
+from sftrl_lib.runs import Run
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
@@ -404,6 +405,46 @@ def test_another_model_has_the_numbers_of_a_small_real_one():
     assert (other.lr, other.steps, other.max_new_tokens) == (smol.lr, smol.steps, 64)
     precision, why = resolve_precision(other)
     assert precision == "lora" and "million" not in why
+
+
+def test_of_several_inits_one_is_to_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    for steps in (1, 2):
+        Run.open(Experiment(method="init", preset="smol", steps=steps), tmp_path).finish()
+    arm = Experiment(method="sft", preset="smol")
+    with pytest.raises(SftrlError, match="several inits fit this run: .*; name one with start="):
+        experiments.init_folder(arm)
+    usual = Run.open(Experiment(method="init", preset="smol"), tmp_path)
+    usual.finish()
+    assert experiments.init_folder(arm) == usual.path / "weights"
+
+
+def test_a_new_adapter_is_drawn_by_the_seed():
+    exp = Experiment(precision="lora")
+    torch.manual_seed(1)
+    first = adapters(load_policy(exp))
+    after = torch.rand(1)
+    torch.manual_seed(2)
+    again, other = adapters(load_policy(exp)), adapters(load_policy(exp.but(seed=1)))
+    assert all(torch.equal(p, again[n]) for n, p in first.items())
+    assert not all(torch.equal(p, other[n]) for n, p in first.items())
+    torch.manual_seed(1)
+    assert after == torch.rand(1)  # nobody else's stream is touched
+
+
+def test_an_adapter_is_no_start_for_all_weights(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 16}')
+    with pytest.raises(SftrlError, match="precision full trains all weights; use precision=lora"):
+        experiments.start_policy(Experiment(start=str(tmp_path)))
+
+
+def test_an_adapter_finds_its_base_where_it_lies_on_this_machine(tmp_path):
+    load_policy(Experiment(precision="lora")).save(tmp_path)
+    told = tmp_path / "adapter_config.json"
+    text = told.read_text()
+    assert str(WEIGHTS) in text
+    told.write_text(text.replace(str(WEIGHTS), "/on/another/machine"))
+    assert adapters(load_policy(Experiment(precision="lora"), tmp_path))
 
 
 @pytest.mark.parametrize("start", ["tianzhechu/GP-L-Init", "folder"])

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sftrl_lib.runs import ROOT
+from sftrl_lib.runs import ROOT, Run, read_manifest
 
 HERE = Path(__file__).parent
 
@@ -28,6 +29,31 @@ def launch(method: str, folder: Path, processes: int) -> None:
         command, capture_output=True, text=True, env=environment, cwd=folder, timeout=180
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_accelerate_launch_trains_the_tiny_tier_as_one_process_does(tmp_path):
+    """By the command of configs/ddp.yaml: its log, its measurements, its adapter."""
+    settings = "--precision lora --steps 2 --batch 16 --warmup 0 --eval_points 1".split()
+    settings += "--eval_episodes 1 --final_episodes 2 --threads 1 --root".split()
+    config = ["--config_file", ROOT / "configs" / "ddp.yaml", "--num_processes", 2]
+    several = ["-m", "accelerate.commands.launch", *config, "-m", "sftrl_lib"]
+    runs = []
+    for start, name in ((["-m", "sftrl_lib"], "one"), (several, "two")):
+        command = [sys.executable, *start, "sft", *settings, tmp_path / name]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=environment, cwd=ROOT
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (folder,) = (tmp_path / name).iterdir()
+        runs.append(Run(folder, read_manifest(folder)))
+    assert runs[0].done and runs[1].done
+    adapters = (load_file(run.path / "weights" / "adapter_model.safetensors") for run in runs)
+    torch.testing.assert_close(*adapters, rtol=0, atol=2e-5)
+    log = ["step", "loss", "grad_norm", "train_tokens"]
+    pd.testing.assert_frame_equal(*(run.metrics()[log] for run in runs), rtol=1e-4)
+    kl = [run.evals().query("metric == 'kl_to_init'").value.item() for run in runs]
+    assert kl[0] > 0 and kl[1] == pytest.approx(kl[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["sft", "rl", "rl-vl"])

@@ -3,15 +3,22 @@
 import copy
 import importlib
 import json
+import math
 
 import bitsandbytes as bnb
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from sftrl_lib import foundation, plan
 from sftrl_lib.config import Experiment
 from sftrl_lib.policy import Policy, adapt, load_policy
 from sftrl_lib.runs import ROOT
+
+SMOL = LlamaConfig(  # SmolLM2-135M
+    hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+    num_key_value_heads=3, vocab_size=49152, tie_word_embeddings=True,
+)  # fmt: skip
 
 
 def script(name: str):
@@ -61,12 +68,35 @@ def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
     assert {row["stage"] for row in rows} == set(plan.STAGES)
     for row in rows:
         exp = Experiment(
-            task=row["task"], precision=row["precision"],
+            task=row["task"], preset=row["preset"], precision=row["precision"],
             method="sft" if row["stage"] == "sft" else "rl",
         )  # fmt: skip
         exp, shape = exp.but(final_episodes=exp.chunk), plan.Shape(plan.architecture(exp), exp.rank)
         planned = plan.total(plan.pieces(exp, row["stage"], shape, "cpu"), "cpu") / plan.GB
         assert row["peak_gb"] < 1.15 * planned, row
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_the_recorded_runs_of_the_small_real_model_took_what_is_planned(stage):
+    (path,) = (ROOT / "data" / "runs").glob(f"gp-l-{stage}-smol-*/manifest.json")
+    facts = json.loads(path.read_text())
+    exp = Experiment(**facts["config"])
+    exp = exp.but(chunk=min(exp.chunk, exp.final_episodes))
+    # the published sizes, so that the package is not needed; of its tokenizer the lengths
+    shape = plan.Shape(SMOL, exp.rank)
+    planned = plan.total(plan.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / plan.GB
+    assert 0.8 < facts["peak_memory_mb"] / 1024 / planned < 1.15
+
+
+def test_what_is_wrong_on_a_gpu_is_said(check):
+    right = {"tiny_loss": [1.0], "tiny_loss_cpu": [1.01], "rl_loss": [0.1], "four_bits_error": 0.01}
+    assert check.wrong(right) == []
+    stages = [{"peak_gb": 12.0, "planned_gb": 10.0}]
+    for finding in (
+        {"tiny_loss": [1.1]}, {"tiny_loss": [math.nan]}, {"rl_loss": [math.nan]},
+        {"four_bits_error": math.nan}, {"error": "out of memory"}, {"stages": stages},
+    ):  # fmt: skip
+        assert len(check.wrong(right | finding)) == 1
 
 
 def test_four_bit_products_are_those_of_the_unpacked_weights(check):

@@ -9,7 +9,8 @@ from sftrl_lib import policy
 from sftrl_lib.config import Experiment
 from sftrl_lib.policy import load_policy
 from sftrl_lib.rollout import rollout
-from sftrl_lib.sft import expert_row
+from sftrl_lib.runs import Run
+from sftrl_lib.sft import expert_row, train_sft
 from sftrl_lib.tasks import make_task
 
 SMOL = Experiment(preset="smol", method="sft")
@@ -45,6 +46,16 @@ def test_adapters_alone_are_trained(precision, smol):
     assert len(trained) == 30 * 7 * 2 and set(trained.values()) == {torch.float32}
     layer = of.model.get_base_model().model.layers[0].self_attn.q_proj.base_layer
     assert layer.weight.dtype == (torch.uint8 if precision == "qlora" else torch.float32)
+
+
+def test_a_step_in_four_bits_moves_the_adapters_alone(tmp_path):
+    exp = SMOL.but(precision="qlora", start="model", steps=1, batch=2, micro_batch=2, warmup=0.0)
+    policy = load_policy(exp)
+    before = {n: p.detach().clone() for n, p in policy.model.named_parameters()}
+    with Run.open(exp, tmp_path) as run:
+        train_sft(exp, policy, make_task(exp), run, progress=False)
+    moved = {n for n, p in policy.model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved and all("lora_" in name for name in moved)
 
 
 def test_it_answers_in_turns_by_its_own_template(smol):
