@@ -439,8 +439,9 @@ pd.DataFrame(hours).T
 # 4. The adapter is in the run's `weights/`, in PEFT's format; `python -m sftrl_lib merge
 #    runs/yours/RUN/weights FOLDER` makes one checkpoint of it and its base.
 # 5. Several cards: `accelerate launch --config_file configs/ddp.yaml --num_processes 8 -m sftrl_lib
-#    sft ...`. Two processes on a CPU learn what one learns (that is tested); on GPUs it is not
-#    validated. Weights spread over cards: `configs/fsdp2.yaml` says what is missing.
+#    sft ...`. By this command two processes on a CPU learn on the tiny tier what one learns (that
+#    is tested); on GPUs it is not validated. Weights spread over cards: `configs/fsdp2.yaml` says
+#    what is missing. Several machines: the head of `configs/ddp.yaml`.
 #
 # **Another start.** The authors published their inits. `--start tianzhechu/GP-L-Init` and its three
 # siblings (see the authors' page) replace step 3's `init`, with `SFTRL_ONLINE=1`; `--start FOLDER`
@@ -469,7 +470,7 @@ pd.DataFrame(hours).T
 #    `manifest.json` has what was really reached, as `peak_gpu_memory_mb`.
 # 2. Fewer rows side by side cost time and change no result: `--chunk` where the rollout is the
 #    larger part (every run is measured, SFT too), `--micro_batch` where the training step is. An
-#    init made with other sizes than the preset's is named: `--start runs/yours/RUN/weights`.
+#    init made with other sizes than the preset's is found too, if it is the only one that fits.
 # 3. `--max_new_tokens`: caches and logits are planned for answers of that length. The answers here
 #    have some 60 tokens; one that is cut off counts as illegal.
 # 4. Text before pictures: `gp-l` needs neither the tower's activations nor a cache of 6,404 patches

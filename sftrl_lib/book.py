@@ -92,7 +92,7 @@ def execute(
     except CellTimeoutError as error:
         raise SftrlError(
             f"{notebook.name} stopped under '{heading}': a cell took more than {CELL_TIMEOUT} "
-            "seconds; have it do less (--set live_steps=2 --set live_batch=16)."
+            "seconds; have it do less, for example with --set live_steps=2 --set live_batch=16."
         ) from error
     finally:
         out.parent.mkdir(parents=True, exist_ok=True)

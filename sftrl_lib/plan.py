@@ -6,7 +6,6 @@ numbers of rows that fit (`micro_batch`, `chunk`) do not change a result, only i
 """
 
 import json
-import math
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -179,14 +178,14 @@ def pieces(
         rows, length = exp.micro_batch, whole if stage == "rl" else first
         a_layer = rows * length * (10 * hidden + 4 * inner) * wide
         kept = rows * length * hidden * wide * text.num_hidden_layers
+        tokens, words = map(min, (rows * length, text.vocab_size), AT_ONCE)
         phases["training step"] = {
             "inputs of the layers": kept if adapters else a_layer * text.num_hidden_layers,
             "one layer at work": a_layer,
             # the same, and in fp32 what goes into a layer's two adapters that look at it
             "picture": rows * seen * ((3 * hidden + shape.keys) * wide + 8 * hidden * adapters),
             "what sees which patch": rows * length * seen * 3 * wide,
-            "logits": math.prod(map(min, (rows * length, text.vocab_size), AT_ONCE))
-            * LOGIT[device],
+            "logits": tokens * words * LOGIT[device],
             "a layer unpacked": hidden * inner * wide if packed else 0,
             **looking,
         }

@@ -111,16 +111,22 @@ def test_unknown_parameter_is_refused_by_name():
         book.inject(nb, {"speed": 3})
 
 
-def test_failing_cell_names_notebook_heading_and_error(tmp_path):
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [("1 / n", "with ZeroDivisionError"), ("import time; time.sleep(60)", "more than 1 seconds")],
+)
+def test_failing_cell_names_notebook_heading_and_error(tmp_path, monkeypatch, cell, words):
+    if "sleep" in cell:
+        monkeypatch.setattr(book, "CELL_TIMEOUT", 1)
     nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "p"}})
     tags = {"tags": ["parameters"]}
     nb.cells = [
         nbformat.v4.new_markdown_cell("# Broken"),
         nbformat.v4.new_code_cell("n = 0", metadata=tags),
-        nbformat.v4.new_code_cell("1 / n"),
+        nbformat.v4.new_code_cell(cell),
     ]
     jupytext.write(nb, tmp_path / "broken.py", fmt="py:percent")
-    with pytest.raises(SftrlError, match="broken.py stopped under 'Broken' with ZeroDivisionError"):
+    with pytest.raises(SftrlError, match=f"broken.py stopped under 'Broken'.*{words}"):
         book.execute(tmp_path / "broken.py", {}, tmp_path / "broken.ipynb")
     assert (tmp_path / "broken.ipynb").exists()
 

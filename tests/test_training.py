@@ -8,6 +8,7 @@ import math
 import os
 import random
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 from trl import SFTConfig
 
 from sftrl_lib import trl_compat
+from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.policy import load_policy
 from sftrl_lib.rl import discounted_returns, episode_row, group_advantages, train_rl
 from sftrl_lib.rollout import rollout
 from sftrl_lib.sft import expert_row, train_sft
@@ -403,6 +406,33 @@ def test_killed_run_goes_on_exactly(tmp_path, method, lora):
     assert points == [2, 4]  # the point at which it was killed is measured again
     assert [row["step"] for row in rest.rows] == [3, 4]
     assert without_seconds(rest.rows) == without_seconds(run.rows[2:])
+
+
+@pytest.mark.parametrize("method", ["sft", "rl"])
+def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
+    def fresh():
+        return load_policy(Experiment(task="gp-vl", precision="qlora"))
+
+    def go_on(folder, on_checkpoint=None):
+        return train(method, folder, fresh(), WordTask(pictures=True), on_checkpoint, steps=2)
+
+    straight, _ = go_on(tmp_path / "a")
+    with pytest.raises(Killed):
+        go_on(tmp_path / "b", killed_at(1))
+    resumed, rest = go_on(tmp_path / "b")
+    assert_equal(resumed, straight)
+    assert [row["step"] for row in rest.rows] == [2]
+    start = weights(fresh())
+    assert any(not torch.equal(p, start[n]) for n, p in weights(resumed).items())
+
+
+def test_adapters_on_a_gpu_have_the_paged_optimiser_in_8_bits(tmp_path):
+    def optimiser(device, **model):
+        policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
+        return trl_compat.arguments(experiment("sft"), policy, FakeRun(tmp_path))["optim"]
+
+    assert optimiser("cuda", peft_config={}) == "paged_adamw_8bit"
+    assert optimiser("cuda") == optimiser("cpu", peft_config={}) == "adamw_torch"
 
 
 class InterruptingTask(WordTask):
