@@ -40,8 +40,36 @@ LORA_TARGETS = (  # of a Mllama, or of a model of text alone
 )
 NF4_SKIP = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
 LOOKED = 32  # pictures whose states are kept: the deals of a step; of the 11B model 52 MB each
+SMALL, LARGE = 2**20, 2**25  # bytes: of freed blocks that are kept (`keep_freed_blocks`)
+_kept = 0  # the system's own way
 _SENTINEL = "\u241e"
 _TODAY = "26 Jul 2024"  # Llama's template writes the date: with today's, prompts change overnight
+
+
+def keep_freed_blocks(largest: int) -> None:
+    """Have the GNU C library keep freed blocks of less than `largest` bytes for later, and give
+    larger ones back at once. By itself it comes to keep those of up to 32 MB, with holes that the
+    next block does not fit: in training a large model more than all that is in use."""
+    global _kept
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large pages: given back, taken faster
+        libc.malloc_trim(0)
+        libc.mallopt(-3, largest)  # M_MMAP_THRESHOLD
+        _kept = largest
+
+
+@contextlib.contextmanager
+def caches_kept():
+    """While answers are written the caches grow by a token at a time, in blocks of some MB: to take
+    them anew each time would take as long as the model does."""
+    if _kept != SMALL:
+        yield
+        return
+    keep_freed_blocks(LARGE)
+    try:
+        yield
+    finally:
+        keep_freed_blocks(SMALL)
 
 
 @dataclass
@@ -111,6 +139,7 @@ class Policy:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     @torch.no_grad()
+    @caches_kept()
     def generate(
         self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0,
         generator: torch.Generator | None = None, pictures: Sequence[Image.Image] = (),
@@ -371,15 +400,6 @@ def need_machine(exp: Experiment) -> None:
         )
 
 
-def return_freed_memory() -> None:
-    """Have a Linux C library give freed blocks of over 1 MB back at once. What it keeps for later
-    has holes that the next block, a token longer, does not fit: more than all that is in use. Large
-    pages pay most of what that costs in time."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large block
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, 2**20)  # M_MMAP_THRESHOLD, which else grows by itself
-
-
 def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     """An experiment's policy: `path` (a folder of weights, or of an adapter, which says where its
     base lies; as a string also a Hub id), else its `model`, else the preset's. SftrlError where
@@ -399,7 +419,7 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             "them."
         )
     if not exp.tiny and not torch.cuda.is_available():
-        return_freed_memory()
+        keep_freed_blocks(SMALL)
     options: dict = {"dtype": unpacked_dtype(precision), "use_safetensors": True}
     if precision == "qlora":
         options["quantization_config"] = nf4()

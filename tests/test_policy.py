@@ -479,8 +479,8 @@ def test_the_hub_is_off_whatever_was_imported_first():
 
 HOLES = """
 import psutil, torch
-from sftrl_lib.policy import return_freed_memory
-return_freed_memory()
+from sftrl_lib.policy import SMALL, keep_freed_blocks
+keep_freed_blocks(SMALL)
 torch.ones(6_000_000)  # from now on the C library would keep blocks of up to 24 MB
 before, held = psutil.Process().memory_info().rss, []
 for _ in range(50):
@@ -494,3 +494,17 @@ print((psutil.Process().memory_info().rss - before) // 2**20)
 def test_freed_memory_goes_back_to_the_system():
     done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True)
     assert 0 <= int(done.stdout or pytest.fail(done.stderr)) < 20  # of 190 MB; 190 if it did not
+
+
+def test_beside_a_large_model_the_caches_of_a_rollout_alone_are_kept(monkeypatch):
+    said = []
+    monkeypatch.setattr(policy, "keep_freed_blocks", said.append)
+    load_policy(Experiment())
+    with policy.caches_kept():
+        assert said == []  # a small one pays more for it than it saves
+    load_policy(Experiment(model=str(WEIGHTS)))
+    monkeypatch.setattr(policy, "_kept", policy.SMALL)
+    with pytest.raises(KeyboardInterrupt), policy.caches_kept():
+        assert said == [policy.SMALL, policy.LARGE]
+        raise KeyboardInterrupt
+    assert said[2:] == [policy.SMALL]
