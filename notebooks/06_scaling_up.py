@@ -260,7 +260,7 @@ pd.DataFrame(table).style.format("{:.3f}")
 # ## A real language model, as small as they come
 #
 # Between 1.6 million parameters and 11 billion lies `preset="smol"`: SmolLM2-135M-Instruct, whose
-# English comes from elsewhere and which nobody taught to calculate with cards. Its init has been
+# English comes from elsewhere and which nobody taught to calculate with cards. Each stage has been
 # recorded once, with an adapter, on two cores, and as short as that makes it: what is printed first
 # says how short. *Base* is the model as it is delivered. (Of the first answers: form, numbers, face
 # cards read as the rule says; at last the hands solved within three tries.)
@@ -284,11 +284,13 @@ pd.DataFrame(table).T
 
 # %% [markdown]
 # As delivered it writes no answer that can be read: *zero-shot* there is nothing that RL could
-# reward. Less than two hundred worked answers teach it the form, and with it the training rule: of
-# the face cards it gives most the right value where they count 10, and hardly one under the new
-# rule, which the question states. It uses the right numbers in no formula. So the init teaches what
-# an answer looks like and what a face card is worth, and nobody has solved a hand yet. (Sixteen
-# hands a row: large differences only. SFT and RL are not recorded on this tier.)
+# reward. Less than two hundred worked answers teach it the form. Of the face cards it then gives
+# about half the value that they have in training, and of those under the new rule, which the
+# question states, a quarter: some of the rule is read, most is not. SFT goes on for as long again
+# and RL has two steps, the first of them warm-up at rate zero; nobody has solved a hand, and
+# sixteen hands cannot tell the three rows apart. What this tier shows is that a real model goes
+# through every stage, and what the init is for; what the arms do to it takes more steps than two
+# cores have in an hour.
 
 # %% [markdown]
 # ## What would it cost?

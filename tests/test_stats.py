@@ -153,6 +153,13 @@ def test_headline_tries_are_the_most_that_all_runs_share():
     assert stats.headline_tries(both) == 2
 
 
+@pytest.mark.parametrize(("mine", "shown"), [((0,), "ours"), ((5, 6, 7), "yours")])
+def test_one_recorded_seed_does_not_hide_more_of_yours(mine, shown):
+    both = [synthetic(seeds=seeds).query("source == 'ours'") for seeds in ((0,), mine)]
+    both = pd.concat([both[0], both[1].assign(source="yours")], ignore_index=True)
+    assert set(stats.recorded(both.assign(preset="smol")).source) == {shown}
+
+
 def test_a_recorded_init_alone_does_not_hide_your_arms():
     ours = synthetic(seeds=(0,)).query("source == 'ours'").assign(preset="smol")
     mine, ours = ours.assign(source="yours"), ours[ours.method == "init"]
