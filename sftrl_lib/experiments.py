@@ -292,15 +292,20 @@ def write_tuning() -> None:
 def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     """Seconds of one core for the runs that are not done, from the finished runs of the same model,
     precision, task and method and, where there are such, of as many tries (nan if there are none):
-    of an answer in training, and of what comes on top, the measurements above all."""
+    of an answer in training, and of an episode measured, with all that comes on top."""
     arm = operator.itemgetter("preset", "model", "precision", "task", "method")
     known: dict[tuple, list[tuple[float, float]]] = {}
+
+    def measured(config: dict[str, Any]) -> int:
+        return config["eval_points"] * config["eval_episodes"] + config["final_episodes"]
+
     for path in (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json")):
         facts = read_manifest(path.parent)
         if facts["state"] == "done":
             steps, config = Run(path.parent, facts).metrics(), facts["config"]
             trained = steps.seconds.sum() if "seconds" in steps else 0.0
-            found = trained / (config["steps"] * config["batch"]), facts["wall_s"] - trained
+            around = (facts["wall_s"] - trained) / measured(config)
+            found = trained / (config["steps"] * config["batch"]), around
             for key in (arm(config), (*arm(config), config["tries"])):
                 known.setdefault(key, []).append(found)
     total = 0.0
@@ -309,7 +314,7 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
             key = arm(vars(exp))
             times = known.get((*key, exp.tries)) or known.get(key, [(math.nan, math.nan)])
             answer, around = (sum(column) / len(times) for column in zip(*times, strict=True))
-            total += exp.steps * exp.batch * answer + around
+            total += exp.steps * exp.batch * answer + measured(vars(exp)) * around
     return total
 
 

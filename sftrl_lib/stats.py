@@ -139,8 +139,8 @@ def recorded(table: pd.DataFrame) -> pd.DataFrame:
     yours, arm = table.source == "yours", table.method.isin(("sft", "rl"))
 
     def seeds(whose: pd.Series) -> pd.Series:
-        of = table[whose & arm]
-        return place.map(of.seed.groupby(place[of.index]).nunique()).fillna(0)
+        of = whose & arm
+        return place.map(table.seed[of].groupby(place[of].to_numpy()).nunique()).fillna(0)
 
     few = (seeds(ours) < SEEDS) & (seeds(ours) < seeds(yours))
     left = yours & (few | (seeds(ours) == 0))

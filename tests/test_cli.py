@@ -262,6 +262,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
         facts = {"state": "done", "hash": "", "wall_s": 120.0}
         config = {"task": task, "method": method, "steps": 2, "tries": 3, "batch": 10}
         config |= {"preset": "tiny", "model": "", "precision": "auto"}
+        config |= {"eval_points": 2, "eval_episodes": 10, "final_episodes": 40}
         steps = [json.dumps({"step": step, "seconds": 30.0}) + "\n" for step in (1, 2)]
         (folder / "metrics.jsonl").write_text("".join(steps))
         (folder / "manifest.json").write_text(json.dumps(facts | {"config": config}))
@@ -269,7 +270,8 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     said = capsys.readouterr().out
     grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]
     grid += experiments.color_control() + experiments.tries_ablation()
-    seconds = sum(3 * e.steps * e.batch + 60 for e in grid)  # 60 of 120 for 20 answers
+    measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in grid)
+    seconds = sum(3 * e.steps * e.batch for e in grid) + measured  # 60 s for 20 answers, 60 around
     minutes = f"{seconds / 60:.0f} core-minutes"
     assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
 
@@ -277,7 +279,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
 def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():
     tiny = Experiment(method="sft", seed=7)
     assert experiments.estimate([tiny]) > 0
-    assert math.isnan(experiments.estimate([tiny.but(preset="smol")]))
+    assert math.isnan(experiments.estimate([tiny.but(preset="llama-11b")]))
     assert math.isnan(experiments.estimate([tiny.but(model="a/model")]))
     assert math.isnan(experiments.estimate([tiny.but(precision="qlora")]))
 
