@@ -3,8 +3,7 @@
 The tiny tier on the GPU against the CPU, the 4-bit kernels, and, where there are weights of the 11B
 model (a local copy as argument, or SFTRL_ONLINE=1 and a token), a step of each stage with its peak
 of memory beside the plan's. Writes data/proof/gpu_check.json, says what is wrong, and ends with 1
-where something is. NOT VALIDATED: nobody has run it on a
-GPU; the tests run its parts on a CPU.
+where something is. NOT VALIDATED: nobody has run it on a GPU; the tests run its parts on a CPU.
 """
 
 import argparse
