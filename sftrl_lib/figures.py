@@ -568,8 +568,9 @@ def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)
                 label = piece if piece not in axis.get_legend_handles_labels()[1] else ""
                 axis.barh(place, size / 2**30, 0.6, left, color=color, label=label)
                 left += size / 2**30
+            look = dict(va="center", fontsize=8, textcoords="offset points", xytext=(4, 0))
             back = dict(facecolor="white", edgecolor="none", pad=1)
-            axis.annotate(f" {left:.1f}", (left, place), va="center", fontsize=8, bbox=back)
+            axis.annotate(f"{left:.1f}", (left, place), bbox=back, **look)
             said.append(f"{name} {left:.1f} GB, of which weights {pieces['weights'] / 2**30:.1f}")
         for card in cards:
             axis.axvline(card, color="#202020", linestyle="--", linewidth=0.8)
@@ -618,8 +619,10 @@ def explore(
                 continue
             of = inits[inits.foundation == foundation]
             own = of[(of.condition == condition) & (of.source == source)]
-            usual = stats.recorded(of[of.condition == "{}"])
-            table = _stack(own if len(own) and condition != "{}" else usual, arm)
+            if condition == "{}" or not len(own):  # whose init is usual, arms decide
+                own = stats.recorded(every[every.foundation == foundation])
+                own = own[(own.method == "init") & (own.condition == "{}")]
+            table = _stack(own, arm)
             rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]

@@ -317,6 +317,14 @@ def test_explored_runs_of_yours_begin_at_your_init():
     assert lines["yours: RL"].get_xdata()[0] == 0
 
 
+def test_an_init_of_yours_without_arms_does_not_stand_for_ours():
+    lone = RESULTS[(RESULTS.source == "ours") & (RESULTS.method == "init")]
+    lone = lone.assign(source="yours", run_id="lone", value=lone.value / 2)
+    ours = label_lines(figures.explore(RESULTS).axes[0])["RL"].get_ydata()
+    both = label_lines(figures.explore(pd.concat([RESULTS, lone])).axes[0])["RL"].get_ydata()
+    assert list(both) == pytest.approx(list(ours))
+
+
 def test_a_rollouts_episode_is_rendered_with_every_try():
     wrong = Verdict(False, -1.0, "wrong_value", "your formula equals 23 and not 24")
     right = Verdict(True, 5.0, "solved", "correct")
