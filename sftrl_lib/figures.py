@@ -622,7 +622,8 @@ def explore(
             if condition == "{}" or not len(own):  # whose init is usual, arms decide
                 own = stats.recorded(every[every.foundation == foundation])
                 own = own[(own.method == "init") & (own.condition == "{}")]
-            table = _stack(own, arm)
+            # the model as it is delivered comes before the init: a point of its own
+            table = arm if method == "base" else _stack(own, arm)
             rows = _points(table, method, split, metric, x, tries)
             if len(rows):
                 changed = [f"{k}={v}" for k, v in json.loads(condition).items()]
@@ -630,7 +631,8 @@ def explore(
                 whose = ["yours:"] * (source == "yours")
                 label = " ".join([*whose, NAMES.get(method, method), *changed])
                 plain = method in STYLE and not changed and not whose
-                _seeds_and_mean(axis, rows, label, STYLE[method] if plain else next(spare))
+                style = STYLE[method] if plain else next(spare)
+                _seeds_and_mean(axis, rows, label, style | {"clip_on": False})  # 0% whole too
                 said.append(f"{label} ends at {rows.groupby('seed').y.last().mean():.2f}")
         axis.set(xlabel=X_AXES[x], ylabel=METRICS.get(metric, metric), ylim=(0, _top(axis)))
         if not said:

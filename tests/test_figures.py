@@ -317,6 +317,13 @@ def test_explored_runs_of_yours_begin_at_your_init():
     assert lines["yours: RL"].get_xdata()[0] == 0
 
 
+def test_the_model_as_delivered_is_a_point_of_its_own():
+    base = RESULTS[(RESULTS.source == "ours") & (RESULTS.method == "init")]
+    base = base.assign(method="base", step=0, value=base.value / 2)
+    lines = label_lines(figures.explore(pd.concat([RESULTS, base]), x="step").axes[0])
+    assert list(lines["base"].get_xdata()) == [0]
+
+
 def test_an_init_of_yours_without_arms_does_not_stand_for_ours():
     lone = RESULTS[(RESULTS.source == "ours") & (RESULTS.method == "init")]
     lone = lone.assign(source="yours", run_id="lone", value=lone.value / 2)
