@@ -12,6 +12,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.output_widget import OutputWidget
 from tqdm.auto import tqdm
 
 from . import figures
@@ -54,6 +55,14 @@ def inject(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> No
         notebook.cells.insert(place + 1, cell)
 
 
+class _Output(OutputWidget):
+    """Tells the kernel nothing of what it shows: no page keeps a widget, and to send on the channel
+    on which a cell's reply is awaited can lose the reply, after which the cell never ends."""
+
+    def send(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 def execute(
     notebook: Path, parameters: Mapping[str, Any], out: Path,
     on_cell: Callable[[str], None] | None = None,
@@ -80,6 +89,7 @@ def execute(
         resources={"metadata": {"path": str(notebook.parent)}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
+    client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _Output
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
         client.execute(env=os.environ | {"PYTHONPATH": path})

@@ -111,6 +111,26 @@ def test_unknown_parameter_is_refused_by_name():
         book.inject(nb, {"speed": 3})
 
 
+def test_nothing_is_sent_to_the_kernel_while_a_cell_is_awaited(tmp_path):
+    text = """# %% tags=["parameters"]
+n = 0
+# %%
+import ipywidgets
+shown = ipywidgets.Output()
+with shown:
+    print("captured")
+shown
+# %%
+import time
+time.sleep(0.5)  # what was sent would be there by now
+# %%
+print(f"told: {shown.outputs}")
+"""  # a reply can be lost over it, and the cell then never ends
+    (tmp_path / "widget.py").write_text(text)
+    out = book.execute(tmp_path / "widget.py", {}, tmp_path / "widget.ipynb")
+    assert nbformat.read(out, 4).cells[-1].outputs[0].text == "told: ()\n"
+
+
 @pytest.mark.parametrize(
     ("cell", "words"),
     [("1 / n", "with ZeroDivisionError"), ("import time; time.sleep(60)", "more than 1 seconds")],
