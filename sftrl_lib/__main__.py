@@ -92,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--task", default="gp-l", help="gp-l | virl-l | gp-vl | virl-vl [gp-l]")
     option("--preset", default="tiny", help="whose sizes hold: tiny | smol | llama-11b [tiny]")
     option("--precision", default="auto", help="auto | qlora | lora | full")
+    base = "folder of an adapter's base, where it has moved"
+    option("--base", default="", help=base)
     option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
     option("--tries", type=_count, help="verification iterations (default: the task's)")
     option("--seed", type=int, default=0)
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     option = command("merge", _merge, "write an adapter and its base as one checkpoint")
     option("adapter", type=Path, help="e.g. runs/RUN/weights")
     option("folder", type=Path, help="of the checkpoint")
+    option("--base", default="", help=base)
 
     option = command("claims", _claims, "hold the paper's claims against our rows")
     option("--json", action="store_true")
@@ -174,7 +177,7 @@ def _train(args: argparse.Namespace) -> None:
     exp = Experiment(method=args.command).but(**settings)
     import torch  # slow to import: a typo is answered at once
 
-    from .experiments import run_experiment
+    from .experiments import WEIGHTS_OF_RUN, run_experiment
     from .runs import RUNS, YOURS
 
     torch.set_num_threads(args.threads)
@@ -182,11 +185,12 @@ def _train(args: argparse.Namespace) -> None:
     run = run_experiment(exp, args.root or (RUNS if recorded else YOURS))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
-    print(f"the run is in {run.path}")
+    kept = run.path / WEIGHTS_OF_RUN
+    print(f"the run is in {run.path}" + f", its weights in {kept}" * kept.exists())
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    settings = {k: getattr(args, k) for k in ("task", "seed", "preset", "precision")}
+    settings = {k: getattr(args, k) for k in ("task", "seed", "preset", "precision", "base")}
     exp = Experiment(eval_tries=args.tries or 0, **settings)
     from . import plan
     from .evaluate import CURVE_SPLITS, evaluate
@@ -253,7 +257,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _merge(args: argparse.Namespace) -> None:
     from .policy import merge
 
-    merge(args.adapter, args.folder)
+    merge(args.adapter, args.folder, base=args.base)
     print(f"the checkpoint is in {args.folder}")
 
 

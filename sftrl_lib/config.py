@@ -80,11 +80,13 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
-_YOUNGER = {"color": "black", "start": "init", "rank": 16, "chunk": 256}
+_YOUNGER = {"color": "black", "start": "init", "rank": 16, "chunk": 256, "base": ""}
+_NO_RESULT = {"report_to", "keep"}  # settings that change no result, and so no hash
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
     "precision": ("auto", "qlora", "lora", "full"), "credit": ("try", "episode"),
+    "keep": ("final", "none"),
 }  # fmt: skip
 
 
@@ -104,6 +106,7 @@ class Experiment:
     precision: str = _setting("auto", "auto | qlora | lora | full")
     foundation: str = _setting("default", "which foundation model in data/foundation")
     start: str = _setting("init", "init | model (no init before the arms) | a folder of weights")
+    base: str = _setting("", "folder of the base of the adapter in start, where it has moved")
     rank: int = _setting(16, "rank of the adapters (precision qlora | lora)")
     seed: int = _setting(0, "deals, sampling and shuffling")
     # the task
@@ -133,6 +136,7 @@ class Experiment:
     final_episodes: int = _setting(0, "episodes of the last evaluation (0: the task's)")
     eval_tries: int = _setting(0, "verification iterations in evaluation (0: the task's)")
     report_to: str = _setting("none", "tracker of the transformers Trainer")
+    keep: str = _setting("final", "final | none: weights that a run keeps (an init always does)")
 
     def __post_init__(self) -> None:
         from .tasks import make_task  # validates rules, target and scheme
@@ -183,7 +187,8 @@ class Experiment:
     @property
     def hash(self) -> str:
         """12 hex digits over everything that changes the result."""
-        data = {k: v for k, v in asdict(self).items() if k != "report_to" and _YOUNGER.get(k) != v}
+        settings = {k: v for k, v in asdict(self).items() if k not in _NO_RESULT}
+        data = {k: v for k, v in settings.items() if _YOUNGER.get(k) != v}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

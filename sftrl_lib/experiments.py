@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import json
 import math
 import multiprocessing
 import operator
@@ -22,7 +21,7 @@ from . import plan, runs
 from .config import Experiment, resolve_precision
 from .errors import SftrlError
 from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
-from .policy import Policy, load_policy, need_machine
+from .policy import Policy, load_policy, need_machine, read_adapter
 from .rl import train_rl
 from .runs import (
     LIVE,
@@ -47,7 +46,7 @@ INIT = ROOT / "data" / "init"  # weights of the SFT init that both arms start fr
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 TEST_SEEDS = (0, 1, 2, 3, 4)
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # one grid for both arms
-WEIGHTS_OF_RUN = "weights"  # in a run's folder: its adapter, or another model's init
+WEIGHTS_OF_RUN = "weights"  # in a run's folder: what was trained
 SHOWN = 12  # episodes of each split that are kept to be looked at
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
@@ -80,14 +79,14 @@ def start_policy(exp: Experiment) -> Policy:
     need_machine(exp)
     if exp.start not in ("init", "model"):
         folder = Path(exp.start)
-        told = folder / "adapter_config.json"
-        rank = json.loads(told.read_text())["r"] if told.exists() else exp.rank
+        adapter = read_adapter(folder)
+        rank = adapter.get("r", exp.rank)
         if rank != exp.rank:
             raise SftrlError(
                 f"the adapter in {folder} has rank {rank}, and the run's rank is {exp.rank}; set "
                 f"rank={rank}, or start from a whole checkpoint."
             )
-        if told.exists() and resolve_precision(exp)[0] == "full":
+        if adapter and resolve_precision(exp)[0] == "full":
             raise SftrlError(
                 f"{folder} holds an adapter, and precision full trains all weights; use precision="
                 "lora, or start from the whole checkpoint that 'python -m sftrl_lib merge' makes."
@@ -195,12 +194,22 @@ def run_experiment(
         if RANK:
             return run
         if makes_init:
-            policy.save(init_folder(exp))
-        elif hasattr(policy.model, "peft_config") or (is_init and not exp.tiny):
-            policy.save(run.path / WEIGHTS_OF_RUN)
-        for checkpoint in run.path.glob("checkpoint-*"):  # what was learned is measured and kept
-            shutil.rmtree(checkpoint)
+            save_whole(policy, init_folder(exp))
+        if exp.keep != "none" or is_init:
+            save_whole(policy, run.path / WEIGHTS_OF_RUN)
+    # Not before the run is done: killed before that, it goes on from its last checkpoint.
+    for checkpoint in run.path.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
     return run
+
+
+def save_whole(policy: Policy, folder: Path) -> None:
+    """Writes beside, then renames: whoever finds weights in `folder` finds all of them."""
+    partial = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    policy.save(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def main_grid(task: str = "gp-l") -> list[Experiment]:

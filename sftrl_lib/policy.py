@@ -2,21 +2,24 @@
 
 import contextlib
 import ctypes
+import hashlib
 import importlib.util
 import json
 import os
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,7 +34,8 @@ from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
 from .runs import LIVE, LOCAL_RANK
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
+BASE = "sftrl.json"  # beside an adapter: what its base was
 FOUNDATIONS = Path(__file__).resolve().parent.parent / "data" / "foundation"
 # LoRA adapts the language model; NF4 skips the head and the vision side (DESIGN.md, section 4).
 LORA_TARGETS = (  # of a Mllama, or of a model of text alone
@@ -75,7 +79,8 @@ def caches_kept():
 @dataclass
 class Policy:
     """A model, how a turn is spelled in its tokens, and how to sample many answers at once.
-    `n_active` counts the parameters a text token passes through."""
+    `n_active` counts the parameters a text token passes through; `base` is the fingerprint of the
+    weights below an adapter."""
 
     model: torch.nn.Module
     processor: object
@@ -83,6 +88,7 @@ class Policy:
     why: str = ""
     chunk: int = 256  # answers written side by side: what their caches may take
     looked: OrderedDict = field(default_factory=OrderedDict, repr=False)  # see `Sight`
+    base: str = ""
 
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
@@ -191,6 +197,8 @@ class Policy:
         """Weights as fp16 safetensors (full) or a PEFT adapter, beside the processor."""
         if hasattr(self.model, "peft_config"):
             self.model.save_pretrained(folder)
+            if self.base:
+                (Path(folder) / BASE).write_text(json.dumps({"base_sha256": self.base}) + "\n")
         else:  # the copies are rounded, not the model itself
             weights = self.model.state_dict().items()
             halves = {n: t.half() if t.is_floating_point() else t for n, t in weights}
@@ -391,6 +399,87 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     return model
 
 
+def read_record(file: Path) -> dict:
+    """What a JSON file beside an adapter says; {} where there is none."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise SftrlError(
+            f"{file} is damaged ({error}), but must hold a JSON object; restore it, or make the "
+            "adapter again."
+        ) from error
+
+
+def read_adapter(folder: Path) -> dict:
+    """The configuration of the adapter in a folder; {} where there is none."""
+    return read_record(folder / "adapter_config.json")
+
+
+def folder_of(source: str) -> Path | None:
+    """The folder of a model's files: `source` itself, or the local copy of a Hub id."""
+    if source and Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
+    except (OSError, ValueError):
+        return None
+
+
+def fingerprint(source: str) -> str:
+    """SHA-256 over names, types, shapes and bytes of a model's tensors, so that it does not depend
+    on how they are spread over files. Empty where there are no weights."""
+
+    def digest(file: Path, name: str) -> str:
+        with safe_open(file, "pt") as weights:
+            tensor = weights.get_tensor(name)
+        raw = tensor.reshape(-1).view(torch.uint8).numpy()
+        return f"{name} {tensor.dtype} {list(tensor.shape)} {hashlib.sha256(raw).hexdigest()}"
+
+    folder, places = folder_of(source), []
+    try:
+        for file in folder.glob("model*.safetensors") if folder else ():
+            with safe_open(file, "pt") as weights:
+                places += [(file, name) for name in weights.keys()]  # noqa: SIM118
+        with ThreadPoolExecutor(4) as pool:  # hashing runs beside hashing
+            tensors = sorted(pool.map(digest, *zip(*places, strict=True))) if places else []
+    except (OSError, SafetensorError) as error:
+        raise SftrlError(
+            f"cannot read the weights in {folder} ({error}); restore them, or name a copy."
+        ) from error
+    return hashlib.sha256("\n".join(tensors).encode()).hexdigest() if tensors else ""
+
+
+def base_of(
+    adapter: Path, named: str = "", usual: Callable[[], str] | None = None
+) -> tuple[str, str]:
+    """(source, fingerprint) of the base of an adapter: `named`, or what its configuration names,
+    or `usual` where that has the weights that the adapter was trained on. SftrlError for a base
+    that is missing or has other weights. An adapter that other software saved has no record of
+    its base: that it could not be checked is printed."""
+    if not (adapter / ADAPTER).exists():
+        raise SftrlError(f"{adapter} has the configuration of an adapter, but no {ADAPTER}.")
+    source = named or str(read_adapter(adapter).get("base_model_name_or_path") or "")
+    trained_on = read_record(adapter / BASE).get("base_sha256")
+    found = fingerprint(source)
+    if trained_on and not named and usual and found != trained_on:
+        with contextlib.suppress(SftrlError):  # this machine has none
+            if fingerprint(own := usual()) == trained_on:
+                return own, trained_on
+    if not found:
+        problem = f"{source or 'no model'}, which is not there"
+    elif trained_on and found != trained_on:
+        problem = f"{source}, whose weights are not those that it was trained on"
+    else:
+        if not trained_on:
+            print(f"The adapter in {adapter} does not say what its base was: whether {source} is "
+                  "the right one could not be checked.", file=sys.stderr)  # fmt: skip
+        return source, found
+    raise SftrlError(
+        f"the base of the adapter in {adapter} is {problem}; name the folder of the right base "
+        "with --base FOLDER."
+    )
+
+
 def need_machine(exp: Experiment) -> None:
     """SftrlError where a preset's model is not for the machine at hand."""
     if exp.preset == "llama-11b" and not torch.cuda.is_available():
@@ -406,18 +495,17 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     there are none to load."""
     need_machine(exp)
     precision, why = resolve_precision(exp)
-    source, adapter = str(path or source_of(exp)), ""
-    if (Path(source) / "adapter_config.json").exists():
+    source, adapter, base = str(path or source_of(exp)), "", ""
+    if read_adapter(Path(source)):
         adapter = source
-        told = json.loads((Path(adapter) / "adapter_config.json").read_text())
-        source = told["base_model_name_or_path"]
-        if Path(source).is_absolute() and not Path(source).exists():  # of another machine
-            source = source_of(exp)
+        source, base = base_of(Path(adapter), exp.base, partial(source_of, exp))
     elif isinstance(path, Path) and not list(path.glob("*.safetensors")):
         raise SftrlError(
             f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
             "them."
         )
+    if Path(source).is_dir():  # an adapter's record of it holds from any working directory
+        source = str(Path(source).absolute())
     if not exp.tiny and not torch.cuda.is_available():
         keep_freed_blocks(SMALL)
     options: dict = {"dtype": unpacked_dtype(precision), "use_safetensors": True}
@@ -435,20 +523,22 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         with torch.random.fork_rng():  # a new adapter is drawn
             torch.manual_seed(exp.seed)
             model = adapt(model, exp.rank, adapter)
+        base = base or fingerprint(source)
     model.eval()
-    return Policy(model, processor, precision, why, exp.chunk)
+    return Policy(model, processor, precision, why, exp.chunk, base=base)
 
 
-def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16, base: str = "") -> None:
     """Write an adapter and its base as one checkpoint that needs neither PEFT nor this library.
 
     It takes the memory of all weights in 16 bits (22 GB for the 11B model). An adapter that was
     trained beside packed weights is added to the ones they were packed from: measure again.
     """
-    told = adapter / "adapter_config.json"
-    if not told.exists():
-        raise SftrlError(f"{adapter} holds no adapter (no {told.name}); name a run's weights/.")
-    source = json.loads(told.read_text())["base_model_name_or_path"]
+    if not read_adapter(adapter):
+        raise SftrlError(
+            f"{adapter} holds no adapter (no adapter_config.json); name a run's weights/."
+        )
+    source, _ = base_of(adapter, base)
     model, processor = load_model(source, dtype=dtype, use_safetensors=True)
     whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     whole.save_pretrained(folder)

@@ -1,7 +1,8 @@
 """Run folders and the results table: what was run, with what, and what came out.
 
 A run is a folder: manifest.json (configuration, machine, state), metrics.jsonl (one row a training
-step), evals.jsonl (one row a measurement), episodes.jsonl (a sample to look at), and checkpoints.
+step), evals.jsonl (one row a measurement), episodes.jsonl (a sample to look at), checkpoints while
+it runs, and weights/ at its end.
 Recorded runs lie in data/runs and are committed; live ones lie in runs/, which git ignores.
 `data/README.md` explains every column.
 """
@@ -56,6 +57,7 @@ _REAL = ("lr", "compute", "compute_done", "value", "lo", "hi")
 _NOT_A_CONDITION = {
     "task", "method", "preset", "foundation", "seed", "eval_points", "eval_episodes",
     "final_episodes", "eval_tries", "report_to", "micro_batch", "chunk",
+    "keep",
 }  # fmt: skip
 _PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "numpy")
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
