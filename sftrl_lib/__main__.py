@@ -94,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--precision", default="auto", help="auto | qlora | lora | full")
     base = "folder of an adapter's base, where it has moved"
     option("--base", default="", help=base)
+    option("--routes", default="", help="folder of released routes (virl), of training")
+    option("--ood_routes", default="", help="the same in other cities: split visual_ood")
     option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
     option("--tries", type=_count, help="verification iterations (default: the task's)")
     option("--seed", type=int, default=0)
@@ -181,7 +183,7 @@ def _train(args: argparse.Namespace) -> None:
     from .runs import RUNS, YOURS
 
     torch.set_num_threads(args.threads)
-    recorded = args.command == "init" and exp.tiny
+    recorded = args.command == "init" and exp.init_is_recorded
     run = run_experiment(exp, args.root or (RUNS if recorded else YOURS))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
@@ -190,15 +192,16 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    settings = {k: getattr(args, k) for k in ("task", "seed", "preset", "precision", "base")}
+    settings = ("task", "seed", "preset", "precision", "base", "routes", "ood_routes")
+    settings = {k: getattr(args, k) for k in settings}
     exp = Experiment(eval_tries=args.tries or 0, **settings)
     from . import plan
-    from .evaluate import CURVE_SPLITS, evaluate
+    from .evaluate import curve_splits, evaluate
     from .policy import load_policy
     from .tasks import make_task
 
     task = make_task(exp)
-    wanted = args.split or list(CURVE_SPLITS[exp.task])
+    wanted = args.split or list(curve_splits(task))
     for split in wanted:
         if split not in task.splits:
             raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")

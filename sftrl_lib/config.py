@@ -80,7 +80,10 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
-_YOUNGER = {"color": "black", "start": "init", "rank": 16, "chunk": 256, "base": ""}
+_YOUNGER = {
+    "color": "black", "start": "init", "rank": 16, "chunk": 256, "base": "", "routes": "",
+    "ood_routes": "",
+}  # fmt: skip
 _NO_RESULT = {"report_to", "keep"}  # settings that change no result, and so no hash
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
 WORDS = {
@@ -114,6 +117,8 @@ class Experiment:
     ood_rule: str = _setting("", "rule of the OOD test")
     target: int = _setting(24, "value that the formula must have (gp)")
     color: str = _setting("black", "cards in training (gp-vl): black | red; the other is the test")
+    routes: str = _setting("", "folder of released routes (virl) to train on; a quarter is unseen")
+    ood_routes: str = _setting("", "folder of released routes in other cities, for visual_ood")
     tries: int = _setting(0, "verification iterations in training (RL; 0: the task's)")
     scheme: str = _setting("paper", "reward scheme: paper | binary")
     # the optimisation
@@ -160,6 +165,9 @@ class Experiment:
         if self.method == "rl":
             allowed = f"a multiple of group ({self.group}), and group at least 2"
             need("batch", lambda v: self.group >= 2 and v % self.group == 0, allowed)
+        walks = self.task.startswith("virl")
+        need("routes", lambda v: walks or not v, f"empty for task {self.task}")
+        need("ood_routes", lambda v: self.routes or not v, "empty where routes is")
         make_task(self)
 
     def _filled(self, name: str) -> Any:
@@ -179,6 +187,19 @@ class Experiment:
         return PRESETS["smol" if self.model and self.preset == "tiny" else self.preset]
 
     @property
+    def init_is_recorded(self) -> bool:
+        """Whether it is among the project's own: the tiny model's, on generated data."""
+        return self.tiny and not self.routes
+
+    @property
+    def data(self) -> dict[str, str]:
+        """A hash of what each folder of routes holds: a run is known by that, not by the path."""
+        from .tasks.routes import content_hash
+
+        named = {name: getattr(self, name) for name in ("routes", "ood_routes")}
+        return {name: content_hash(folder) for name, folder in named.items() if folder}
+
+    @property
     def eval_steps(self) -> tuple[int, ...]:
         """Optimizer steps after which the curve is measured; the last is always one of them."""
         points = min(self.eval_points, self.steps)
@@ -187,7 +208,8 @@ class Experiment:
     @property
     def hash(self) -> str:
         """12 hex digits over everything that changes the result."""
-        settings = {k: v for k, v in asdict(self).items() if k not in _NO_RESULT}
+        settings = asdict(self) | self.data
+        settings = {k: v for k, v in settings.items() if k not in _NO_RESULT}
         data = {k: v for k, v in settings.items() if _YOUNGER.get(k) != v}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 

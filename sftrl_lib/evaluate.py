@@ -18,6 +18,11 @@ _TEXT, _PICTURES = ("id_unseen", "rule_ood"), ("id_unseen", "rule_ood", "visual_
 CURVE_SPLITS = {"gp-l": _TEXT, "virl-l": _TEXT, "gp-vl": _PICTURES, "virl-vl": _PICTURES}
 
 
+def curve_splits(task: Task) -> tuple[str, ...]:
+    """What a curve measures: the claims' splits, as far as the task has data for them."""
+    return tuple(split for split in CURVE_SPLITS[task.name] if split in task.splits)
+
+
 def _row(split: str, metric: str, tries: int, counts: Counts) -> dict:
     hits, sizes = zip(*counts, strict=True)
     value, lo, hi = clustered_interval(hits, sizes)
@@ -65,7 +70,7 @@ def evaluate(
 def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
     side = dict.fromkeys(task.side_splits, exp.eval_episodes)
-    return dict.fromkeys(CURVE_SPLITS[task.name], exp.final_episodes) | side
+    return dict.fromkeys(curve_splits(task), exp.final_episodes) | side
 
 
 class KlToInit:

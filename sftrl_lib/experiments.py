@@ -20,7 +20,7 @@ from transformers.utils import logging as hf_logging
 from . import plan, runs
 from .config import Experiment, resolve_precision
 from .errors import SftrlError
-from .evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery
+from .evaluate import CURVE_SPLITS, KlToInit, curve_splits, evaluate, full_battery
 from .policy import Policy, load_policy, need_machine, read_adapter
 from .rl import train_rl
 from .runs import (
@@ -52,15 +52,18 @@ SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was 
 
 
 def init_folder(exp: Experiment) -> Path:
-    """Where the weights of the init lie that an experiment starts from: the tiny tier's are
-    recorded, by task and foundation model; another model's lie in the run that made them."""
-    if exp.tiny:
+    """Where the weights of the init lie that an experiment starts from: the tiny tier's on our data
+    are recorded, by task and foundation model; any other's lie in the run that made them."""
+    if exp.init_is_recorded:
         return INIT / exp.task / exp.foundation
-    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "rank")}
-    usual = YOURS / Experiment(method="init", precision=exp.precision, **same).run_id
+    same = {k: getattr(exp, k) for k in ("task", "preset", "model", "rank", "foundation")}
+    given = same | {"routes": exp.routes, "ood_routes": exp.ood_routes}
+    usual = YOURS / Experiment(method="init", precision=exp.precision, **given).run_id
+    same |= {"routes": exp.data.get("routes", "")}
     fit = []
     for folder in (usual, *sorted(YOURS.glob(f"{exp.task}-init-{exp.preset}-*"))):
-        config = read_manifest(folder)["config"] if is_done(folder) else {}
+        manifest = read_manifest(folder) if is_done(folder) else {"config": {}}
+        config = {"routes": ""} | manifest["config"] | manifest.get("data", {})
         if same.items() <= config.items():
             named = exp.but(precision=config["precision"])  # auto, or what it comes to
             if resolve_precision(named)[0] == resolve_precision(exp)[0]:
@@ -97,6 +100,7 @@ def start_policy(exp: Experiment) -> Policy:
     folder = init_folder(exp)
     if not list(folder.glob("*.safetensors")):
         names = ("foundation",) if exp.tiny else ("preset", "model", "precision", "rank")
+        names += ("routes", "ood_routes")
         default = Experiment()
         which = "".join(
             f" --{k} {getattr(exp, k)}" for k in names if getattr(exp, k) != getattr(default, k)
@@ -111,7 +115,7 @@ def start_policy(exp: Experiment) -> Policy:
 
 def recorded_init(exp: Experiment) -> Run | None:
     """The run of the init that `exp` starts from, or is: a recorded one on the tiny tier."""
-    if not exp.tiny:
+    if not exp.init_is_recorded:
         folder = init_folder(exp).parent
         return Run(folder, read_manifest(folder)) if is_done(folder) else None
     for path in sorted(RUNS.glob("*-init-*/manifest.json")):
@@ -130,7 +134,7 @@ def run_experiment(
     from which the same call goes on.
     """
     is_init = exp.method == "init"
-    makes_init = is_init and exp.tiny and Path(root) == RUNS
+    makes_init = is_init and exp.init_is_recorded and Path(root) == RUNS
     before = recorded_init(exp) if makes_init else None
     if before and before.manifest["hash"] != exp.hash:
         raise SftrlError(
@@ -163,7 +167,7 @@ def run_experiment(
             if RANK:
                 return
             whole, n = step in (0, exp.steps), policy.n_active
-            splits = full if whole else dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
+            splits = full if whole else dict.fromkeys(curve_splits(task), exp.eval_episodes)
             spent, done = base + compute.flops(n), base + compute.done_flops(n)
             facts = {"step": step, "compute": spent, "compute_done": done, **columns}
             rows, played = evaluate(policy, task, exp, splits, progress)

@@ -167,6 +167,7 @@ class Run(AbstractContextManager):
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
+        manifest |= {"data": exp.data} if exp.data else {}
         if any(p.name != ".lock" for p in path.iterdir()):
             manifest = read_manifest(path)
         if manifest["hash"] != exp.hash:
@@ -333,7 +334,8 @@ def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> li
     config = manifest["config"]
     arm = {k: config[k] for k in ("task", "method", "preset", "foundation", "seed", "lr")}
     arm |= {"train_tries": config["tries"] if config["method"] == "rl" else 1}
-    arm |= {"condition": condition(config), "run_id": folder.name, "source": source}
+    settings = config | manifest.get("data", {})  # which routes, not where they lay
+    arm |= {"condition": condition(settings), "run_id": folder.name, "source": source}
     return [arm | row for row in read_jsonl(folder / "evals.jsonl")]
 
 

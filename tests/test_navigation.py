@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import string
 import time
 import warnings
 from dataclasses import replace
@@ -79,7 +80,7 @@ def routes(draw) -> Route:
 
 def of(*given: Route, **options) -> Navigation:
     """The task on these routes, for all splits."""
-    found = RouteSet(given, (), Panoramas(), len(given))
+    found = RouteSet(given, (), Panoramas(), len(given), generated=True)
     return Navigation(data=dict.fromkeys(("train", "unseen", "other"), found), **options)
 
 
@@ -440,9 +441,11 @@ def test_unknown_split_names_the_known_ones():
         generated().routes("test")
 
 
-def test_data_without_routes_for_a_split_says_so():
+def test_split_without_data_is_none_and_one_without_routes_says_so():
+    with pytest.raises(SftrlError, match="must be one of id_unseen, rule_ood;"):
+        Navigation(data={"unseen": of(ROUTE).data["unseen"]}).item("visual_ood", 0, 0)
     with pytest.raises(SftrlError, match="'other' has no usable route"):
-        Navigation(data={}).item("visual_ood", 0, 0)
+        of().item("visual_ood", 0, 0)
 
 
 @pytest.mark.parametrize("split", Navigation.splits)
@@ -495,7 +498,8 @@ def test_picture_of_a_mapped_position_is_cut_from_its_panorama(tmp_path):
     (tmp_path / "street_views").mkdir()
     Image.new("RGB", (360, 180), (200, 10, 10)).save(tmp_path / "street_views" / "p.jpg")
     (tmp_path / "street_views" / "p.metadata.json").write_text('{"rotation": 0}')
-    found = RouteSet((ROUTE,), (), Panoramas({ROUTE.points[0]: "p"}), 1, tmp_path)
+    panoramas = Panoramas(dict.fromkeys((ROUTE.start, *ROUTE.points), "p"))
+    found = RouteSet((ROUTE,), (), panoramas, 1, tmp_path)
     task = Navigation(data={"unseen": found}, pictures=True)
     crossing = next(s for s in task.positions("id_unseen", ROUTE) if s.position.at_intersection)
     assert task.picture(crossing, 64).getpixel((5, 5))[0] > 150
@@ -687,6 +691,56 @@ def test_environment_gives_2000_steps_a_second():
             env.step(env.task.expert(step, random))
             steps += 1
     assert time.process_time() - start < 1
+
+
+def test_reset_plays_the_route_of_an_index_on_the_rail_of_the_seed():
+    env = make(data=of(ROUTE, replace(ROUTE, index=5)).data, render_mode="ansi").unwrapped
+    for index in (5, 0):
+        _, info = env.reset(seed=3, options={"route_idx": index})
+        assert info == {"route": index, "positions": len(env.items)}
+        assert {step.route.index for step in env.items} == {index}
+    first = env.reset(seed=3, options={"route_idx": 5}), env.items
+    assert first == (env.reset(seed=3, options={"route_idx": 5}), env.items)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [({"route_idx": index}, "route_idx is .* one of the 2 routes of train in their file, 0 to 5")
+     for index in (1, -1, 6, "0", 0.0, True, [0])]
+    + [({"route": 0}, "option of reset is 'route', but it must be one of route_idx")],
+)  # fmt: skip
+def test_reset_refuses_other_routes_and_options(options, words):
+    env = make(data=of(ROUTE, replace(ROUTE, index=5)).data)
+    with pytest.raises(SftrlError, match=words):
+        env.reset(options=options)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Ñandú 咖啡 🍜", "\ud800", "\0", "a" * 200_000, "\u202e}{"], ids=len
+)
+def test_action_space_holds_every_text_and_step_judges_it(text):
+    env = make()
+    env.reset(seed=0)
+    assert env.action_space.contains(text)
+    assert env.step(text)[4]["reason"] == "unreadable"
+
+
+@pytest.mark.parametrize("given_", [None, 3, b"forward()", ["forward()"], [0] * 10_000])
+def test_action_that_is_no_text_is_one_sentence(given_):
+    env = make()
+    env.reset(seed=0)
+    assert not env.action_space.contains(given_)
+    with pytest.raises(SftrlError, match="it must be a text") as refused:
+        env.step(given_)
+    assert len(str(refused.value)) < 250
+
+
+def test_samples_of_the_action_space_are_printable_and_belong_to_it():
+    space = make().action_space
+    space.seed(0)
+    drawn = [space.sample() for _ in range(20)]
+    assert all(map(space.contains, drawn)) and len(set(drawn)) == 20
+    assert all(set(text) <= set(string.printable) and len(text) <= 1_000 for text in drawn)
 
 
 @pytest.mark.parametrize("wrong", [{"tries": 0}, {"split": "test"}, {"actions": "up"}])

@@ -502,7 +502,7 @@ def test_missing_panoramas_are_reported_and_the_routes_stay(tmp_path):
     assert found.routes == (READ,)
     assert [(p.route, p.field) for p in found.problems] == [
         (None, "street_views/gone.jpg"), (None, "street_views/gone.metadata.json"),
-        (0, "route_results.geocode_list[1]"),
+        (0, "start_place.relocated_geocode"), (0, "route_results.geocode_list[1]"),
     ]  # fmt: skip
 
 

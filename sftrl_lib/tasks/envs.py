@@ -5,6 +5,7 @@ gymnasium.make("sftrl/Navigation-v0", actions="relative"): an episode is one rou
 With pictures=True a question leaves out what render_mode="rgb_array" shows.
 """
 
+import reprlib
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from .. import prompts
-from ..errors import check
+from ..errors import SftrlError, check
 from .base import Task
 from .general_points import GeneralPoints, Rule
 from .navigation import FAILED, Navigation
@@ -23,33 +24,42 @@ ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 PICTURE = 560  # pixels
 
 
+class AnyText(Text):
+    """Every text, of any length and alphabet. Samples: up to 1,000 printable ASCII characters."""
+
+    def __init__(self) -> None:
+        super().__init__(1_000, min_length=0, charset=string.printable)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+
 class TextEnv(gymnasium.Env[str, str]):
     """Items in a row, `tries` answers at most to each; the reward of a step is the verdict's.
 
     The observation is the question of an item, and after a failed try the verifier's message. A
     correct answer leads to the next item; the episode ends after the last one, and where the tries
-    at one run out, which costs `failed` on top. Raises SftrlError on a wrong option.
+    at one run out, which costs `failed` on top. Raises SftrlError on a wrong option, and on an
+    action that is no text. `reset_options`: what `reset(options={...})` takes.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
+    reset_options: tuple[str, ...] = ()
 
     def __init__(
-        self, task: Task, split: str, tries: int, render_mode: str | None, failed: float = 0.0,
-        longest: int = 1_000, characters: str = "",
-    ) -> None:  # fmt: skip
+        self, task: Task, split: str, tries: int, render_mode: str | None, failed: float = 0.0
+    ) -> None:
         check("the split", split, split in task.splits, task.splits)
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
         modes = (None, *self.metadata["render_modes"])
         check("the render mode", render_mode, render_mode in modes, modes)
         self.task, self.split, self.tries, self.render_mode = task, split, tries, render_mode
         self.failed = failed
-        charset = "".join(sorted({*string.printable, *characters}))
-        self.observation_space = Text(min_length=1, max_length=longest, charset=charset)
-        self.action_space = Text(min_length=0, max_length=1_000, charset=charset)
+        self.observation_space, self.action_space = AnyText(), AnyText()
         self.items: Sequence[Any] = ()
         self._at, self._tries_left, self._transcript = 0, 0, []
 
-    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
+    def _deal(self, number: int, **options: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         """The items of an episode, from a random number below 2**31, and what `info` says."""
         raise NotImplementedError
 
@@ -57,12 +67,20 @@ class TextEnv(gymnasium.Env[str, str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        self.items, info = self._deal(int(self.np_random.integers(2**31)))
+        for name in options or {}:
+            known = self.reset_options or "absent: this environment has none"
+            check("an option of reset", name, name in self.reset_options, known)
+        self.items, info = self._deal(int(self.np_random.integers(2**31)), **options or {})
         self._at, self._tries_left = 0, self.tries
         self._transcript = [self.task.prompt(self.items[0])]
         return self._transcript[-1], info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if not isinstance(action, str):
+            raise SftrlError(
+                f"the action is {reprlib.repr(action)}, but it must be a text (str), the model's "
+                "answer; decode tokens before step()."
+            )
         if self._tries_left == 0:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() for a new one.")
         verdict = self.task.verify(self.items[self._at], action)
@@ -107,23 +125,31 @@ class GeneralPointsEnv(TextEnv):
 
 class NavigationEnv(TextEnv):
     """One route an episode, `tries` at each position. Parameters as in `Navigation`, plus `split`;
-    `info` holds the route's index and number of positions (after reset), or the verdict."""
+    `info` holds the route's index and number of positions (after reset), or the verdict.
+    `reset(options={"route_idx": i})` plays the route of that index; the seed still draws its rail.
+    """
+
+    reset_options = ("route_idx",)
 
     def __init__(
         self, split: str = "train", render_mode: str | None = None, **task_options: Any
     ) -> None:
         task = Navigation(**task_options)
-        self._routes = task.routes(split)
-        names = [str(m.landmark) for route in self._routes for m in route.milestones]
-        super().__init__(
-            task, split, task.tries, render_mode, failed=FAILED[task.scheme], longest=100_000,
-            characters="".join(names),
-        )  # fmt: skip
+        self._routes = {route.index: route for route in task.routes(split)}
+        super().__init__(task, split, task.tries, render_mode, failed=FAILED[task.scheme])
 
-    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
-        route = self._routes[number % len(self._routes)]
-        items = self.task.positions(self.split, route, seed=number)
-        return items, {"route": route.index, "positions": len(items)}
+    def _deal(
+        self, number: int, route_idx: int | None = None
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        known = list(self._routes)
+        if route_idx is None:
+            route_idx = known[number % len(known)]
+        what = f"the index of one of the {len(known)} routes of {self.split} in their file, "
+        what += f"{known[0]} to {known[-1]}"
+        allowed = type(route_idx) is int and route_idx in self._routes
+        check("route_idx", route_idx, allowed, what)
+        items = self.task.positions(self.split, self._routes[route_idx], seed=number)
+        return items, {"route": route_idx, "positions": len(items)}
 
 
 gymnasium.register(ENV_ID, entry_point=GeneralPointsEnv)

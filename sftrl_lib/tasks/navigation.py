@@ -12,8 +12,8 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import Any
 
 from PIL import Image
@@ -23,8 +23,19 @@ from ..errors import SftrlError, check
 from . import cities, drawing
 from .answers import is_string, read_fields
 from .base import Counts, Verdict, by_cluster
-from .panoramas import Panoramas, Point, distance, street_view
-from .routes import COMPASS, TURNS, Milestone, Route, RouteSet, compass_word, load_routes, turn_word
+from .panoramas import NEAR, Panoramas, Point, distance, missing_files, street_view
+from .routes import (
+    COMPASS,
+    MAPPING,
+    TURNS,
+    Milestone,
+    Route,
+    RouteSet,
+    compass_word,
+    content_hash,
+    load_routes,
+    turn_word,
+)
 
 WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
 NO_PANORAMAS = Panoramas()
@@ -159,6 +170,11 @@ class Step:
         """(observation, right action) at every earlier position."""
         return [(p.observation, getattr(p, self.actions)) for p in self.rail[: self.index]]
 
+    @property
+    def seen(self) -> str:
+        """The observation as the picture shows it: a drawn sign has no name, a real one has."""
+        return self.position.seen if self.data.generated else self.position.observation
+
 
 _DATA = {
     "train": "train", "id_seen": "train", "id_unseen": "unseen", "rule_ood": "unseen",
@@ -169,7 +185,59 @@ _DATA = {
 @cache
 def generated(name: str) -> RouteSet:
     """The routes of a generated data set ("train", "unseen" or "other"), written on first use."""
-    return load_routes(cities.dataset(name))
+    return replace(load_routes(cities.dataset(name)), generated=True)
+
+
+@lru_cache(maxsize=4)
+def _released(folder: str, content: str) -> dict[str, RouteSet]:
+    found = load_routes(folder)
+    shares = {"other": found.routes, "train": [], "unseen": []}
+    for route in found.routes:
+        shares["unseen" if cities.unseen(route, "") else "train"].append(route)
+    return {name: replace(found, routes=tuple(routes)) for name, routes in shares.items()}
+
+
+def released(routes: str, ood_routes: str = "") -> dict[str, RouteSet]:
+    """`Navigation.data` of folders in the released shape. Of `routes` about a quarter is "unseen",
+    the others are "train", and no pair of start and destination is in both; `ood_routes` are
+    "other". A folder is read once while it stays as it is. SftrlError if a share has no route."""
+    home = _released(routes, content_hash(routes))
+    data = {"train": home["train"], "unseen": home["unseen"]}
+    if ood_routes:
+        data["other"] = _released(ood_routes, content_hash(ood_routes))["other"]
+    for name, share in data.items():
+        if not share.routes:
+            raise SftrlError(
+                f"none of the {share.found} routes in {share.folder} is usable and of the share "
+                f"{name!r}; name a folder with more ('python -m sftrl_lib routes' checks one)."
+            )
+    return data
+
+
+@lru_cache(maxsize=8)
+def _pictured(data: RouteSet, straight_line_length: int) -> tuple[list[str], list[str]]:
+    """The panoramas that rails through these routes show, and the places that have none."""
+    panos, bare = {}, []
+    for route in data.routes:
+        for position in rail(route, straight_line_length, drop_rate=0, panoramas=data.panoramas):
+            place = data.panoramas.nearest(position.location)
+            if place is None:
+                where = "{:.6f}, {:.6f}".format(*position.location)
+                bare.append(f"a panorama within {NEAR:g} m of {where} (route {route.index})")
+            else:
+                panos[data.panoramas.ids[place]] = None
+    return list(panos), bare
+
+
+def missing_pictures(data: RouteSet, straight_line_length: int) -> list[str]:
+    """What rails through these routes show and their folder does not have: files, then places."""
+    if data.generated:
+        return []  # drawn
+    if not data.panoramas.ids:
+        return [f"{data.folder}/{MAPPING}"]
+    panos, bare = _pictured(data, straight_line_length)
+    files = missing_files(data.folder, panos)
+    return [f"{data.folder}/{file}" for file in files] + bare
 
 
 class Navigation:
@@ -182,11 +250,12 @@ class Navigation:
         rule_ood          the same routes and rails, the other actions
         visual_ood        routes of other cities, training actions
 
-    `data`: other routes than the generated ones, by name ("train", "unseen", "other"). The released
-    data has 5 forward points on a segment (appendix A); 3 keep routes at 8 to 16 positions or so.
+    `data`: other routes than the generated ones, by name ("train", "unseen", "other"), see
+    `released`; a split without data is none of `splits`. The released data has 5 forward points on
+    a segment (appendix A); 3 keep routes at 8 to 16 positions or so.
     """
 
-    splits = tuple(_DATA)
+    splits: tuple[str, ...] = tuple(_DATA)
 
     def __init__(
         self, actions: str = "absolute", ood_actions: str = "relative",
@@ -207,13 +276,29 @@ class Navigation:
         self.straight_line_length, self.drop_rate, self.wrap = straight_line_length, drop_rate, wrap
         self.data, self.pictures = data, pictures
         self.name = "virl-vl" if pictures else "virl-l"
-        self.side_splits = ("id_seen",) if pictures else ("id_seen", "visual_ood")
+        if data is not None:
+            self.splits = tuple(split for split, name in _DATA.items() if name in data)
+        side = ("id_seen",) if pictures else ("id_seen", "visual_ood")
+        self.side_splits = tuple(split for split in side if split in self.splits)
+        if pictures and data:
+            self._need_pictures(data.values())
+
+    def _need_pictures(self, sets: Iterable[RouteSet]) -> None:
+        length = self.straight_line_length
+        found = (what for data in sets for what in missing_pictures(data, length))
+        lacking = list(dict.fromkeys(found))
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if lacking[3:] else ""
+            raise SftrlError(
+                f"these routes have no pictures without {', '.join(lacking[:3])}{more}; get what "
+                "is missing, or play the routes in text (task virl-l), which needs no panoramas."
+            )
 
     def _set(self, split: str) -> RouteSet:
         check("the split", split, split in self.splits, self.splits)
         name = _DATA[split]
-        found = generated(name) if self.data is None else self.data.get(name)
-        if not (found and found.routes):
+        found = generated(name) if self.data is None else self.data[name]
+        if not found.routes:
             raise SftrlError(f"the data set {name!r} has no usable route; name one that has.")
         return found
 
@@ -245,19 +330,22 @@ class Navigation:
         return self.draw(step, size) if self.pictures else None
 
     def draw(self, step: Step, size: int) -> Image.Image:
-        """The four views of a position: of the panorama there, or drawn where the data has none.
-        SftrlError if a panorama cannot be read."""
-        position, panoramas = step.position, step.data.panoramas
-        place = panoramas.nearest(position.location)
-        if place is not None:
-            return street_view(step.data.folder, panoramas.ids[place], position.heading, size)
-        city = cities.city_of(position.location)
-        return drawing.street_views(city, city.position(position.location), position.heading, size)
+        """The four views of a position: drawn in a generated city, else of the panorama there.
+        SftrlError if there is none, or if it cannot be read."""
+        position, data = step.position, step.data
+        if data.generated:
+            city = cities.city_of(position.location)
+            at = city.position(position.location)
+            return drawing.street_views(city, at, position.heading, size)
+        place = data.panoramas.nearest(position.location)
+        if place is None:
+            self._need_pictures([data])
+        return street_view(data.folder, data.panoramas.ids[place], position.heading, size)
 
     def expert(self, step: Step, rng: random.Random) -> str:
         """The correct answer; there is one, so nothing is drawn."""
         position = step.position
-        observed = position.seen if self.pictures else position.observation
+        observed = step.seen if self.pictures else position.observation
         return prompts.nav_answer(observed, position.sentence, step.action)
 
     def verify(self, step: Step, text: str) -> Verdict:
@@ -280,8 +368,10 @@ class Navigation:
         return Verdict(reason == "solved", REWARDS[self.scheme][reason], reason, message)
 
     def test_items(self, split: str, seed: int, count: int) -> list[Step]:
-        """All positions of `count` routes, drawn by the seed: the same for both action spaces."""
+        """All positions of `count` routes, drawn by the seed: the same for both action spaces. Of
+        `data` with fewer routes, all."""
         known = self.routes(split)
+        count = min(count, len(known)) if self.data else count
         check("the number of routes", count, count <= len(known), f"at most {len(known)}")
         drawn = random.Random(f"nav/test/{_DATA[split]}/{seed}").sample(known, count)
         return [step for route in drawn for step in self.positions(split, route, seed)]
@@ -336,11 +426,11 @@ def sighted(step: Step, said: str) -> dict[str, bool]:
     the landmark with its side where the route has one."""
     position, said = step.position, _spaced(said)
     right = {
-        "recognition": said == _spaced(position.seen),
+        "recognition": said == _spaced(step.seen),
         "intersection_seen": claims_intersection(said) == position.at_intersection,
     }
-    if all(prompts.split_landmark(position.seen)):
-        right["landmark_seen"] = said.partition(";")[0] == _spaced(position.seen).partition(";")[0]
+    if all(prompts.split_landmark(step.seen)):
+        right["landmark_seen"] = said.partition(";")[0] == _spaced(step.seen).partition(";")[0]
     return right
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import pickle
 import pickletools
 import re
 import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..errors import SftrlError
 
 Point = tuple[float, float]  # latitude and longitude in degrees
 RADIUS = 6_371_000.0  # of the earth, in metres
+STREET_VIEWS = "street_views"  # of a data set: its pictures
 NEAR = 20.0  # metres within which a panorama stands for a point (public code)
 VIEWS = (0, 90, 180, 270)  # front, right, back, left of the heading
 PUBLIC_VIEWS = (-135, -45, 45, 135)  # the public code's, which do not fit its own prompt
@@ -32,7 +34,8 @@ _MAX_BYTES, _MAX_PICKLE = 1 << 26, 1 << 24  # what is larger is refused
 
 
 # --- Files and points -----------------------------------------------------------------------------
-def _read(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int = _MAX_BYTES) -> bytes:
+    """What a file holds; SftrlError if it cannot be read, or is larger than `limit`."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -48,7 +51,7 @@ def _read(path: Path, limit: int) -> bytes:
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds; SftrlError if it cannot be read, whatever is wrong with it."""
-    data = _read(path, _MAX_BYTES)
+    data = read_bytes(path)
     try:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -130,7 +133,7 @@ def _letter(opcode: pickletools.OpcodeInfo, argument: Any, limit: int) -> str:
 def load_panoramas(path: Path) -> Panoramas:
     """gps_pano_mapping.pkl. Only a dict of (latitude, longitude) to panorama id is read from a
     pickle: anything else, and above all what would run code, is an SftrlError, and is not run."""
-    data = _read(path, _MAX_PICKLE)
+    data = read_bytes(path, _MAX_PICKLE)
     try:
         letters = [_letter(op, value, len(data)) for op, value, _ in pickletools.genops(data)]
         if not _ONE_DICT.fullmatch("".join(letters)):
@@ -159,7 +162,7 @@ def four_views(views: Sequence[Image.Image], size: int) -> Image.Image:
 
 def _panorama(folder: Path, pano: str) -> tuple[np.ndarray, float]:
     """(height, width, 3) pixels, and the rotation: degrees from the left edge to north."""
-    views = folder / "street_views"
+    views = folder / STREET_VIEWS
     try:
         if not _PANORAMA_ID.fullmatch(pano):
             raise ValueError("no such name")
@@ -177,6 +180,14 @@ def _panorama(folder: Path, pano: str) -> tuple[np.ndarray, float]:
             f"the panorama {reprlib.repr(pano)} in {views} cannot be used ({str(error)[:150]}); "
             "get its .jpg, twice as wide as high, and its .metadata.json again."
         ) from error
+
+
+def missing_files(folder: Path, panos: Iterable[str]) -> list[str]:
+    """Which files of these panoramas a data set lacks, e.g. "street_views/PANO.jpg"."""
+    views = folder / STREET_VIEWS
+    there = set(os.listdir(views)) if views.is_dir() else set()
+    needed = (f"{pano}.{end}" for pano in dict.fromkeys(panos) for end in ("jpg", "metadata.json"))
+    return [f"{STREET_VIEWS}/{file}" for file in needed if file not in there]
 
 
 def street_view(

@@ -7,6 +7,7 @@ executed, and a route is read as a whole or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -22,7 +23,18 @@ from typing import Any
 from PIL import Image
 
 from ..errors import SftrlError
-from .panoramas import NEAR, Panoramas, Point, as_point, distance, load_panoramas, read_json
+from .panoramas import (
+    NEAR,
+    STREET_VIEWS,
+    Panoramas,
+    Point,
+    as_point,
+    distance,
+    load_panoramas,
+    missing_files,
+    read_bytes,
+    read_json,
+)
 
 COMPASS = (
     "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest",
@@ -33,6 +45,8 @@ SECTORS = (
 )  # fmt: skip
 TURNS = ("left", "right", "slightly left", "slightly right")
 _MAX_ROUTES, _MAX_POINTS = 100_000, 200
+ROUTES, MAPPING = "route_infos.json", "gps_pano_mapping.pkl"  # the files of a data set
+START = "start_place.relocated_geocode"  # the field
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Problem:
     what: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: what its pictures need is cached
 class RouteSet:
     """What `load_routes` found: usable routes, and all problems, also those of usable routes."""
 
@@ -77,6 +91,7 @@ class RouteSet:
     panoramas: Panoramas
     found: int  # routes in the file, usable or not
     folder: Path | None = None  # where the panoramas' pictures lie
+    generated: bool = False  # in one of `cities`, which can be drawn: no panoramas are needed
 
     def summary(self) -> dict[str, Any]:
         """Counts, in plain numbers and words: what `python -m sftrl_lib routes` prints."""
@@ -228,8 +243,7 @@ def _milestones(
 
 def _route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
     try:
-        field = "start_place.relocated_geocode"
-        start = _point(_get(given, field), field)
+        start = _point(_get(given, START), START)
         field = "route_results.geocode_list"
         listed = _get(given, field)
         if not isinstance(listed, list) or not 1 <= len(listed) <= _MAX_POINTS:
@@ -248,21 +262,31 @@ def _route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
 
 # --- Reading a folder -----------------------------------------------------------------------------
 def _missing_pictures(folder: Path, routes: Sequence[Route], panoramas: Panoramas) -> list[Problem]:
-    views = folder / "street_views"
-    if not views.is_dir():
+    if not panoramas.ids:
+        return []  # a set for text alone
+    if not (folder / STREET_VIEWS).is_dir():
         what = f"is missing, though {len(panoramas.ids)} panoramas are mapped"
-        return [Problem(None, "street_views", what)] if panoramas.ids else []
-    there = set(os.listdir(views))
-    needed = [f"{pano}.{end}" for pano in dict.fromkeys(panoramas.ids.values())
-              for end in ("jpg", "metadata.json")]  # fmt: skip
-    missing = [file for file in needed if file not in there]
-    problems = [Problem(None, f"street_views/{file}", "is missing") for file in missing]
+        return [Problem(None, STREET_VIEWS, what)]
+    missing = missing_files(folder, panoramas.ids.values())
+    problems = [Problem(None, file, "is missing") for file in missing]
     for route in routes:
-        for i, point in enumerate(route.points):
-            if panoramas.nearest(point) is None:
-                what = f"has no panorama within {NEAR:g} m"
-                problems.append(Problem(route.index, f"route_results.geocode_list[{i}]", what))
+        places = {START: route.start}
+        places |= {f"route_results.geocode_list[{i}]": p for i, p in enumerate(route.points)}
+        problems += [
+            Problem(route.index, field, f"has no panorama within {NEAR:g} m")
+            for field, point in places.items()
+            if panoramas.nearest(point) is None
+        ]
     return problems
+
+
+def content_hash(folder: str | Path) -> str:
+    """12 hex digits over a data set's routes and mapping: what it is, wherever it lies. (Pictures
+    are known by the ids that the mapping gives them.)"""
+    digest = hashlib.sha256(read_bytes(Path(folder) / ROUTES))
+    mapping = Path(folder) / MAPPING
+    digest.update(read_bytes(mapping) if mapping.exists() else b"")
+    return digest.hexdigest()[:12]
 
 
 def load_routes(folder: str | Path) -> RouteSet:
@@ -273,10 +297,10 @@ def load_routes(folder: str | Path) -> RouteSet:
     SftrlError where a file cannot be read at all, or the pickle holds more than plain data.
     """
     folder = Path(folder)
-    given = read_json(folder / "route_infos.json")
+    given = read_json(folder / ROUTES)
     if not (isinstance(given, list) and len(given) == 2 and isinstance(given[0], list)):
         raise SftrlError(
-            f"{folder / 'route_infos.json'} must hold a list of two, [routes, integer], but holds "
+            f"{folder / ROUTES} must hold a list of two, [routes, integer], but holds "
             f"{reprlib.repr(given)}; get the file again."
         )
     if len(given[0]) > _MAX_ROUTES:
@@ -284,7 +308,7 @@ def load_routes(folder: str | Path) -> RouteSet:
     read = [_route(index, route) for index, route in enumerate(given[0])]
     routes = tuple(route for route, _ in read if route)
     problems = [problem for _, found in read for problem in found]
-    mapping = folder / "gps_pano_mapping.pkl"
+    mapping = folder / MAPPING
     panoramas = load_panoramas(mapping) if mapping.exists() else Panoramas()
     problems += _missing_pictures(folder, routes, panoramas)
     return RouteSet(routes, tuple(problems), panoramas, len(read), folder)
@@ -355,16 +379,16 @@ def write_routes(
             raise SftrlError(f"route {index} does not fit the released files ({what}); mend it.")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        (partial / "street_views").mkdir(parents=True)
+        (partial / STREET_VIEWS).mkdir(parents=True)
         text = json.dumps([listed, len(listed)], ensure_ascii=False)
-        (partial / "route_infos.json").write_text(text, encoding="utf-8")
-        (partial / "gps_pano_mapping.pkl").write_bytes(pickle.dumps(dict(panoramas or {})))
+        (partial / ROUTES).write_text(text, encoding="utf-8")
+        (partial / MAPPING).write_bytes(pickle.dumps(dict(panoramas or {})))
         for pano, (picture, rotation) in (pictures or {}).items():
-            picture.save(partial / "street_views" / f"{pano}.jpg", quality=90)
+            picture.save(partial / STREET_VIEWS / f"{pano}.jpg", quality=90)
             told = json.dumps({"rotation": rotation})
-            (partial / "street_views" / f"{pano}.metadata.json").write_text(told)
+            (partial / STREET_VIEWS / f"{pano}.metadata.json").write_text(told)
         if not pictures:
-            (partial / "street_views").rmdir()
+            (partial / STREET_VIEWS).rmdir()
         partial.rename(folder)  # fails if the folder is there and not empty
     except OSError as error:
         raise SftrlError(f"cannot write {folder} ({error.strerror}); name a new folder.") from error
