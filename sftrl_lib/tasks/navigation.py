@@ -288,7 +288,7 @@ class Navigation:
         found = (what for data in sets for what in missing_pictures(data, length))
         lacking = list(dict.fromkeys(found))
         if lacking:
-            more = f" and {len(lacking) - 3} more" if lacking[3:] else ""
+            more = f" and {len(lacking) - 3:,} more" if lacking[3:] else ""
             raise SftrlError(
                 f"these routes have no pictures without {', '.join(lacking[:3])}{more}; get what "
                 "is missing, or play the routes in text (task virl-l), which needs no panoramas."
