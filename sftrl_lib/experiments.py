@@ -186,6 +186,7 @@ def run_experiment(
 
         begins = "step" not in run.metrics()
         known = after is not None and exp.seed in set(after.evals().seed)
+        known = known and after.manifest.get("data", {}) == exp.data  # on the same routes
         if exp.method == "rl" and final is None and begins and not known:
             # The init on this seed's own deals: the other half of the pair with both arms.
             lr = exp.tier["init"]["lr"]

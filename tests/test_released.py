@@ -17,6 +17,7 @@ from PIL import Image
 
 from sftrl_lib import Experiment, SftrlError, experiments
 from sftrl_lib.__main__ import main
+from sftrl_lib.config import sweep
 from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.runs import Run, read_manifest, results_table
 from sftrl_lib.tasks import make_task
@@ -284,6 +285,12 @@ def test_run_is_known_by_what_its_folder_holds(tmp_path, text_folder):
     assert exp.run_id != before and make_task(exp).data["train"].found == len(SHORT) - 1
 
 
+def test_folders_in_a_file_of_runs_are_runs_of_their_own(tmp_path, text_folder, picture_folder):
+    file = tmp_path / "runs.yaml"
+    file.write_text(f"task: virl-l\nmethod: [sft, rl]\nroutes: [{text_folder}, {picture_folder}]\n")
+    assert len({exp.run_id for exp in sweep(file)}) == 4
+
+
 def test_mapping_belongs_to_what_a_folder_holds(tmp_path, picture_folder, text_folder):
     assert walks(picture_folder).hash != walks(text_folder).hash
 
@@ -330,7 +337,7 @@ def test_text_is_trained_and_measured_from_command_line_and_file(capsys, text_fo
     routes = ["--routes", text_folder, "--ood_routes", text_folder]
     assert call("sft", "--task", "virl-l", *routes, *SMALL, "--root", yours) == 2
     assert f"init --task virl-l --routes {text_folder}" in capsys.readouterr().err
-    assert call("init", "--task", "virl-l", *routes, *SMALL, "--root", yours) == 0
+    assert call("init", "--task", "virl-l", *routes[:2], *SMALL, "--root", yours) == 0
     file = yours / "arm.yaml"
     file.write_text(f"task: virl-l\nroutes: {text_folder}\nood_routes: {text_folder}\n")
     for method in ("sft", "rl"):
@@ -340,6 +347,8 @@ def test_text_is_trained_and_measured_from_command_line_and_file(capsys, text_fo
         assert read_manifest(run)["state"] == "done" and read_manifest(run)["data"] == exp.data
         rows = [json.loads(line) for line in (run / "evals.jsonl").read_text().splitlines()]
         assert {"id_unseen", "rule_ood", "visual_ood"} <= {row["split"] for row in rows}
+    first = {row["split"] for row in rows if row["step"] == 0}  # which the init did not measure
+    assert method == "rl" and "visual_ood" in first
     weights = only(yours, "init") / "weights"
     capsys.readouterr()
     asked = ["--split", "visual_ood", "--episodes", 2, "--json"]
