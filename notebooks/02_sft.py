@@ -21,7 +21,7 @@
 #
 # * write the SFT loss in six lines, and check that it is the number that TRL trains on;
 # * train an SFT arm live, and place it on the recorded curves;
-# * see *what* is memorised: what a face card counts as, not only the solutions of hands;
+# * see *what* is memorised beside the solutions of hands: not the same in text and in pictures;
 # * see imitation teach the eyes, on cards and on streets, and what that is worth.
 #
 # | | tiny tier | llama-11b tier |
@@ -165,21 +165,25 @@ figures.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
 # And what does it say instead? Here are the claims of the recorded init and of the recorded SFT
-# arm at its end, under the rule that lets J, Q, K count as 11, 12, 13. A column `10` that fills
-# up is the training rule, recited.
+# arms at their ends, under the rule that lets J, Q, K count as 11, 12, 13. A column `10` that fills
+# up would be the training rule, recited.
 
 # %%
 import pandas as pd
 
 from sftrl_lib.notebook import recorded_episodes
+from sftrl_lib.stats import last, main_grid
+from sftrl_lib.tasks import make_task
 
 
-def claims(method: str) -> pd.DataFrame:
-    """Share of first answers that claim a value, for each face card (rule OOD)."""
-    read = []
-    for index, episode in recorded_episodes(method, "rule_ood", preset, seed).items():
-        deal = task.item("rule_ood", seed, index)
-        read += task.read_values(deal, episode["turns"][0])
+def claims(method: str, name: str) -> pd.DataFrame:
+    """Share of first answers that claim a value, for each face card (rule OOD, all seeds)."""
+    game, read = make_task(Experiment(task=name)), []
+    grid = main_grid(results.query("preset == @preset and task == @name and method == @method"))
+    for s in sorted(set(grid.seed)):
+        for index, episode in recorded_episodes(method, "rule_ood", preset, s, name).items():
+            deal = game.item("rule_ood", s, index)
+            read += game.read_values(deal, episode["turns"][0])
     table = pd.DataFrame(read, columns=["card", "claimed", "true"]).query("card in ('J', 'Q', 'K')")
     claimed = table.claimed.map(lambda v: "none" if pd.isna(v) else str(int(v)))
     shares = pd.crosstab(table.card, claimed, normalize="index")
@@ -187,16 +191,16 @@ def claims(method: str) -> pd.DataFrame:
 
 
 for method in ("init", "sft"):
-    print(f"{figures.NAMES[method]}\n{claims(method).round(2).to_string()}\n")
+    print(f"{figures.NAMES[method]}\n{claims(method, 'gp-l').round(2).to_string()}\n")
 
 # %% [markdown]
-# That table is made from a sample of episodes. Over all of them, reading and using come apart: an
-# answer may say that a king counts as 13, and calculate with 10 two tokens later. Which of the two
-# is the training rule taking over?
+# It hardly fills: of the 81 face cards in these 60 answers SFT calls 9% a 10, and the init none.
+# SFT reads most of them rightly still. But reading and using come apart. In 32 of the 60 answers
+# the numbers are wrong, against 21 of the init's. In 18 of the 32 the answer has read every face
+# card rightly, and its formula leaves the value of a face card out all the same. A 10 too many, the
+# training rule's number, stands in 11 of the 32 formulas. Over all episodes:
 
 # %%
-from sftrl_lib.stats import last, main_grid
-
 grid = main_grid(results.query("preset == @preset and task == 'gp-l'"))
 steps_of_an_answer = {
     "value_reading": "says the right value",
@@ -253,8 +257,6 @@ figures.show(figures.mechanism(results, live=walked, task="virl-l"))
 # the probability of all its tokens, so every row also says outright what is in the picture.
 
 # %%
-from sftrl_lib.tasks import make_task
-
 look_exp = Experiment(
     task="gp-vl", method="sft", preset=preset, precision=precision, seed=seed,
     steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=episodes,
@@ -290,6 +292,15 @@ figures.show(figures.changes_from_init(results, task="gp-vl"))
 figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
 
 # %% [markdown]
+# Here the column `10` does fill up:
+
+# %%
+for method in ("init", "sft"):
+    print(f"{figures.NAMES[method]}\n{claims(method, 'gp-vl').round(2).to_string()}\n")
+
+# %% [markdown]
+# With pictures SFT recites the training rule: it calls 84% of the face cards a 10, the init 2%.
+#
 # SFT's eyes get better, for black cards: it is told, card by card, what it should have seen. (In
 # the paper they get worse.) And still it solves no more unseen hands than before, since what it
 # does with the cards it sees is bound to the hands and the rule of its training. Better eyes are
@@ -339,7 +350,8 @@ figures.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 # * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
 # * Seen and unseen hands have the same rule. What would a model have to learn to rise on the first
 #   and not on the second? Would an ordinary test set, drawn like the training set, have told you?
-# * In the tables of cards: is the wrong value spread out, or is it one value?
+# * In the tables of claims: is the wrong value spread out, or is it one value? In text, with
+#   pictures?
 # * On the walk: which half of a right turn does SFT teach, and which does it take away?
 # * With pictures: the loss of a row sums over names, values and formula. Which part can still fall
 #   when the eyes are good, and what does it then teach?

@@ -332,9 +332,10 @@ pd.DataFrame(named).T
 
 # %% [markdown]
 # RL sees as the init does: black cards about as well, red ones no better. SFT, whose rows say card
-# by card what is there, sees black ones better. So it is not the eyes that part the arms. But a
-# hand that was misread is never solved; take the two apart: success at the *first* try is the share
-# of hands read right, times the share solved of those (all episodes again):
+# by card what is there, sees black ones better. So recognition does not explain the difference
+# between the arms. But a hand that was misread is never solved; take the two apart: success at the
+# *first* try is the share of hands read right, times the share solved of those (all episodes
+# again):
 
 # %%
 parts = {}
@@ -380,10 +381,10 @@ pd.DataFrame(after).T
 # Told that a *formula* was wrong, the init changes what it says it *sees*, and so does SFT, with
 # the best eyes of all in its first answer: no row of its training had a second. RL has been there;
 # it repeats the cards it named, three times of four word for word, and so keeps the right ones. But
-# told that its *cards* were wrong, it names half of them rightly, as everybody does: nobody looks
-# again to any purpose. What RL has learned is to leave alone what nobody complained about. That is
-# worth its whole gain here, and it is not recognition. (Whether it looks at the picture again, or
-# copies its first answer, these runs cannot tell.)
+# told that its *cards* were wrong, it names half of them rightly, as the others do: no model reads
+# the cards better on a second look. What RL has learned is to leave alone what nobody complained
+# about. That is worth its whole gain here, and it is not recognition. (Whether it looks at the
+# picture again, or copies its first answer, these runs cannot tell.)
 #
 # A gain within the tries is a gain: the protocol, like the paper's, counts success so. But it is
 # another one than in text, where RL's first answers got better too. A number that was fixed before
@@ -515,7 +516,7 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 # %% [markdown]
 # RL's gain is in turns: it says them in the words asked for and finds more of them; and it sees
 # crossings and landmarks a little better. It has become surer more than wiser: answers are sampled,
-# and of the most probable ones (`per_step_greedy`) it changes few. SFT gains the most where
+# and its most probable answers (`per_step_greedy`) gain only 0.7 points. SFT gains the most where
 # training and test use the same words, other cities included, where the paper sees it fall; under
 # the new actions its seeds part ways. Both arms have seen one city only. Why does another one not
 # trouble them? The init already sees there nearly as well as at home: in pre-training it had views

@@ -43,10 +43,11 @@ def evaluate(
 ) -> tuple[list[dict], dict[str, list[Episode]]]:
     """Play `splits` ({name: episodes}); result rows and the episodes behind them.
 
-    A policy is tested as RL trains it, and as the paper tests it: sampled at the training
-    temperature, with retries (greedily, most retries repeat the answer that failed). First tries of
-    the claims' splits are played greedily too: metric success_greedy, or per_step_greedy. Items
-    come from the run's own seed in a stream of their own, so no two seeds share test deals.
+    A policy is tested as RL trains it: sampled at the training temperature (by default 1, where the
+    authors' rollouts use 0.2), with retries, as in the paper (greedily, most retries repeat the
+    answer that failed). First tries of the claims' splits are played greedily too: metric
+    success_greedy, or per_step_greedy. Items come from the run's own seed in a stream of their own,
+    so no two seeds share test deals.
     """
     rows, played = [], {}
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)

@@ -1,0 +1,330 @@
+"""Sentences of the README and the notebooks, held to the rows and kept episodes they speak of."""
+
+import re
+from collections import Counter
+from functools import cache
+
+import jupytext
+import pandas as pd
+import pytest
+
+from sftrl_lib import book, figures, notebook, stats
+from sftrl_lib.config import Experiment
+from sftrl_lib.notebook import recorded_episodes
+from sftrl_lib.runs import ROOT, RUNS, load_results, read_manifest
+from sftrl_lib.tasks import make_task
+
+FACES = ("J", "Q", "K")
+PAGES = [f"notebooks/{path.name}" for path in book.NOTEBOOKS]
+ARMS = ("init", "sft", "rl")
+
+
+@cache
+def results() -> pd.DataFrame:
+    return load_results(yours=None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rows_are_read_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebook, "load_results", results)
+        yield
+
+
+@cache
+def text(name: str) -> str:
+    """A page's words; of a notebook those of its markdown."""
+    path = ROOT / name
+    if path.suffix == ".py":
+        cells = jupytext.read(path).cells
+        return " ".join(" ".join(c.source.split()) for c in cells if c.cell_type == "markdown")
+    return " ".join(path.read_text().split())
+
+
+def run_cell(name: str, word: str, **names) -> dict:
+    """The names that one code cell of a notebook, the one with this word in it, leaves behind."""
+    cells = [c.source for c in jupytext.read(ROOT / "notebooks" / name).cells]
+    (cell,) = (source for source in cells if word in source)
+    exec(cell, names := {"preset": "tiny", "seed": 0, "figures": figures} | names)
+    return names
+
+
+@cache
+def grid(task: str) -> pd.DataFrame:
+    return stats.main_grid(results().query("task == @task and preset == 'tiny'"))
+
+
+@cache
+def ends(task: str, method: str, split: str, metric: str, tries: int = 1) -> pd.Series:
+    return stats.last(grid(task), method, split, metric, tries).value
+
+
+def change(task: str, method: str, split: str, metric: str, tries: int = 1) -> stats.Change:
+    init, arm = (ends(task, m, split, metric, tries) for m in ("init", method))
+    return stats.paired_change(dict(init), dict(arm))
+
+
+def points(change: stats.Change) -> str:
+    mean, lo, hi = (100 * x for x in change[:3])
+    return f"{mean:+.1f} [{lo:+.1f}, {hi:+.1f}]"
+
+
+def percent(task: str, method: str, split: str, metric: str) -> str:
+    return f"{100 * ends(task, method, split, metric).mean():.0f}%"
+
+
+@cache
+def kept(task: str, method: str) -> list[tuple]:
+    """(deal, episode) of every episode kept under the new rule at an arm's end."""
+    game = make_task(Experiment(task=task))
+    return [
+        (game.item("rule_ood", seed, index), episode)
+        for seed in range(5)
+        for index, episode in recorded_episodes(method, "rule_ood", "tiny", seed, task).items()
+    ]
+
+
+def face_cards(task: str, deal, episode) -> list[tuple]:
+    """(card, claimed value, true value) of the face cards of a first answer."""
+    read = make_task(Experiment(task=task)).read_values(deal, episode["turns"][0])
+    return [card for card in read if card[0] in FACES]
+
+
+def wrong_numbers(method: str) -> Counter:
+    """Of the kept first answers in text: how many have wrong numbers, and of which kind."""
+    found = Counter()
+    for deal, episode in kept("gp-l", method):
+        found["answers"] += 1
+        if episode["verdicts"][0]["reason"] == "wrong_numbers":
+            formula = episode["turns"][0].rpartition("formula")[2]
+            used, due = Counter(map(int, re.findall("[0-9]+", formula))), Counter(deal.numbers)
+            read = all(said == true for _, said, true in face_cards("gp-l", deal, episode))
+            left_out = any(value > 10 for value in due - used)
+            found.update(["wrong"] + ["left out"] * left_out + ["ten"] * ((used - due)[10] > 0))
+            found["read and left out"] += read and left_out
+    return found
+
+
+def test_sft_reads_most_face_cards_and_leaves_their_values_out():
+    sft, init = wrong_numbers("sft"), wrong_numbers("init")
+    read = (percent("gp-l", m, "rule_ood", "value_reading") for m in ("sft", "init"))
+    said = "SFT still reads {} of the face cards as the new rule says, the init {}."
+    assert said.format(*read) in text("README.md")
+    assert (
+        f"of {sft['answers']} kept first answers under the new rule, {sft['wrong']} have wrong "
+        f"numbers (the init: {init['wrong']}). In {sft['left out']} of these the formula leaves "
+        f"out the value of a face card, in {sft['read and left out']} after the answer had read "
+        f"every face card rightly. The old rule is seldom what replaces it: only {sft['ten']} of "
+        f"the {sft['wrong']} formulas hold a 10 too many."
+    ) in text("README.md")
+    assert (
+        f"In {sft['wrong']} of the {sft['answers']} answers the numbers are wrong, against "
+        f"{init['wrong']} of the init's. In {sft['read and left out']} of the {sft['wrong']} the "
+        "answer has read every face card rightly, and its formula leaves the value of a face card "
+        "out all the same. A 10 too many, the training rule's number, stands in "
+        f"{sft['ten']} of the {sft['wrong']} formulas."
+    ) in text("notebooks/02_sft.py")
+
+
+@pytest.mark.parametrize("task", ["gp-l", "gp-vl"])
+def test_which_face_cards_sft_calls_a_ten(task):
+    tens = {}
+    for method in ARMS[:2]:
+        claimed = [said for d, e in kept(task, method) for _, said, _ in face_cards(task, d, e)]
+        tens[method] = claimed.count(10)
+    share = {m: f"{100 * n / len(claimed):.0f}%" for m, n in tens.items()}
+    if task == "gp-l":
+        words = f"of the {len(claimed)} face cards in these {len(kept(task, 'sft'))} answers SFT "
+        words += f"calls {share['sft']} a 10, and the init none."
+        assert tens["init"] == 0 and words in text("notebooks/02_sft.py")
+    else:
+        words = f"it calls {share['sft']} of the face cards a 10, the init {share['init']}."
+        assert words in text("notebooks/02_sft.py")
+        words = f"calls {share['sft']} of the face cards a 10 ({tens['sft']} of {len(claimed)} in"
+        assert words in text("README.md")
+
+
+@pytest.mark.parametrize(("task", "most"), [("gp-l", "right"), ("gp-vl", "10")])
+def test_tables_of_claims_show_what_is_said_of_their_column_10(task, most):
+    names = {"results": results(), "Experiment": Experiment}
+    shares = run_cell("02_sft.py", "def claims", **names)["claims"]("sft", task)
+    for card, right in zip(FACES, ("11", "12", "13"), strict=True):
+        assert shares.loc[card].idxmax() == (right if most == "right" else "10")
+
+
+def test_the_hand_of_notebook_00_shows_what_is_said_of_it():
+    cell = run_cell("00_start_here.py", "telling =")
+    shown = {m: cell["played"][m][cell["index"]] for m in ARMS}
+    deal = make_task(Experiment()).item("rule_ood", 0, cell["index"])
+    assert cell["telling"]  # chosen by the rule, not for want of such a deal
+    read = [face_cards("gp-l", deal, e) for e in shown.values()]
+    assert read == [[("K", 13, 13)]] * 3
+    formulas = [turn.rpartition("formula")[2] for turn in shown["sft"]["turns"]]
+    assert len(formulas) == 3 and not any("13" in formula for formula in formulas)
+    assert shown["rl"]["solved"] and len(shown["rl"]["turns"]) == 2
+
+    solved = {m: sum(e["solved"] for _, e in kept("gp-l", m)) for m in ARMS}
+    alike = zip(*(kept("gp-l", m) for m in ARMS), strict=True)
+    right = [
+        tuple(e["verdicts"][0]["reason"] in ("solved", "wrong_value") for _, e in same)
+        for same in alike
+    ]
+    assert solved["sft"] == 0
+    assert (
+        f"of the {len(right)} deals kept over five seeds RL solves {solved['rl']}, the init "
+        f"{solved['init']}, SFT none. On {right.count((True, False, True))} of them"
+    ) in text("notebooks/00_start_here.py")
+
+
+@cache
+def first_foundation() -> dict[tuple[str, int], dict[int, float]]:
+    """Success under the new rule by method, training tries and seed, on the earlier model."""
+    rows = pd.read_csv(ROOT / "data" / "first_foundation.csv")
+    assert set(rows.seed) == set(range(5)) and set(rows.foundation) == {"constant-900"}
+    ends = rows.groupby(["method", "train_tries"])
+    return {key: dict(arm.set_index("seed").value) for key, arm in ends}
+
+
+def test_the_seeds_had_been_run_on_an_earlier_foundation_model():
+    ends = first_foundation()
+    rl, sft = (stats.paired_change(ends["init", 1], ends[a]) for a in (("rl", 3), ("sft", 1)))
+    said = f"(under the new rule RL {points(rl)}, SFT {points(sft)}; `data/first_foundation.csv`)"
+    assert said in text("README.md")
+    said = f"RL {100 * rl.mean:+.1f} points, SFT {100 * sft.mean:+.1f})"
+    assert said in text("notebooks/00_start_here.py")
+    for page in ("README.md", "data/README.md", *PAGES):
+        assert "seeds were run once" not in text(page), page
+
+
+def test_more_tries_did_not_help_the_earlier_foundation_model():
+    ends = first_foundation()
+    behind = stats.paired_change(ends["rl", 1], ends["rl", 10])
+    mean, lo, hi = (100 * x for x in behind[:3])
+    said = f"ended {-mean:.1f} points [{lo:.1f}, {hi:.1f}] behind one."
+    assert f"more tries did not help: ten {said}" in text("README.md")
+    assert f"ten tries {said}" in text("notebooks/05_ablations.py")
+
+
+def test_how_many_runs_were_made_on_uncommitted_changes():
+    ours = results().query("preset == 'tiny'")
+    arms = stats.main_grid(ours)
+    arms = set(arms[arms.method.isin(["rl", "sft"])].run_id)
+    inits = {path.name for path in RUNS.glob("*-init-tiny-*")}
+    tries = set(stats.tries_ablation(ours[ours.task == "gp-l"]).run_id) - arms
+    dirty = {path.name for path in RUNS.iterdir() if read_manifest(path)["git"].endswith("-dirty")}
+    assert (len(arms), len(arms & dirty)) == (40, 10)
+    assert inits <= dirty and tries <= dirty and (len(inits), len(tries)) == (4, 13)
+    assert dirty <= arms | inits | tries
+    assert (
+        "Of the 40 runs of the two arms, ten record a git revision with uncommitted changes; so do "
+        "all four inits and the 13 runs with other numbers of tries."
+    ) in text("README.md")
+    said = "Ten of the 40 recorded runs of the two arms were made on code with uncommitted changes"
+    assert said in text("notebooks/00_start_here.py")
+
+
+def test_temperature_is_ours_and_not_the_papers():
+    configs = [read_manifest(path)["config"] for path in RUNS.iterdir()]
+    assert {config["temperature"] for config in configs} == {1.0}
+    assert "at temperature 1, in training and in tests; the authors' rollouts use 0.2." in text(
+        "README.md"
+    )
+    assert "as in training (the authors' rollouts use 0.2)" in text("data/README.md")
+
+
+def test_first_answers_of_sft_gain_a_little_on_unseen_hands():
+    gain = change("gp-l", "sft", "id_unseen", "success")
+    said = f"first answers alone gain {100 * gain.mean:.1f} points {points(gain).split(' ', 1)[1]}"
+    assert said in text("README.md")
+
+
+def test_how_often_sft_finds_a_turn_and_names_it_in_the_old_words():
+    found, said = (ends("virl-l", "sft", "rule_ood", m) for m in ("turn_found", "turn_accuracy"))
+    share = f"{100 * (1 - said.mean() / found.mean()):.0f}% of the turns that it finds"
+    assert f"under the new actions it names {share}" in text("README.md")
+
+
+def test_both_arms_keep_nearly_all_of_their_gain_in_new_cities():
+    assert "In new cities both arms keep nearly all of their gain." in text("README.md")
+    for arm in ("rl", "sft"):
+        home, away = (
+            change("virl-l", arm, s, "per_step", 2).mean for s in ("id_unseen", "visual_ood")
+        )
+        assert 0.85 < away / home < 1
+
+
+def test_all_of_rls_gain_on_pictures_lies_behind_the_first_answer():
+    assert "all of RL's gain lies in what it answers after a verdict" in text("README.md")
+    for split in ("id_seen", "id_unseen", "rule_ood", "visual_ood"):
+        assert change("gp-vl", "rl", split, "success", 3).lo > 0
+        assert change("gp-vl", "rl", split, "success").mean < 0.001
+
+
+def test_rl_rises_in_all_six_tests_and_sft_falls_by_a_point_in_three():
+    tests = [
+        ("gp-l", "rule_ood", "success", 3), ("gp-vl", "rule_ood", "success", 3),
+        ("gp-vl", "visual_ood", "success", 3), ("virl-l", "rule_ood", "per_step", 2),
+        ("virl-vl", "rule_ood", "per_step", 2), ("virl-vl", "visual_ood", "success", 2),
+    ]  # fmt: skip
+    rl, sft = ([change(t, arm, *which).mean for t, *which in tests] for arm in ("rl", "sft"))
+    assert min(rl) > 0 and sum(x < -0.01 for x in sft) == 3 and max(sft) == sft[-1]
+    words = "RL rises in all six tests; SFT falls by more than a point in three, and in other"
+    assert words in text("README.md")
+
+
+def test_most_probable_answers_on_street_views_gain_little():
+    gain = f"{100 * change('virl-vl', 'rl', 'id_unseen', 'per_step_greedy').mean:.1f} points."
+    assert f"its most probable answers gain only {gain}" in text("README.md")
+    assert "(`per_step_greedy`) gain only " + gain in text("notebooks/04_ood_evaluation.py")
+
+
+def test_first_answers_are_equally_right_whatever_the_tries_in_training():
+    rows = stats.tries_ablation(results().query("task == 'gp-l' and preset == 'tiny'"))
+    rows = rows.query("split == 'rule_ood' and metric == 'success' and tries == 1")
+    rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
+    shares = rows.groupby("train_tries").value.mean()
+    assert set(shares.round(2)) == {0.05} and len(shares) == 4
+    assert "Of *first* answers all make as many right, 5 in 100" in text("README.md")
+
+
+def attempts(task: str, metric: str, split: str, tries: int) -> pd.Series:
+    """Means of the attempts on the development seeds, by foundation, method and rate."""
+    rows = pd.read_csv(ROOT / "data" / "tuning.csv")
+    rows = rows.query("task == @task and metric == @metric and split == @split and tries == @tries")
+    return rows.groupby(["foundation", "method", "lr"]).value.mean()
+
+
+def test_rates_at_the_edge_of_what_was_tried():
+    assert "on both walks the chosen ones are the lowest of RL's and the highest of SFT's" in text(
+        "README.md"
+    )
+    for task, foundation in (("virl-l", "h48-500"), ("virl-vl", "default")):
+        tried = attempts(task, "per_step", "id_unseen", 2)[foundation]
+        rl, sft = (Experiment(task=task, method=m).lr for m in ("rl", "sft"))
+        assert rl == min(tried["rl"].index) and sft == max(tried["sft"].index)
+
+
+def test_what_rates_do_on_a_walk():
+    here, new = (attempts("virl-l", "per_step", s, 2)["h48-500"] for s in ("id_unseen", "rule_ood"))
+    lowest, *higher = sorted(here["rl"].index)
+    assert all(here["rl"][lr] <= here["rl"][lowest] for lr in higher)
+    assert all(new["rl"][lr] < new["rl"][lowest] - 0.05 for lr in higher)
+    words = attempts("virl-l", "words_right", "rule_ood", 1)["h48-500"]
+    assert words["sft"].is_monotonic_decreasing
+    assert list(words["rl"] > 0.95) == [True, True, False]
+    assert "RL's words stay at its lower rates, and not at its highest." in text(
+        "notebooks/05_ablations.py"
+    )
+
+
+def test_the_rate_decides_what_sft_loses():
+    success = attempts("gp-l", "success", "rule_ood", 3)
+    starts = [
+        start
+        for start in success.index.unique("foundation")
+        if len(success.get((start, "sft"), ())) >= 3
+    ]
+    assert len(starts) == 4
+    for start in starts:
+        init, sft = success[start, "init"].mean(), success[start, "sft"]
+        assert sft.iloc[-1] < init / 2 and sft.iloc[0] == sft.max()
