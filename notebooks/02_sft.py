@@ -341,8 +341,8 @@ figures.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 # The expert names the landmark in every answer, and SFT comes to name it too, though the action
 # seldom depends on it. What becomes of the words of actions that no row of its training has shown
 # differs from seed to seed: here, too, SFT finds the turn, and may then say it in the old words.
-# And other cities, which are to be a test of the eyes? SFT gains there as much as at home. Notebook
-# 04 asks how new these cities are.
+# And other cities, which are to be a test of the eyes? SFT gains there nearly as much as at home.
+# Notebook 04 asks how new these cities are.
 
 # %% [markdown]
 # ## What to inspect

@@ -495,15 +495,19 @@ def training_tries(data: Data) -> Figure:
         mean, lo, hi = stats.seed_mean(list(change))
         ours.plot(k + 0 * change, change, ".", color=color, alpha=0.5)
         ours.errorbar(k, mean, [[mean - lo], [hi - mean]], fmt="o", capsize=3, color=color)
-        said.append(f"{k} tries {mean:+.1f}")
+        said.append(f"{_tries(k)} {mean:+.1f}")
     paper = data.paper[data.paper.metric == "success_change"].sort_values("train_tries")
     theirs.plot(paper.train_tries, 100 * paper.value, "o--", mfc="white", color=color)
     for axis, name, ticks in ((ours, "ours", arms), (theirs, "paper, 11B: no interval", paper)):
         axis.axhline(0, color="#595959", linewidth=0.8)
         axis.set(title=name, xlabel="tries in training", ylabel="rule OOD, change (points)")
         axis.set_xticks(sorted({int(k) for k in ticks.train_tries}))
-    printed = [f"{r.train_tries} tries {100 * r.value:+.2f}" for r in paper.itertuples()]
+    printed = [f"{_tries(r.train_tries)} {100 * r.value:+.2f}" for r in paper.itertuples()]
     return _end(figure, f"{title}, points. Ours: {', '.join(said)}. Paper: {', '.join(printed)}.")
+
+
+def _tries(count: int) -> str:
+    return f"{count} try" if count == 1 else f"{count} tries"
 
 
 def gallery(pictures: Sequence[tuple[Image.Image, str]], title: str, columns: int = 3) -> Figure:

@@ -213,20 +213,28 @@ def test_why_the_readme_calls_a_claim_not_supported():
 
 def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
     task, named = make_task(Experiment(task="virl-vl")), defaultdict(list)
+    sides = defaultdict(list)
     for seed, split in product(range(5), ("id_unseen", "rule_ood", "visual_ood")):
         steps = task.test_items(split, seed, 200)
-        for method in ("init", "rl"):
+        for method in ("init", "rl", "sft"):
             kept = recorded_episodes(method, split, "tiny", seed, "virl-vl")
             for index, episode in kept.items():
-                there = split_landmark(steps[index].position.seen)
-                said = split_landmark(observed(episode["turns"][0]))
+                seen = steps[index].position.seen, observed(episode["turns"][0])
+                there, said = (split_landmark(view.partition(";")[0]) for view in seen)
                 named[method, all(there)].append(all(said))
+                if all(there) and all(said):
+                    sides[method].append(said[2] == there[2])
     a, b, c, d = (
         f"{100 * fmean(named[key]):.0f}%" for key in product(("rl", "init"), (True, False))
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"(in {a} of the places that have one, the init in {c};" in readme
     assert f"where there is none, in {b} and {d})" in readme
+    x, y = (f"{100 * fmean(sides[method]):.0f}%" for method in ("sft", "init"))
+    assert f"gives {x} of those that it names the right side, the init {y}." in readme
+    assert f"gets {x} right of those that it names, the init {y}." in (
+        " ".join((ROOT / "notebooks/04_ood_evaluation.py").read_text().replace("\n#", "").split())
+    )
 
 
 def test_what_the_readme_says_of_the_smol_tier_is_what_its_runs_measured():
@@ -292,7 +300,8 @@ def test_what_second_answers_see_in_the_readme_is_that_of_the_kept_episodes():
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"in {r} of its second answers, the init in {i}, SFT in {s}, and so {c} of" in readme
     assert f"against {a} and {b}. Told that its cards were misread, it names {z} rightly" in readme
-    assert f"the init {x}, SFT {y}: no model" in readme
+    shown = f"the init {x}, SFT {y} (of {len(marks['sft', 'misread_cards'])} answers): no model"
+    assert shown in readme
 
 
 def test_peaks_of_the_proof_in_the_readme_are_the_recorded_ones():
