@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from .config import FAST, Experiment, read_settings, sweep
+from .config import FAST, SIZES, Experiment, read_settings, sweep
 from .errors import SftrlError
+from .sources import parameters, whole
 
 _TRAINERS = {
     "init": "the short SFT init that both arms start from",
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     option("weights", help="e.g. data/init/gp-l/default; or a Hub id")
     option("--split", action="append", help="repeatable (default: id_unseen, rule_ood)")
     option("--task", default="gp-l", help="gp-l | virl-l | gp-vl | virl-vl [gp-l]")
-    option("--preset", default="tiny", help="whose sizes hold: tiny | smol | llama-11b [tiny]")
+    option("--preset", default="tiny", help="tiny | smol | llama-11b [tiny, or by the size]")
     option("--precision", default="auto", help="auto | qlora | lora | full")
     base = "folder of an adapter's base, where it has moved"
     option("--base", default="", help=base)
@@ -194,7 +195,11 @@ def _train(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     settings = ("task", "seed", "preset", "precision", "base", "routes", "ood_routes")
     settings = {k: getattr(args, k) for k in settings}
+    if args.preset == "tiny" and parameters(args.weights) > SIZES[0][0]:
+        settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
     exp = Experiment(eval_tries=args.tries or 0, **settings)
+    if exp.defaults_by_size:
+        print(exp.defaults_by_size, file=sys.stderr)
     from . import plan
     from .evaluate import curve_splits, evaluate
     from .policy import load_policy

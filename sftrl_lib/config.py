@@ -11,6 +11,7 @@ from typing import Any, Self
 import yaml
 
 from .errors import SftrlError, check
+from .sources import parameters
 
 # What the tiers change, and nothing else (DESIGN.md, section 2): the model, and how hard each
 # method pushes it. The tiny tier's numbers were chosen on the development seeds (data/tuning.csv).
@@ -65,6 +66,57 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# A model that is named without a preset has these numbers, by its parameters. They are starting
+# points, not tuned: learning rates as is usual for adapters of that size, and as many steps as one
+# may wait for. The largest have the 11B model's, which are the paper's scale.
+SIZES: list[tuple[float, dict[str, Any]]] = [
+    (
+        1e7,
+        {
+            "precision": "full",
+            "why": "as small as the tiny tier, whose tuned numbers it has; but answers are longer "
+            "in a vocabulary that is not made for the task",
+            **{method: PRESETS["tiny"][method] for method in ("init", "sft", "rl")},
+            "micro_batch": 64,
+            "max_new_tokens": 128,
+            "chunk": 256,
+        },
+    ),
+    (
+        5e8,
+        {
+            "precision": "lora",
+            "why": "adapters save memory on a laptop, and 4 bits no time; its batches are small",
+            "init": {"lr": 5e-4, "steps": 50, "batch": 32},
+            "sft": {"lr": 5e-4, "steps": 200, "batch": 32},
+            "rl": {"lr": 1e-4, "steps": 60, "batch": 64},
+            "micro_batch": 8,
+            "max_new_tokens": 128,
+            "chunk": 32,
+        },
+    ),
+    (
+        3e9,
+        {
+            "precision": "lora",
+            "why": "in 16 bits it takes 6 GB at most, so that only its adapters need to be small",
+            "init": {"lr": 2e-4, "steps": 50, "batch": 64},
+            "sft": {"lr": 2e-4, "steps": 200, "batch": 64},
+            "rl": {"lr": 5e-5, "steps": 40, "batch": 128},
+            "micro_batch": 4,
+            "max_new_tokens": 256,
+            "chunk": 16,
+        },
+    ),
+    (
+        float("inf"),
+        PRESETS["llama-11b"]
+        | {
+            "why": "packed into NF4 it takes a quarter of its 16 bits; the numbers of llama-11b",
+        },
+    ),
+]
+
 # The notebooks' named fast set: every cell, in seconds. For tests, not for looking at.
 FAST: dict[str, Any] = {"live_steps": 2, "live_batch": 16, "episodes": 16}
 # What a task brings, where a setting is empty. Episodes of an evaluation are deals, or routes.
@@ -82,7 +134,7 @@ TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
 _YOUNGER = {
     "color": "black", "start": "init", "rank": 16, "chunk": 256, "base": "", "routes": "",
-    "ood_routes": "",
+    "ood_routes": "", "chat_template_kwargs": "",
 }  # fmt: skip
 _NO_RESULT = {"report_to", "keep"}  # settings that change no result, and so no hash
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
@@ -95,6 +147,13 @@ WORDS = {
 
 def _setting(default: Any, what: str) -> Any:
     return field(default=default, metadata={"help": what})
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -141,6 +200,7 @@ class Experiment:
     final_episodes: int = _setting(0, "episodes of the last evaluation (0: the task's)")
     eval_tries: int = _setting(0, "verification iterations in evaluation (0: the task's)")
     report_to: str = _setting("none", "tracker of the transformers Trainer")
+    chat_template_kwargs: str = _setting("", 'JSON; thinking: {"enable_thinking": true}')
     keep: str = _setting("final", "final | none: weights that a run keeps (an init always does)")
 
     def __post_init__(self) -> None:
@@ -162,6 +222,7 @@ class Experiment:
         need(counts + "eval_episodes final_episodes rank chunk", lambda v: v >= 1, "at least 1")
         need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
         need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
+        need("chat_template_kwargs", _is_json_object, 'a JSON object such as {"name": true}')
         if self.method == "rl":
             allowed = f"a multiple of group ({self.group}), and group at least 2"
             need("batch", lambda v: self.group >= 2 and v % self.group == 0, allowed)
@@ -182,9 +243,29 @@ class Experiment:
 
     @property
     def tier(self) -> dict[str, Any]:
-        """The preset's numbers. Another model without a preset has those of a small real one: the
-        tiny tier's are a model's with a vocabulary of its own."""
-        return PRESETS["smol" if self.model and self.preset == "tiny" else self.preset]
+        """The preset's numbers, or those for the size of a model that is named without a preset
+        (of one that cannot be read here: those of a small real one)."""
+        if not self._by_size:
+            return PRESETS[self.preset]
+        count = parameters(self.model)
+        return next(numbers for most, numbers in SIZES if (count or 1e8) <= most)
+
+    @property
+    def _by_size(self) -> bool:
+        return bool(self.model) and self.preset == "tiny"
+
+    @property
+    def defaults_by_size(self) -> str:
+        """What a model named without a preset was given for its size, and why; else nothing."""
+        if not self._by_size:
+            return ""
+        count = parameters(self.model)
+        size = (
+            f"{count / 1e6:,.1f} million parameters" if count else "a size that is not known here"
+        )
+        names = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk")
+        given = [f"{n}={getattr(self, n)}" for n in names if getattr(self, n) == self._filled(n)]
+        return f"{self.model} has {size}, hence {', '.join(given)}: {self.tier['why']}"
 
     @property
     def init_is_recorded(self) -> bool:
@@ -220,14 +301,14 @@ class Experiment:
 
     def but(self, **changes: Any) -> Self:
         """A copy with some fields changed; an unknown one is an error that lists the known ones.
-        What task and preset filled in, another task, preset or method fills in anew."""
+        What was filled in, another task, preset, method or model fills in anew."""
         known = [f.name for f in fields(self)]
         unknown = sorted(set(changes) - set(known))
         if unknown:
             raise SftrlError(
                 f"unknown setting {', '.join(unknown)}; the settings are {', '.join(known)}."
             )
-        if {"task", "preset", "method"} & set(changes):
+        if {"task", "preset", "method", "model"} & set(changes):
             filled = [n for n in FILLED if getattr(self, n) == self._filled(n)]
             changes = {n: type(getattr(self, n))() for n in filled} | changes
         return replace(self, **changes)
@@ -257,8 +338,6 @@ def sweep(path: Path) -> list[Experiment]:
 
 def resolve_precision(exp: Experiment) -> tuple[str, str]:
     """(precision, why). `auto` asks the preset; `qlora` is allowed wherever bitsandbytes runs."""
-    if exp.precision == "auto" and exp.model:
-        return exp.tier["precision"], f"what the preset of {exp.tier['model']} has"
     if exp.precision == "auto":
         return exp.tier["precision"], exp.tier["why"]
     return exp.precision, "asked for with precision=" + exp.precision

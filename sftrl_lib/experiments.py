@@ -154,6 +154,8 @@ def run_experiment(
         task, policy = make_task(exp), start_policy(exp)
         if progress and not RANK:
             tqdm.write(f"precision {policy.precision}: {policy.why}")
+            if exp.defaults_by_size:
+                tqdm.write(exp.defaults_by_size)
         # Where the compute axis of both arms begins (paper, Fig. 5).
         after = recorded_init(exp) if not is_init and exp.start == "init" else None
         base = after.manifest.get("compute", 0.0) if after else 0.0

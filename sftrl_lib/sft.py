@@ -19,13 +19,13 @@ def expert_row(exp: Experiment, policy: Policy, task: Task, index: int) -> dict[
     """Training row `index`: the token ids that the policy itself reads and writes in a rollout, and
     the picture that it sees (None in a text task).
 
-    `labels` are the answer and its EOS, -100 on the question: the loss is on the answer only.
+    `labels` are the answer and its end, -100 on the question: the loss is on the answer only.
     """
     item = task.item("train", exp.seed, index)
     picture = task.picture(item, policy.image_size)
     question = policy.first_turn(task.prompt(item), picture is not None)
     expert = task.expert(item, random.Random(f"expert/{exp.seed}/{index}"))
-    answer = policy.tokenizer.encode(expert, add_special_tokens=False) + [policy.end_id]
+    answer = policy.tokenizer.encode(expert, add_special_tokens=False) + policy.turn_end
     labels = [-100] * len(question) + answer
     return {"input_ids": question + answer, "labels": labels, "picture": picture}
 

@@ -400,13 +400,6 @@ def test_pictures_are_refused_for_a_model_that_the_library_cannot_show_them(monk
     assert "shows them to Mllama alone" in refused(Experiment(task="gp-vl", model="some/model"))
 
 
-def test_another_model_has_the_numbers_of_a_small_real_one():
-    other, smol = Experiment(model="some/model"), Experiment(preset="smol")
-    assert (other.lr, other.steps, other.max_new_tokens) == (smol.lr, smol.steps, 64)
-    precision, why = resolve_precision(other)
-    assert precision == "lora" and "million" not in why
-
-
 def test_of_several_inits_one_is_to_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "YOURS", tmp_path)
     arm = Experiment(method="sft", model="no/model")

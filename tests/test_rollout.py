@@ -21,6 +21,7 @@ class Scripted:
     """A policy that answers from a list, and remembers what it was asked."""
 
     end_id = image_size = 0
+    turn_end = [0]
     chunk = 256
 
     def __init__(self, answers):
@@ -81,20 +82,20 @@ def test_no_tries_is_refused(policy):
 def test_cached_batched_generation_equals_one_at_a_time_without_cache(policy):
     """Left padding, the cache, and rows that leave the batch change no token."""
     prompts = [policy.first_turn(task.prompt(i)) + [7] * n for n, i in enumerate(items)]
-    ends = policy.end_id
-    policy.end_id = 40  # a token that this random model writes: rows end at different times
+    ends = policy.end_ids
+    policy.end_ids = {40}  # a token that this random model writes: rows end at different times
     try:
         together = policy.generate(prompts, 24)
         for prompt, answer in zip(prompts, together, strict=True):
             ids, alone = list(prompt), []
-            while len(alone) < 24 and (not alone or alone[-1] != policy.end_id):
+            while len(alone) < 24 and (not alone or alone[-1] not in policy.end_ids):
                 with torch.no_grad():
                     logits = policy.model(input_ids=torch.tensor([ids])).logits[0, -1]
                 alone.append(int(logits.argmax()))
                 ids.append(alone[-1])
             assert answer == alone
     finally:
-        policy.end_id = ends
+        policy.end_ids = ends
 
 
 def test_sampling_is_reproducible_and_seeded(policy):
