@@ -134,7 +134,7 @@ TASKS |= {"gp-vl": TASKS["gp-l"], "virl-vl": TASKS["virl-l"]}
 # Settings younger than the first recorded runs: at these values a hash is what it was without them.
 _YOUNGER = {
     "color": "black", "start": "init", "rank": 16, "chunk": 256, "base": "", "routes": "",
-    "ood_routes": "", "chat_template_kwargs": "",
+    "ood_routes": "", "chat_template_kwargs": "", "feedback": "full",
 }  # fmt: skip
 _NO_RESULT = {"report_to", "keep"}  # settings that change no result, and so no hash
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
@@ -179,7 +179,8 @@ class Experiment:
     routes: str = _setting("", "folder of released routes (virl) to train on; a quarter is unseen")
     ood_routes: str = _setting("", "folder of released routes in other cities, for visual_ood")
     tries: int = _setting(0, "verification iterations in training (RL; 0: the task's)")
-    scheme: str = _setting("paper", "reward scheme: paper | binary")
+    scheme: str = _setting("paper", "reward scheme: paper | binary | authors")
+    feedback: str = _setting("full", "what a failed try is told: full | reason | wrong")
     # the optimisation
     lr: float = _setting(0.0, "learning rate (0: the preset's)")
     steps: int = _setting(0, "optimizer steps (0: the preset's)")

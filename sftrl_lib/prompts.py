@@ -93,16 +93,39 @@ def claimed_values(text: str, answer_format: str) -> str:
 
 
 def verdict_message(reason: str, **facts) -> str:
-    """What the verifier says. Facts: wrong_value -> value, target; wrong_numbers -> numbers."""
+    """What the verifier says. Facts: wrong_value -> value, target; wrong_numbers -> used, and in
+    place of which dealt ones, if any.
+
+    No words but PHRASES: told in others ("you used 9 too often"), the tiny tier's init answers
+    unreadably twice as often.
+    """
     if reason == "solved":
         return _SOLVED
     if reason == "wrong_value":
         return f"{_WRONG_VALUE[0]}{facts['value']}{_WRONG_VALUE[1]}{facts['target']}"
     if reason == "wrong_numbers":
-        numbers = _SEP.join(map(str, facts["numbers"]))
-        return f"{_WRONG_NUMBERS[0]}{numbers}{_WRONG_NUMBERS[1]}"
+        used, dealt = (_SEP.join(map(str, facts[which])) for which in ("used", "dealt"))
+        told = f"{used}{_WRONG_VALUE[1]}{dealt}" if dealt else used
+        return f"{_WRONG_NUMBERS[0]}{told}{_WRONG_NUMBERS[1]}"
     fixed = {"illegal_formula": _ILLEGAL, "unreadable": _UNREADABLE, "misread_cards": _MISREAD}
     return fixed[reason]
+
+
+# How much of a verdict the model is told: what was wrong and how; what was wrong; that it was.
+FEEDBACK = ("full", "reason", "wrong")
+_REASONS = {
+    "wrong_value": "your formula does not equal the target",
+    "wrong_numbers": _WRONG_NUMBERS[1].removeprefix("; "),
+    "illegal_formula": _ILLEGAL,
+    "wrong_observation": "your observation is not the right one at this position",
+}
+
+
+def feedback(reason: str, message: str, feedback: str) -> str:
+    """The part of a verdict's message that one of FEEDBACK tells the model."""
+    if reason == "solved" or feedback == "full":
+        return message
+    return _REASONS.get(reason, message) if feedback == "reason" else "your answer is wrong"
 
 
 def retry(message: str) -> str:
@@ -231,8 +254,11 @@ def nav_answer(observed: str, sentence: str, action: str, answer_format: str = "
     }[answer_format]
 
 
-def nav_message(reason: str, at_intersection: bool) -> str:
-    """What the verifier says of an answer at a position that is, or is not, at an intersection."""
+def nav_message(reason: str, at_intersection: bool, authors: bool = False) -> str:
+    """What the verifier, or that of the authors' code, says of an answer at a position that is, or
+    is not, at an intersection."""
     if reason == "wrong_observation":
-        return _AT if at_intersection else _NOT_AT
+        return _AT if at_intersection else "you are not at any intersection" if authors else _NOT_AT
+    if reason == "wrong_action" and authors:
+        return "you make incorrect action"
     return {"solved": _SOLVED, "wrong_action": _WRONG_ACTION, "unreadable": _UNREADABLE}[reason]

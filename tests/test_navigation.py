@@ -20,7 +20,6 @@ from sftrl_lib import prompts
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.stats import clustered_interval
 from sftrl_lib.tasks import cities
-from sftrl_lib.tasks.answers import read_fields
 from sftrl_lib.tasks.base import REASONS, Verdict
 from sftrl_lib.tasks.envs import NAVIGATION_ID
 from sftrl_lib.tasks.navigation import (
@@ -29,6 +28,7 @@ from sftrl_lib.tasks.navigation import (
     WORDS,
     Navigation,
     baseline_metrics,
+    observed,
     rail,
     route_metrics,
     sentences,
@@ -328,10 +328,9 @@ def test_answer_format_is_read_tolerantly(change):
         lambda text: text.replace("current observation", "observation"),
         lambda text: text.replace("current instruction", "instruction"),
         lambda text: text.replace('"action"', '"actions"'),
-        lambda text: text.replace('"turn_direction(east)"', "forward"),
+        lambda text: text.replace('"turn_direction(east)"', "forward()"),
         lambda text: text.replace('"turn_direction(east)"', '["turn_direction(east)"]'),
-        lambda text: text + " {",
-        lambda text: text + " " * 10_000,
+        lambda text: text + " " * 100_000,
     ],
 )
 def test_unreadable_answers(change):
@@ -361,8 +360,8 @@ def test_only_the_right_action_is_right(route, action):
 @pytest.mark.parametrize(
     "text",
     ["{" * 9_999, '{"' * 4_999, '{"action": "' + "(" * 9_000, "{" + '"action": "a", ' * 600 + "]",
-     '{"action":' + " " * 9_900, "{" + "'\"" * 4_900 + "}", gold(STEPS[2]) * 20_000,
-     " " * 10**6 + gold(STEPS[2]), answer(STEPS[2], "turn_direction(" * 600)],
+     '{"action":' + " " * 9_900, "{" + "'\"" * 4_900 + "}",
+     answer(STEPS[2], "turn_direction(" * 600)],
     ids=lambda text: text[:12],
 )  # fmt: skip
 def test_hostile_answers_are_refused_quickly(text):
@@ -489,9 +488,7 @@ def test_expert_says_what_a_picture_shows_and_solves_every_position():
     for step in steps:
         answer = task.expert(step, random.Random(0))
         assert task.verify(step, answer).ok
-        assert set(sighted(step, read_fields(answer)["current observation"][1:-1]).values()) == {
-            True
-        }
+        assert set(sighted(step, observed(answer)).values()) == {True}
 
 
 def test_picture_of_a_mapped_position_is_cut_from_its_panorama(tmp_path):

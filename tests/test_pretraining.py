@@ -19,8 +19,7 @@ from sftrl_lib.pretraining import (
 )
 from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks.answers import read_fields
-from sftrl_lib.tasks.navigation import Step, rail, sentences
+from sftrl_lib.tasks.navigation import Step, observed, rail, sentences
 from sftrl_lib.tasks.routes import TURNS, turn_word
 
 RECIPE = Pretraining(batch=64, walks=64)
@@ -124,9 +123,8 @@ def test_a_walk_in_the_tasks_format_is_solved_by_its_last_answer(routes):
     recipe, rng = Pretraining(json=1.0), random.Random("json")
     for _ in range(100):
         talk = recipe.walk(rng)
-        fields = read_fields(talk[-1][1])
-        observed = talk[0][1].rpartition("\nO_")[2].partition(": ")[2].partition("\nA_")[0]
-        assert fields["current observation"] == f'"{observed}"'
+        told = talk[0][1].rpartition("\nO_")[2].partition(": ")[2].partition("\nA_")[0]
+        assert observed(talk[-1][1]) == told
 
 
 def test_wrong_actions_are_wrong_and_of_several_kinds(routes):

@@ -57,14 +57,15 @@ def test_rewards_of_both_schemes(formula, reason, paper):
 
 
 def test_unknown_scheme_names_the_known_ones():
-    with pytest.raises(SftrlError, match="paper, binary"):
+    with pytest.raises(SftrlError, match="paper, binary, authors"):
         verify_formula("1", (1,), scheme="dense")
 
 
 @pytest.mark.parametrize(
     "formula",
     ["(10−4)×(6–2)", "(10-4)·(6-2)", " ( 10 - 4 )*( 6 -2 ) ", "((((10-4))))*((6)-2)",
-     "(10-4)*(6-2)=24", "(10-4)*(6-2) = 24 ", "6÷(2/(10-4+2-2))*1"],
+     "(10-4)*(6-2)=24", "(10-4)*(6-2) = 24 ",
+     r"(10-4) \times \left(6-2\right)", "$(10-4)∗(6-2)$", "6÷(2/(10-4+2-2))*1"],
 )  # fmt: skip
 def test_operator_signs_spaces_brackets_and_the_target_are_tolerated(formula):
     numbers = (10, 4, 6, 2) if "+2-2" not in formula else (6, 2, 10, 4, 2, 2, 1)
@@ -75,9 +76,9 @@ def test_operator_signs_spaces_brackets_and_the_target_are_tolerated(formula):
     "formula",
     ["(10-4)**(6-2)", "(10-4)^(6-2)", "(10-4)//(6-2)", "-4+10*6/2", "+10*4-6", "10*-4", "(-4)",
      "(10-4)(6-2)", "10 4 6 2", "1 0*4", "010-4", "10.0-4", "1e1", "10*4*", "*4", "()", "10()",
-     ")(", "10)", "(10", "10*(4+)6", "10*[4-6]", "10,4", "(10-4)*(6-2)=25", "24=(10-4)*(6-2)",
+     ")(", "10)", "(10", "10*(4+)6", "10*[4-6]", "10,4", "(10-4)*(6-2)=6*4=24", "24=(10-4)*(6-2)",
      "1=1=24", "(10-4)*(6-2)==24", "=24", "١٠-٤", "(１０-4)*(6-2)", "10²", "½", "10x4", "10\n-4",
-     "10\x00", "10-4#", "10%4", "~4", "10-4;6", "10000-9976", "__import__('os').getpid()",
+     "10\x00", "10-4#", "10%4", "~4", "1$0-4", "10-4;6", "10000-9976", "__import__('os').getpid()",
      "[].__class__"],
 )  # fmt: skip
 def test_illegal_formulas(formula):
@@ -99,9 +100,28 @@ def test_messages_name_the_fault():
     numbers = (10, 4, 6, 2)
     assert "equals 20/3 and not 24" in verify_formula("10*4/6", (10, 4, 6)).message
     assert "invalid numbers: 11;" in verify_formula("11+4+6+2", numbers).message
-    assert "invalid numbers: 4, 6;" in verify_formula("4*6", numbers).message  # 10 and 2 missing
     assert "legal" in verify_formula("4*", numbers).message
     assert verify_formula(SOLUTION, numbers).message == "correct"
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("4*6", "4, 6 and not 10, 2"),  # missing
+        ("(4-2)*6*6-10", "6, 6 and not 6"),  # overused
+        ("11+4+6+2", "11"),  # invalid
+        ("11+4+4+2", "11"),  # the first of these faults that there is
+        ("2*2*6", "2, 2 and not 2"),
+    ],
+)
+def test_message_tells_missing_overused_and_invalid_numbers_apart(formula, said):
+    message = verify_formula(formula, (10, 4, 6, 2)).message
+    assert message.startswith(f"you used invalid numbers: {said};")
+
+
+def test_message_about_equal_cards_says_how_often_their_value_is_dealt():
+    assert "8, 8 and not 8;" in verify_formula("8+8+13-9", (8, 8, 13, 9)[1:]).message
+    assert "8, 13 and not 8;" in verify_formula("8+13", (8, 8, 13)).message
 
 
 def test_message_stays_short_however_many_numbers_are_wrong():
@@ -175,7 +195,7 @@ def test_answer_format_is_read_tolerantly(text):
         (gold(number="[10, 4, 6]"), "wrong_numbers"),
         (gold(number="[10, 4, 6, 2, 2]"), "wrong_numbers"),
         (gold("13+4+6+2-1", "[13, 4, 6, 2]"), "wrong_numbers"),
-        (gold("(10-4)*(6-2)=25"), "illegal_formula"),
+        (gold("(10-6)*4+2=24"), "wrong_value"),
         (gold("(10-4)*6-2)", "[13, 4, 6, 2]"), "illegal_formula"),
         (gold(""), "illegal_formula"),
     ],
@@ -190,11 +210,11 @@ def test_near_misses_do_not_solve(text, reason):
     [
         "", SOLUTION, "{}", gold()[:-1], gold()[1:], gold().replace("cards", "card"),
         gold().replace("number", "numbers"), gold().replace("formula", "formulas"),
-        gold(number="[]"), gold(number="10"), gold(number='["10", 4, 6, 2]'),
+        gold(number="[]"), gold(number="10"), gold(number='["10, 4, 6, 2"]'),
         gold(number="[10.0, 4, 6, 2]"), gold(number="[-10, 4, 6, 2]"), gold(number="[10 4 6 2]"),
         gold(number="[١٠, 4, 6, 2]"), gold(number="[10, 4, 6, 99999]"), gold(number="[10,,4]"),
         gold().replace(f'"{SOLUTION}"', "24"), gold().replace('], "number', '] "number'),
-        gold().replace("[10", "[[10"), gold() + " {", gold().replace(CARDS, '"cards": "K462"'),
+        gold().replace("[10", "[[10"), gold().replace(CARDS, '"cards": "K462"'),
     ],
 )  # fmt: skip
 def test_unreadable_answers(text):
@@ -255,8 +275,7 @@ def test_hostile_formulas_are_refused_quickly_and_in_little_memory(formula):
     ["{" * 9_999, "{" * 5_000 + "}" * 4_999, '{"' * 4_999, "{" + '"a": 1, ' * 1_200 + "]",
      "{" + '"a": [' * 1_600, '{"a": 1' + " " * 9_900, '{"a": 1,' + "\n" * 9_900 + "!",
      gold(number="[1" + " " * 9_800 + "!]"), gold(number="[1" + " , 1" * 2_400 + " !]"),
-     '{"a":' + "-" * 9_900, "{" + "'\"" * 4_900 + "}", gold(number=f"[{'9' * 9_000}]"),
-     " " * MILLION + gold(), gold() * 20_000],
+     '{"a":' + "-" * 9_900, "{" + "'\"" * 4_900 + "}", gold(number=f"[{'9' * 9_000}]")],
     ids=lambda text: text[:12],
 )  # fmt: skip
 def test_hostile_answers_are_refused_quickly(text):

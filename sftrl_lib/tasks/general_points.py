@@ -9,7 +9,7 @@ import operator
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -21,7 +21,7 @@ from PIL import Image
 from .. import prompts
 from ..errors import SftrlError, check
 from . import hands
-from .answers import MAX_ANSWER, is_string, read_fields
+from .answers import MAX_ANSWER, plain_signs, read_fields
 from .base import REASONS, Counts, Verdict, by_cluster
 
 RANKS = range(1, 14)
@@ -192,45 +192,56 @@ def held_out(values: Sequence[int]) -> bool:
     return hashlib.sha256(f"held out/{key}".encode()).digest()[0] < 64
 
 
-# "paper": the rewards of the authors' environment; "binary": the outcome alone.
+# "paper": the rewards that the paper states; "authors": those of the authors' code, which adds them
+# up; "binary": the outcome alone.
+_PAPER = dict(zip(REASONS[:6], (5.0, -1.0, -2.0, -3.0, -3.0, -1.5), strict=True))
 REWARDS: dict[str, dict[str, float]] = {
-    "paper": dict(zip(REASONS[:6], (5.0, -1.0, -2.0, -3.0, -3.0, -1.5), strict=True)),
+    "paper": _PAPER,
     "binary": dict(zip(REASONS[:6], (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), strict=True)),
+    "authors": _PAPER,
 }
+PARTIAL = 1.0  # "authors": a formula without a value that some solution begins with
+_UNLIKE = "your formula does not match any solution"
 MAX_FORMULA = 400  # characters; anything longer is refused unread
 
-_SIGNS = str.maketrans("×·÷−–", "**/--")
+_SIGNS = str.maketrans("×✕·⋅∙∗÷∕⁄−–＋－＊／（）＝", "******///--+-*/()=")
 _LEGAL = re.compile(r"[0-9+\-*/() ]+")
+_CLAIM = re.compile(r" *[+-]?[0-9]{1,9}(?:[./][0-9]{1,9})? *")
 _TOKENS = re.compile(r"0|[1-9][0-9]*|[+\-*/()]")  # "08" is two numbers in a row, hence illegal
 _BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2}
 _OPERATIONS = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": lambda x, y: Fraction(x) / y,
 }  # fmt: skip
 
-_INTEGERS = re.compile(r"\[\s*[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*\s*(?:,\s*)?\]", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,4}")
+_CARDS = re.compile(r"""["'“”]cards["'“”]\s*:\s*\[([^\[\]{}]*)\]""")
 
 
 class IllegalFormula(Exception):
     """The text is not a formula."""
 
 
-def evaluate_formula(formula: str, target: int = 24) -> tuple[Fraction, list[int], list[tuple]]:
+def evaluate_formula(
+    formula: str, divide: Callable[[Any, Any], Any] = _OPERATIONS["/"]
+) -> tuple[Any, list[int], list[tuple]]:
     """Exact value, numbers and steps (left, sign, right, result) of a formula, with two stacks: no
     recursion, nothing is executed.
 
-    Numbers of up to four ASCII digits, binary + - * / (or × · ÷ − –), brackets, spaces, and at the
-    end perhaps "=target". Anything else raises IllegalFormula or ZeroDivisionError.
+    Numbers of up to four ASCII digits, binary + - * / (or a typographic or LaTeX sign), brackets,
+    spaces, and at the end perhaps "=" and a number, which does not count. Anything else raises
+    IllegalFormula or ZeroDivisionError.
     """
     if len(formula) > MAX_FORMULA:
         raise IllegalFormula
-    formula, equals, claim = formula.translate(_SIGNS).partition("=")
-    if not _LEGAL.fullmatch(formula) or (equals and claim.strip() != str(target)):
+    formula, equals, claim = plain_signs(formula).strip("$ ").translate(_SIGNS).partition("=")
+    if not _LEGAL.fullmatch(formula) or (equals and not _CLAIM.fullmatch(claim)):
         raise IllegalFormula
     values, operators, numbers, steps, operand_next = [], [], [], [], True
+    operations = _OPERATIONS | {"/": divide}
 
     def reduce() -> None:
         right, left, sign = values.pop(), values.pop(), operators.pop()
-        values.append(_OPERATIONS[sign](left, right))
+        values.append(operations[sign](left, right))
         steps.append((left, sign, right, values[-1]))
 
     for token in _TOKENS.findall(formula):
@@ -257,7 +268,30 @@ def evaluate_formula(formula: str, target: int = 24) -> tuple[Fraction, list[int
         raise IllegalFormula
     while operators:
         reduce()
-    return Fraction(values[0]), numbers, steps
+    return values[0], numbers, steps
+
+
+def _miscounted(said: Sequence[int], numbers: Sequence[int]) -> tuple[list, list, list]:
+    """The numbers said that are on no card; that are on fewer cards; the numbers of cards left out.
+    As often as they are too many, or too few."""
+    more, less = Counter(said) - Counter(numbers), Counter(numbers) - Counter(said)
+    return (
+        [n for n in more.elements() if n not in numbers],
+        [n for n in more.elements() if n in numbers],
+        list(less.elements()),
+    )
+
+
+def _number_fault(said: Sequence[int], numbers: Sequence[int]) -> dict[str, list[int]]:
+    """What the message names: invalid numbers; else overused ones, as used and as dealt; else all
+    that were used, and those that are missing."""
+    invalid, overused, missing = _miscounted(said, numbers)
+    if invalid:
+        return {"used": invalid[: len(numbers)], "dealt": []}
+    if overused:
+        used, dealt = ([n for n in some if n in overused] for some in (said, numbers))
+        return {"used": used[: len(numbers) + 1], "dealt": dealt}
+    return {"used": list(said), "dealt": missing}
 
 
 def verify_formula(
@@ -270,17 +304,18 @@ def verify_formula(
     and memory are bounded on any text. Raises SftrlError on an unknown scheme.
     """
     check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+    if scheme == "authors":
+        return _as_the_authors(formula, numbers, target)
     value, facts = None, {}
     try:
-        value, used, _ = evaluate_formula(formula, target)
+        value, used, _ = evaluate_formula(formula)
     except (IllegalFormula, ZeroDivisionError):
         reason, used = "illegal_formula", ()
     else:
+        value = Fraction(value)
         wrong = [w for w in (claimed, used) if w is not None and sorted(w) != sorted(numbers)]
-        if wrong:  # name the values given too often; where some are only missing, all those given
-            excess = Counter(wrong[0]) - Counter(numbers)
-            named = list(excess.elements()) or list(wrong[0])
-            reason, facts = "wrong_numbers", {"numbers": named[: len(numbers)]}
+        if wrong:
+            reason, facts = "wrong_numbers", _number_fault(wrong[0], numbers)
         elif value != target:
             reason, facts = "wrong_value", {"value": value, "target": target}
         else:
@@ -290,20 +325,91 @@ def verify_formula(
     return Verdict(reason == "solved", REWARDS[scheme][reason], reason, message, value, said)
 
 
+# --- The authors' code ----------------------------------------------------------------------------
+# What a token may follow ("": nothing stands before it), and what is said where it does not.
+_ORDER = {
+    "number": (("", "operator", "("), "invalid sequence after number"),
+    "operator": (("number", ")"), "invalid sequence after operator"),
+    "(": (("", "operator", "("), "invalid sequence before '('"),
+    ")": (("number", ")"), "invalid sequence after ')'"),
+}
+
+
+def _misplaced(tokens: Sequence[str]) -> Iterator[str]:
+    """A message for each token out of place."""
+    before, depth = "", 0
+    for token in tokens:
+        kind = token if token in "()" else "operator" if token in "+-*/" else "number"
+        allowed, message = _ORDER[kind]
+        if before not in allowed:
+            yield message
+        elif kind == ")" and depth == 0:
+            yield "unmatched closing parenthesis"
+        elif kind in "()":
+            depth += 1 if kind == "(" else -1
+        before = kind
+
+
+def _value(formula: str, divide: Callable[[Any, Any], Any]) -> Any:
+    """The value of a formula; None if it has none."""
+    try:
+        return evaluate_formula(formula, divide)[0]
+    except (IllegalFormula, ZeroDivisionError):
+        return None
+
+
+def _as_the_authors(formula: str, numbers: Sequence[int], target: int) -> Verdict:
+    """Judge what stands before "=" as the authors' code does: no other signs, no spaces; the
+    rewards of all faults add up; floats decide. Notebook 01 has the differences in a table."""
+    formula, penalty = formula.partition("=")[0], REWARDS["authors"]
+    tokens = re.findall(r"[0-9]+|[+\-*/()]", formula[:MAX_FORMULA])
+    if "".join(tokens) != formula:
+        message = "illegal characters"
+        return Verdict(False, penalty["illegal_formula"], "illegal_formula", message)
+    used = tuple(int(token) for token in tokens if token.isdigit())
+    invalid, overused, missing = _miscounted(used, numbers)
+    faults = [("illegal_formula", message) for message in _misplaced(tokens)]
+    for message, wrong in (
+        ("you used invalid numbers: ", invalid),
+        ("you used numbers too many times: ", not invalid and overused),
+        ("you didn't use numbers: ", missing),
+    ):
+        if wrong:
+            faults.append(("wrong_numbers", f"{message}{list(dict.fromkeys(wrong))}"))
+    value, rounded = (_value(formula, divide) for divide in (_OPERATIONS["/"], operator.truediv))
+    if faults:
+        reason, reward = faults[0][0], sum(penalty[fault] for fault, _ in faults)
+        return Verdict(False, reward, reason, ", ".join(said for _, said in faults), value, used)
+    if rounded == target:
+        return Verdict(True, penalty["solved"], "solved", "Correct solution", value, used)
+    begun = ["".join(tokens[:length]) for length in range(len(tokens), 0, -1)]
+    known = solutions(numbers, target)
+    prefix = next((p for p in begun if any(one.startswith(p) for one in known)), "")
+    if prefix == formula:  # brackets to close; or a solution that rounding spoils
+        unfinished = "illegal_formula", PARTIAL, "partial solution"
+        reason, reward, message = unfinished if rounded is None else ("wrong_value", 0.0, "")
+    else:
+        reason, reward = "wrong_value", penalty["wrong_value"]
+        message = f"{prefix} is partially correct but the full formula does not match any solution"
+    return Verdict(False, reward, reason, message if prefix else _UNLIKE, value, used)
+
+
 def named_cards(text: str) -> list[str]:
     """The cards that an answer names, finished or not: what it saw, whatever became of the rest."""
-    listed = re.search(r'"cards"\s*:\s*\[([^\[\]{}]*)\]', text[:MAX_ANSWER])
-    return [name.strip(" \n\"'") for name in listed[1].split(",")] if listed else []
+    listed = _CARDS.findall(text[-MAX_ANSWER:])
+    return [name.strip(" \n\"'“”") for name in listed[-1].split(",")] if listed else []
 
 
 def _read(text: str) -> tuple[list[str], list[int], str] | None:
-    """(cards, numbers, formula) of the last JSON-like object in a text; None if unreadable."""
-    fields = read_fields(text) or {}
-    cards, number, formula = (fields.get(key, "") for key in ("cards", "number", "formula"))
-    if cards[:1] != "[" or not _INTEGERS.fullmatch(number) or not is_string(formula):
+    """(cards, numbers, formula) of the answer in a text; None if unreadable."""
+    fields = read_fields(text, ("cards", "number", "formula")) or {}
+    cards, number, formula = (fields.get(key) for key in ("cards", "number", "formula"))
+    if not (isinstance(cards, list) and isinstance(number, list) and isinstance(formula, str)):
         return None
-    names = [name.strip(" \n\"'") for name in cards[1:-1].split(",")]
-    return names, [int(digits) for digits in re.findall("[0-9]+", number)], formula[1:-1]
+    values = [str(value).strip() for value in number]
+    if not values or not all(map(_NUMBER.fullmatch, values)):
+        return None
+    return [str(name).strip() for name in cards], [int(value) for value in values], formula
 
 
 @dataclass(frozen=True)
@@ -353,13 +459,15 @@ class GeneralPoints:
     def __init__(
         self, rule: str | Rule = "ten", ood_rule: str | Rule = "eleven_twelve_thirteen",
         target: int = 24, n_cards: int = 4, scheme: str = "paper", pictures: bool = False,
-        color: str = "black",
+        color: str = "black", feedback: str = "full",
     ) -> None:  # fmt: skip
         allowed = type(target) is int and 1 <= target <= 100
         check("the target", target, allowed, "a whole number from 1 to 100")
         check("the number of cards", n_cards, n_cards in (3, 4, 5), "3, 4 or 5")
         check("the colour", color, color in COLORS, COLORS)
         check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
+        check("the feedback", feedback, feedback in prompts.FEEDBACK, prompts.FEEDBACK)
+        self.feedback = feedback
         self.rule, self.ood_rule = Rule.parse(rule), Rule.parse(ood_rule)
         self.target, self.n_cards, self.scheme = target, n_cards, scheme
         self.name, self.pictures, self.color = "gp-vl" if pictures else "gp-l", pictures, color
@@ -414,17 +522,24 @@ class GeneralPoints:
 
     def verify(self, deal: Deal, text: str) -> Verdict:
         """Judge a whole answer: its formula and its "number" list; "cards" must be readable."""
-        answer = _read(text)
+        verdict = self._judge(deal, text)
+        said = prompts.feedback(verdict.reason, verdict.message, self.feedback)
+        return replace(verdict, message=said)
+
+    def _judge(self, deal: Deal, text: str) -> Verdict:
+        answer, reward = _read(text), REWARDS[self.scheme]
+        if answer is None and self.scheme == "authors":
+            answer = [], [], "None"  # what their reader makes of it
         if answer is None:
-            message, reward = prompts.verdict_message("unreadable"), REWARDS[self.scheme]
+            message = prompts.verdict_message("unreadable")
             return Verdict(False, reward["unreadable"], "unreadable", message)
         named, claimed, formula = answer
         verdict = verify_formula(formula, deal.numbers, deal.target, self.scheme, claimed)
         if not self.pictures or sorted(named) == sorted(deal.cards):
             return verdict
         reason = "misread_cards"
-        said, reward = prompts.verdict_message(reason), REWARDS[self.scheme][reason]
-        return replace(verdict, ok=False, reward=reward, reason=reason, message=said)
+        said = prompts.verdict_message(reason)
+        return replace(verdict, ok=False, reward=reward[reason], reason=reason, message=said)
 
     def read_values(self, deal: Deal, text: str) -> list[tuple[str, int | None, int]]:
         """(card, value claimed or None, true value) for each card: the metric value_reading.

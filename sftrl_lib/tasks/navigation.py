@@ -10,6 +10,7 @@ carried out. So RL trains on groups of one position, and an evaluation plays all
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from PIL import Image
 from .. import prompts
 from ..errors import SftrlError, check
 from . import cities, drawing
-from .answers import is_string, read_fields
+from .answers import read_fields
 from .base import Counts, Verdict, by_cluster
 from .panoramas import NEAR, Panoramas, Point, distance, missing_files, street_view
 from .routes import (
@@ -126,14 +127,26 @@ def rail(
 
 
 # --- Verifier -------------------------------------------------------------------------------------
-# "paper": the rewards of the authors' environment; "binary": the outcome alone. A route whose tries
-# ran out costs FAILED on top: the environment adds it, since an answer cannot know.
+# "paper": the rewards that the paper states; "authors": those of the authors' code; "binary": the
+# outcome alone. A route whose tries ran out costs FAILED on top: the environment adds it, since an
+# answer cannot know.
+_PAPER = {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0}
 REWARDS: dict[str, dict[str, float]] = {
-    "paper": {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0},
-    "binary": {"solved": 1.0, "wrong_action": 0.0, "wrong_observation": 0.0, "unreadable": 0.0},
-}
-FAILED = {"paper": -1.0, "binary": 0.0}
+    "paper": _PAPER, "binary": dict.fromkeys(_PAPER, 0.0) | {"solved": 1.0}, "authors": _PAPER,
+}  # fmt: skip
+FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
 KEYS = ("current observation", "current instruction", "action")
+_LONGEST = 2_000  # characters of an observation that are read
+
+# "no intersection", "not at an intersection", "I don't see any intersection", "intersection: no"
+_BETWEEN = (
+    "yet|currently|at|on|near|in|to|by|see|observe|reach|reached|is|are|be|there|here|visible|an?|"
+    "any|the|next|other|landmarks?(?: nearby)? (?:or|nor)"
+)
+_DENIED = re.compile(
+    rf"\b(?:no|not|cannot|never|without|away from|far from|\w+n['’]t)(?: (?:{_BETWEEN}))* "
+    r"intersections?|intersections?(?: is| are|:)? (?:no|not|none)\b"
+)
 
 
 def _spaced(text: str) -> str:
@@ -141,7 +154,13 @@ def _spaced(text: str) -> str:
 
 
 def claims_intersection(observation: str) -> bool:
-    return prompts.AT_INTERSECTION.lower() in _spaced(observation).lower()
+    """Whether an observation says, in any words, that there is an intersection. The name of a
+    landmark ("NAME is on your left") and a denial are no claims."""
+    said = _spaced(observation[:_LONGEST].lower())
+    name, there, rest = said.partition(" is on your ")
+    if there and ";" not in name:
+        said = rest
+    return "intersection" in _DENIED.sub("", said)
 
 
 # --- Task -----------------------------------------------------------------------------------------
@@ -261,6 +280,7 @@ class Navigation:
         self, actions: str = "absolute", ood_actions: str = "relative",
         straight_line_length: int = 3, drop_rate: float = 0.5, wrap: bool = True, tries: int = 2,
         scheme: str = "paper", data: Mapping[str, RouteSet] | None = None, pictures: bool = False,
+        feedback: str = "full",
     ) -> None:  # fmt: skip
         check("the action space", actions, actions in WORDS, WORDS)
         check("the action space of the OOD test", ood_actions, ood_actions in WORDS, WORDS)
@@ -272,7 +292,8 @@ class Navigation:
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
         check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
         self.actions, self.ood_actions = actions, ood_actions
-        self.tries, self.scheme = tries, scheme
+        check("the feedback", feedback, feedback in prompts.FEEDBACK, prompts.FEEDBACK)
+        self.tries, self.scheme, self.feedback = tries, scheme, feedback
         self.straight_line_length, self.drop_rate, self.wrap = straight_line_length, drop_rate, wrap
         self.data, self.pictures = data, pictures
         self.name = "virl-vl" if pictures else "virl-l"
@@ -351,21 +372,28 @@ class Navigation:
     def verify(self, step: Step, text: str) -> Verdict:
         """Judge an answer by its action; a wrong one also by whether it saw an intersection.
 
-        All three keys must be there; how white space is spread does not count.
+        All three keys must be there; how white space is spread does not count. The scheme "authors"
+        needs the action only, exactly, and takes any mention of an intersection for a claim.
         """
-        fields = read_fields(text) or {}
-        observed, sentence, action = (fields.get(key, "") for key in KEYS)
-        at_intersection = step.position.at_intersection
-        if not all(map(is_string, (observed, sentence, action))):
-            reason = "unreadable"
-        elif _spaced(action[1:-1]) == step.action:
-            reason = "solved"
-        elif claims_intersection(observed) != at_intersection:
-            reason = "wrong_observation"
+        crossing = step.position.at_intersection
+        if self.scheme == "authors":
+            right = _said(text, "action") == step.action
+            readable, claim = True, "intersection" in _said(text, KEYS[0])
         else:
-            reason = "wrong_action"
-        message = prompts.nav_message(reason, at_intersection)
-        return Verdict(reason == "solved", REWARDS[self.scheme][reason], reason, message)
+            fields = read_fields(text, KEYS) or {}
+            said = [fields.get(key) for key in KEYS]
+            readable = all(isinstance(value, str) for value in said)
+            right = readable and _spaced(said[2]) == step.action
+            claim = readable and claims_intersection(said[0])
+        if not readable:
+            reason = "unreadable"
+        elif right:
+            reason = "solved"
+        else:
+            reason = "wrong_action" if claim == crossing else "wrong_observation"
+        message = prompts.nav_message(reason, crossing, authors=self.scheme == "authors")
+        told = prompts.feedback(reason, message, self.feedback)
+        return Verdict(right, REWARDS[self.scheme][reason], reason, told)
 
     def test_items(self, split: str, seed: int, count: int) -> list[Step]:
         """All positions of `count` routes, drawn by the seed: the same for both action spaces. Of
@@ -401,16 +429,19 @@ class Navigation:
         return counts
 
 
+def _said(text: str, key: str) -> str:
+    """A field of an answer that may be anything."""
+    value = (read_fields(text, (key,)) or {}).get(key)
+    return value if isinstance(value, str) else ""
+
+
 def observed(text: str) -> str:
     """The observation of an answer that may be anything."""
-    value = (read_fields(text) or {}).get(KEYS[0], "")
-    return _spaced(value[1:-1]) if is_string(value) else ""
+    return _spaced(_said(text, KEYS[0]))
 
 
 def _action(text: str) -> str:
-    """The action of an answer that may be anything."""
-    value = (read_fields(text) or {}).get("action", "")
-    return _spaced(value[1:-1]) if is_string(value) else ""
+    return _spaced(_said(text, "action"))
 
 
 def _found(step: Step, text: str) -> bool:
