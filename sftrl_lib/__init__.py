@@ -4,6 +4,9 @@ import logging
 import os
 import sys
 
+from . import places as _places  # noqa: F401  (where libraries keep caches, before they look)
+from . import threads as _threads  # noqa: F401  (how threads wait, before torch loads)
+
 # Nothing leaves the machine unless SFTRL_ONLINE=1: no telemetry, no look-ups on a hub.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILENCE"):

@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 from . import figures
 from .config import FAST as FAST
 from .errors import SftrlError
-from .runs import ROOT, load_results
+from .places import HOME, ROOT, writable
+from .runs import load_results
 
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
-BUILD = ROOT / "build"
+BUILD = HOME / "build"
 EXECUTED = BUILD / "notebooks"
 HTML = BUILD / "html"
 
@@ -72,6 +73,7 @@ def execute(
     Where a cell fails, what ran is written all the same, and SftrlError says which cell and why.
     `on_cell(heading)` is called before each cell with the heading it stands under.
     """
+    writable(out.parent)
     nb = jupytext.read(notebook)
     inject(nb, parameters)
     heading = ""
@@ -105,7 +107,6 @@ def execute(
             "seconds; have it do less, for example with --set live_steps=2 --set live_batch=16."
         ) from error
     finally:
-        out.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(without_widgets(nb), out)
     return out
 
@@ -129,7 +130,7 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     """The HTML book from executed notebooks; one never executed appears without outputs."""
     from sphinx.cmd.build import build_main
 
-    source = html.parent / "book"
+    source = writable(html.parent) / "book"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source)
     (source / "notebooks").mkdir()
@@ -147,6 +148,10 @@ def build(
     only: str = "", parameters: Mapping[str, Any] | None = None, run_notebooks: bool = True
 ) -> Path:
     """Run the notebooks whose name starts with `only`, refresh figures/, build the pages."""
+    if not NOTEBOOKS:
+        raise SftrlError(
+            "an installed wheel has no notebooks; run this command in a checkout of the project."
+        )
     chosen = [n for n in NOTEBOOKS if n.stem.startswith(only)]
     if not chosen:
         names = ", ".join(n.stem for n in NOTEBOOKS)

@@ -30,13 +30,14 @@ from PIL import Image
 
 from . import stats
 from .errors import SftrlError
-from .runs import REBUILD, ROOT, write_atomic
+from .places import HOME, writable
+from .runs import REBUILD, write_atomic
 from .tasks.cities import City
 from .tasks.drawing import sign
 from .tasks.navigation import Position
 from .tasks.routes import Route
 
-FOLDER = ROOT / "figures"
+FOLDER = HOME / "figures"
 # Okabe and Ito's palette: colour-blind readers can tell it apart; marker and line say it again.
 STYLE = {
     "init": dict(color="#595959", marker="D", linestyle=":"),
@@ -767,8 +768,7 @@ def _hidden(name: Annotation, busy: Sequence[Bbox], side: tuple) -> int:
 
 def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
     """Write name.png, name.svg and name.alt.txt; the same figure gives the same bytes."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable(Path(folder))
     with mpl.rc_context(_RC):
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

@@ -25,6 +25,7 @@ from transformers import (
 
 from . import prompts
 from .errors import SftrlError
+from .places import writable
 from .policy import Policy, Sight
 from .pretraining import (
     CARD_FORMATS,
@@ -163,7 +164,7 @@ def pretrain(recipe: Pretraining, folder: Path, workers: int = 2, progress: bool
     weights.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    writable(folder)
     with tempfile.TemporaryDirectory() as meeting:
         arguments = (workers, recipe, folder, f"file://{meeting}/point", progress)
         torch.multiprocessing.spawn(_pretrain_worker, arguments, nprocs=workers)

@@ -19,6 +19,7 @@ from .experiments import recorded_init, run_experiment
 from .policy import FOUNDATIONS, resolve_precision
 from .runs import LIVE, RESULTS, ROOT, RUNS, YOURS, Run, is_done, load_results, read_manifest
 from .stats import main_grid
+from .threads import use_threads
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
@@ -28,7 +29,7 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     exp = Experiment(preset=preset, precision=precision, seed=seed)
     figures.TIER = preset
     set_seed(seed)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
+    use_threads()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     resolved, why = resolve_precision(exp)

@@ -31,12 +31,13 @@ from transformers import (
 
 from .config import PRESETS, Experiment, resolve_precision
 from .errors import SftrlError
+from .places import ROOT, writable
 from .runs import LIVE, LOCAL_RANK
 from .sources import folder_of, gguf_file
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 BASE = "sftrl.json"  # beside an adapter: what its base was
-FOUNDATIONS = Path(__file__).resolve().parent.parent / "data" / "foundation"
+FOUNDATIONS = ROOT / "data" / "foundation"
 # LoRA adapts the language model; NF4 skips the head and the vision side (DESIGN.md, section 4).
 LORA_TARGETS = (  # of a Mllama, or of a model of text alone
     r"(model\.language_model|model)\.layers\..*"
@@ -380,6 +381,7 @@ def unpacked(name: str) -> str:
     path = gguf_file(name)
     folder = LIVE / "models" / path.stem
     if not (folder / WEIGHTS).exists():
+        writable(folder)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.bfloat16,

@@ -27,6 +27,7 @@ import pandas as pd
 
 from .config import Experiment, resolve_precision
 from .errors import SftrlError
+from .places import CHECKOUT, HOME, ROOT, writable
 
 try:  # POSIX only: locks, and the peak of memory
     import fcntl
@@ -37,9 +38,8 @@ except ImportError:  # pragma: no cover
 # Of the processes that `accelerate launch` starts for one run; the first alone writes.
 RANK, LOCAL_RANK = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
 WORLD = int(os.environ.get("WORLD_SIZE", 1))
-ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "data" / "runs"  # recorded
-LIVE = ROOT / "runs"  # this session's
+LIVE = HOME / "runs"  # this session's
 YOURS = LIVE / "yours"  # a reader's: of the command line, or copied from another machine
 RESULTS = ROOT / "data" / "results.csv"
 PAPER = ROOT / "data" / "paper.csv"
@@ -164,8 +164,7 @@ class Run(AbstractContextManager):
         if RANK:
             state = "done" if is_done(path) else "running"
             return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": state})
-        path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = _lock(writable(path))
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
         manifest |= {"data": exp.data} if exp.data else {}
         if any(p.name != ".lock" for p in path.iterdir()):
@@ -315,6 +314,8 @@ def machine(exp: Experiment) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
+    if not CHECKOUT:  # the repository around an installed wheel is another's
+        return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()

@@ -20,12 +20,12 @@ import networkx as nx
 import numpy as np
 
 from ..errors import SftrlError
+from ..places import HOME, writable
 from .routes import Milestone, Point, Route, sector, turn_word, write_routes
 
 Color = tuple[int, int, int]  # sRGB, 0..255
 Position = tuple[float, float]  # metres east and north of the city's origin
 
-ROOT = Path(__file__).resolve().parents[2]
 DEGREE = math.radians(1) * 6_371_000  # metres in a degree of latitude
 
 
@@ -472,12 +472,13 @@ def _version() -> str:
     return hashlib.sha256(b"".join([*sources, libraries.encode()])).hexdigest()[:12]
 
 
-def dataset(name: str, root: Path = ROOT) -> Path:
+def dataset(name: str, root: Path = HOME) -> Path:
     """The folder of a data set of DATASETS, in the released shape; generated on first use."""
     if name not in DATASETS:
         raise SftrlError(f"the data set is {name!r}, but it must be one of {', '.join(DATASETS)}.")
     folder = root / "build" / "cities" / f"{name}-{_version()}"
     if not folder.is_dir():
+        writable(folder.parent)
         names, split, n = DATASETS[name]
         towns = [city(town) for town in names]
         routes = [route for town in towns for route in city_routes(town, name, n, split)]

@@ -1,0 +1,21 @@
+"""Threads that sleep while they wait. By default the OpenMP library spins: beside another busy
+program each of a run's hundred thousand short waits then costs a scheduler's slice, and a run of
+seconds takes minutes (data/benchmarks/busy.json). The library reads the setting once, when torch
+loads it, so this module is the first that the package imports; child processes inherit it."""
+
+import os
+import sys
+
+# Where torch was imported first it is too late, for this process: it gets a single thread.
+_SPINS = "torch" in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def use_threads(count: int | None = None) -> None:
+    """Compute with `count` threads; by default with OMP_NUM_THREADS, or else with two, since small
+    models gain nothing from more."""
+    import torch
+
+    if count is None and os.environ.get("OMP_NUM_THREADS"):
+        return  # torch has read it
+    torch.set_num_threads(count or (1 if _SPINS else min(2, os.cpu_count() or 1)))
