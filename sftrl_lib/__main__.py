@@ -3,16 +3,19 @@ experiments, plan, merge, claims, book."""
 
 import argparse
 import ast
+import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from .config import FAST, SIZES, Experiment, read_settings, sweep
+from .config import FAST, MOST, SIZES, Experiment, read_settings, sweep
 from .errors import SftrlError
 from .sources import parameters, whole
+from .threads import use_threads
 
 _TRAINERS = {
     "init": "the short SFT init that both arms start from",
@@ -21,6 +24,7 @@ _TRAINERS = {
 }
 
 
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
 _PLANNED = {"task": "gp-vl", "preset": "llama-11b"}
 
 
@@ -32,13 +36,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(
+            f"{text[:100]!r} is not a whole number of at least 1, at most {MOST:,}"
+        )
     return int(text)
 
 
 def _gigabytes(text: str) -> float:
-    number = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:GB|GiB|G)?", text, re.IGNORECASE)
+    number = re.fullmatch(r"(\d{1,6}(?:\.\d+)?) ?(?:GB|GiB|G)?", text, re.IGNORECASE)
     if not number:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 24GB")
     return float(number[1])
@@ -67,9 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         for f in fields(Experiment):
             if f.name != "method":
                 usual = other.get(f.name, f.default)
-                kind, what = type(f.default), f"{f.metadata['help']} [{usual}]"
-                names = {"metavar": kind.__name__, "help": what}
-                option(f"--{f.name}", type=kind, default=argparse.SUPPRESS, **names)
+                kind, what = type(f.default).__name__, f"{f.metadata['help']} [{usual}]"
+                option(f"--{f.name}", metavar=kind, help=what, default=argparse.SUPPRESS)
 
     option = command("foundation", _foundation, "pre-train the tiny tier's foundation model")
     option("--name", default="default", help="folder under data/foundation (default: default)")
@@ -84,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         option("--config", type=Path, help="YAML file with the same settings")
         home = "data/runs/, and the weights go to data/init/" if method == "init" else "runs/yours/"
         option("--root", type=Path, help=f"folder for the run (default: {home})")
-        option("--threads", type=_count, default=2, help="CPU threads [2]")
+        option("--threads", type=_count, help="CPU threads [OMP_NUM_THREADS, or 2]")
         settings(option)
 
     option = command("evaluate", _evaluate, "measure a folder of weights")
@@ -99,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--ood_routes", default="", help="the same in other cities: split visual_ood")
     option("--episodes", type=_count, help="deals, or routes, a split (default: as in a curve)")
     option("--tries", type=_count, help="verification iterations (default: the task's)")
-    option("--seed", type=int, default=0)
+    option("--seed", default=0)
     option("--json", action="store_true")
 
     option = command("routes", _routes, "check a folder of routes of the released V-IRL shape")
@@ -178,12 +183,11 @@ def _train(args: argparse.Namespace) -> None:
             f"command {settings['method']}, or another file."
         )
     exp = Experiment(method=args.command).but(**settings)
-    import torch  # slow to import: a typo is answered at once
-
+    # slow to import: a typo is answered at once
     from .experiments import WEIGHTS_OF_RUN, run_experiment
     from .runs import RUNS, YOURS
 
-    torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     recorded = args.command == "init" and exp.init_is_recorded
     run = run_experiment(exp, args.root or (RUNS if recorded else YOURS))
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
@@ -211,6 +215,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         if split not in task.splits:
             raise SftrlError(f"unknown split {split!r}; the splits are {', '.join(task.splits)}.")
     plan.require(exp, "evaluate")
+    use_threads()
     weights = Path(args.weights)
     policy = load_policy(exp, weights if weights.is_dir() else args.weights)
     rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, args.episodes or exp.eval_episodes))
@@ -284,11 +289,29 @@ def _book(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's cannot
+        sys.stdout.reconfigure(errors="replace")  # of signs that the terminal's code page lacks
     try:
-        return args.do(args) or 0
+        try:
+            args = _parser().parse_args(argv)
+            return args.do(args) or 0
+        finally:
+            sys.stdout.flush()  # while a reader that has gone is still ours to notice
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of the signal
     except SftrlError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        where = error.filename or "a file"
+        print(
+            f"error: {where} cannot be written or read ({error.strerror}); make room or set the "
+            "permissions, or set SFTRL_HOME to a folder that you may write to.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended.", file=sys.stderr)

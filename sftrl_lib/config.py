@@ -1,10 +1,13 @@
 """One experiment, as data: one frozen dataclass for notebooks, command line, YAML, run folders."""
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -137,6 +140,7 @@ _YOUNGER = {
     "ood_routes": "", "chat_template_kwargs": "", "feedback": "full",
 }  # fmt: skip
 _NO_RESULT = {"report_to", "keep"}  # settings that change no result, and so no hash
+MOST = 10**6  # of anything that is counted: more would fail late, or never end
 FILLED = ("lr", "steps", "batch", "micro_batch", "max_new_tokens", "chunk", *TASKS["gp-l"])
 WORDS = {
     "task": TASKS, "method": ("init", "sft", "rl"), "preset": PRESETS,
@@ -212,6 +216,8 @@ class Experiment:
                 given = getattr(self, name)
                 check(name, given, allowed(given), what, change=name)
 
+        for f in fields(self):
+            object.__setattr__(self, f.name, setting(f.name, getattr(self, f.name)))
         for name, known in WORDS.items():
             need(name, known.__contains__, " or ".join(known))
         if self.method == "init":  # where both arms start: only its end is of interest
@@ -220,9 +226,12 @@ class Experiment:
             if getattr(self, name) in (0, ""):
                 object.__setattr__(self, name, self._filled(name))
         counts = "tries steps batch group micro_batch max_new_tokens eval_tries eval_points "
-        need(counts + "eval_episodes final_episodes rank chunk", lambda v: v >= 1, "at least 1")
-        need("seed lr temperature kl_weight clip", lambda v: v >= 0, "0 or more")
-        need("discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
+        counts += "eval_episodes final_episodes rank chunk"
+        need(counts, lambda v: 1 <= v <= MOST, f"at least 1, at most {MOST:,}")
+        need("seed", lambda v: 0 <= v < 2**32, "0 or more, and below 2**32")  # as NumPy's are
+        need("kl_weight clip", lambda v: 0 <= v <= MOST, f"0 or more, at most {MOST:,}")
+        need("temperature", lambda v: v == 0 or 1e-3 <= v <= 1e3, "0, or from 0.001 to 1,000")
+        need("lr discount warmup", lambda v: 0 <= v <= 1, "from 0 to 1")
         need("chat_template_kwargs", _is_json_object, 'a JSON object such as {"name": true}')
         if self.method == "rl":
             allowed = f"a multiple of group ({self.group}), and group at least 2"
@@ -315,19 +324,38 @@ class Experiment:
         return replace(self, **changes)
 
 
-def read_settings(path: Path) -> dict[str, list[Any]]:
-    """Settings of a YAML file: the values of each, one or those of a list, typed like the field
-    (YAML 1.1 takes 3e-4 for a word)."""
+def setting(name: str, given: Any, source: str = "") -> Any:
+    """The value of a setting in the type of its field, from Python, a command line or a file: 1.0
+    is a 1, and text is read as the number that it stands for (YAML 1.1 takes 3e-4 for a word)."""
     kinds = {f.name: type(f.default) for f in fields(Experiment)}
+    if name not in kinds:
+        return given  # which `but` refuses
+    kind, value, fits = kinds[name], given, False
+    if kind is str:
+        fits = isinstance(given, str) and given.isprintable()
+    elif isinstance(given, (str, Real)) and not isinstance(given, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            value = kind(given)
+            fits = math.isfinite(value) and (isinstance(given, str) or value == given)
+    what = {str: "text on one line", int: "a whole number", float: "a finite number"}
+    check(name + source, given, fits, what[kind], change=name)
+    return value
+
+
+def read_settings(path: Path) -> dict[str, list[Any]]:
+    """Settings of a YAML file: the values of each, one or those of a list."""
     try:
-        given = yaml.safe_load(path.read_text()) or {}
-        lists = {str(k): v if isinstance(v, list) else [v] for k, v in given.items()}
-        return {k: [kinds.get(k, str)(str(one)) for one in v] for k, v in lists.items()}
-    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
+        given = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).items()
+    except (OSError, AttributeError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0]
         raise SftrlError(
-            f"cannot read settings from {path} ({str(error).splitlines()[0]}); it must be a YAML "
-            "file with lines such as 'lr: 3e-4'."
+            f"cannot read settings from {path} ({reason}); it must be a YAML file with lines such "
+            "as 'lr: 3e-4'."
         ) from error
+    lists = {str(name): v if isinstance(v, list) else [v] for name, v in given}
+    for name, values in lists.items():
+        check(f"{name} in {path}", values, bool(values), "a value, or a list of some", change=name)
+    return {k: [setting(k, one, f" in {path}") for one in v] for k, v in lists.items()}
 
 
 def sweep(path: Path) -> list[Experiment]:

@@ -14,5 +14,15 @@ def check(
     if not allowed:
         what = choices if isinstance(choices, str) else f"one of {', '.join(choices)}"
         raise SftrlError(
-            f"{name} is {given!r}, but it must be {what}; change {change} and try again."
+            f"{name} is {_shown(given)}, but it must be {what}; change {change} and try again."
         )
+
+
+def _shown(given: object) -> str:
+    """One line, of a length that a hostile file does not decide."""
+    if isinstance(given, int) and abs(given) > 10**100:  # Python refuses to write out huge ones
+        return "a number of more than 100 digits"
+    if isinstance(given, (list, dict, set)) and given:  # may hold itself, or a billion references
+        return f"a {type(given).__name__}"
+    text = repr(given)
+    return text if len(text) <= 200 else f"{text[:200]}..."
