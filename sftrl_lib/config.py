@@ -156,7 +156,7 @@ def _setting(default: Any, what: str) -> Any:
 def _is_json_object(text: str) -> bool:
     try:
         return not text or isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
