@@ -1,7 +1,7 @@
 """Threads that sleep while they wait. By default the OpenMP library spins: beside another busy
-program each of a run's hundred thousand short waits then costs a scheduler's slice, and a run of
-seconds takes minutes (data/benchmarks/busy.json). The library reads the setting once, when torch
-loads it, so this module is the first that the package imports; child processes inherit it."""
+program each wait can cost a whole slice of the scheduler's, and a run of seconds takes minutes
+(benchmarks/busy.py). The library reads the setting once, when torch loads it, so the package
+imports this module before any that loads torch; child processes inherit it."""
 
 import os
 import sys
