@@ -131,9 +131,9 @@ assert verdict.ok and verdict.value == value_of("8 3 8 3 / - /") == 24
 verdict
 
 # %% [markdown]
-# Now whole answers. The task's format is JSON-like; a trailing comma, single quotes or text
-# around the object are forgiven, since the question is whether the model can play, not whether it
-# can quote.
+# Now whole answers. The task's format is JSON-like, and the last complete object that has its keys
+# counts: thinking before it, LaTeX after it, single quotes or a trailing comma are forgiven, since
+# the question is whether the model can play, not whether it can quote.
 
 # %%
 import random
@@ -162,12 +162,45 @@ pd.DataFrame(
 # %% [markdown]
 # `reward` is what RL will get, `reason` what the evaluation counts, `message` what the model is
 # told: one function decides in training, evaluation and the widgets. The rewards, in one table
-# (`paper` is the paper's scheme, `binary` the outcome alone):
+# (`paper` is what the paper states, `binary` the outcome alone, and `authors` the authors' code,
+# which adds up the rewards of all faults):
 
 # %%
 from sftrl_lib.tasks.general_points import REWARDS
 
 pd.DataFrame(REWARDS)
+
+# %% [markdown]
+# The authors' code differs from their text, and ours from both, in what follows. Runs with
+# `scheme=authors` show what that difference is worth; with `feedback=reason` a failed try is told
+# its kind of fault only, with `feedback=wrong` only that it failed.
+#
+# | | paper's text | authors' code | here |
+# |---|---|---|---|
+# | right answer | cards +5, walks +1 | the same | the same |
+# | wrong value | -1 | -1; floats: `8/(3-8/3)` earns 0 | -1; fractions |
+# | its message | | the longest beginning that a solution shares | the value |
+# | wrong numbers | -2 | -2 too many, -2 missing: one wrong one costs -4 | -2 |
+# | its message | | invalid ones, else overused ones; and missing ones | the first of these |
+# | illegal formula | -3 | -3 for each sign out of place | -3 |
+# | formula without a value | | +1 if a solution begins like it, else -1 | -3 |
+# | `formula=value` | | what stands before `=` is judged | the same |
+# | `number` | | not judged | judged like the formula's numbers |
+# | misread cards (pictures) | -1.5 | -1.5 | -1.5 |
+# | unreadable answer | | cards -3; walks by the fields found | cards -3, walks -1 |
+# | wrong action | -1 | -1 | -1 |
+# | and wrong about an intersection | -1.5 | -1.5, by the word alone | -1.5; denials understood |
+# | wrong instruction | | -1.75, never used | not judged |
+# | tries run out | -1 | -1; cards at one answer more | -1 in both environments, not in RL |
+#
+# RL leaves the last row out because the recorded runs were trained without it; a last try that
+# fails is worth less than one that succeeds as it is.
+
+# %%
+formulas = ["(10-4)*(6-2)", "(10-4)*6-2", "(11-4)*(6-2)", "4*6", "(10-4)*(6-2", "((10-4"]
+judged = {s: [verify_formula(f, (10, 4, 6, 2), scheme=s) for f in formulas] for s in REWARDS}
+both = {s: [v.reward for v in judged[s]] for s in ("paper", "authors")}
+pd.DataFrame(both | {"the authors' message": [v.message for v in judged["authors"]]}, formulas)
 
 # %% [markdown]
 # ## Four kinds of new

@@ -377,7 +377,7 @@ def test_environment_ends_after_its_tries_and_sends_the_message_back():
     reply, reward, terminated, truncated, info = env.step("no idea")
     assert (reward, terminated, truncated) == (-3.0, False, False) and info["tries_left"] == 1
     assert reply.startswith("You failed this trial because") and reply.endswith("Try again.")
-    assert env.step("no idea")[2]
+    assert env.step("no idea")[1:3] == (-4.0, True)  # -1 since the tries ran out
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step("too late")
 

@@ -16,6 +16,12 @@ REASONS = (
 )  # fmt: skip
 
 
+# What it costs on top that the tries at an item run out, by reward scheme. The environments add it,
+# since one answer cannot know. RL here does not: recorded runs were trained without, and a last try
+# that failed is below one that solved as it is.
+FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the verifier says of one answer: at once the reward, the metric and the feedback.
@@ -49,6 +55,7 @@ class Task(Protocol):
     knows what to measure. Every split but "train" is for tests; no claim rests on `side_splits`."""
 
     name: str
+    scheme: str  # of rewards
     pictures: bool  # whether a question shows one
     splits: tuple[str, ...]
     side_splits: tuple[str, ...]

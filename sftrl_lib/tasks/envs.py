@@ -16,9 +16,9 @@ from gymnasium.spaces import Text
 
 from .. import prompts
 from ..errors import SftrlError, check
-from .base import Task
+from .base import FAILED, Task
 from .general_points import GeneralPoints, Rule
-from .navigation import FAILED, Navigation
+from .navigation import Navigation
 
 ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 PICTURE = 560  # pixels
@@ -39,22 +39,19 @@ class TextEnv(gymnasium.Env[str, str]):
 
     The observation is the question of an item, and after a failed try the verifier's message. A
     correct answer leads to the next item; the episode ends after the last one, and where the tries
-    at one run out, which costs `failed` on top. Raises SftrlError on a wrong option, and on an
+    at one run out, which costs FAILED on top. Raises SftrlError on a wrong option, and on an
     action that is no text. `reset_options`: what `reset(options={...})` takes.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
     reset_options: tuple[str, ...] = ()
 
-    def __init__(
-        self, task: Task, split: str, tries: int, render_mode: str | None, failed: float = 0.0
-    ) -> None:
+    def __init__(self, task: Task, split: str, tries: int, render_mode: str | None) -> None:
         check("the split", split, split in task.splits, task.splits)
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
         modes = (None, *self.metadata["render_modes"])
         check("the render mode", render_mode, render_mode in modes, modes)
         self.task, self.split, self.tries, self.render_mode = task, split, tries, render_mode
-        self.failed = failed
         self.observation_space, self.action_space = AnyText(), AnyText()
         self.items: Sequence[Any] = ()
         self._at, self._tries_left, self._transcript = 0, 0, []
@@ -87,7 +84,7 @@ class TextEnv(gymnasium.Env[str, str]):
         reward = verdict.reward
         if not verdict.ok:
             self._tries_left -= 1
-            reward += 0.0 if self._tries_left else self.failed
+            reward += 0.0 if self._tries_left else FAILED[self.task.scheme]
             reply = prompts.retry(verdict.message)
         elif self._at + 1 == len(self.items):
             self._tries_left = 0
@@ -136,7 +133,7 @@ class NavigationEnv(TextEnv):
     ) -> None:
         task = Navigation(**task_options)
         self._routes = {route.index: route for route in task.routes(split)}
-        super().__init__(task, split, task.tries, render_mode, failed=FAILED[task.scheme])
+        super().__init__(task, split, task.tries, render_mode)
 
     def _deal(
         self, number: int, route_idx: int | None = None

@@ -128,13 +128,11 @@ def rail(
 
 # --- Verifier -------------------------------------------------------------------------------------
 # "paper": the rewards that the paper states; "authors": those of the authors' code; "binary": the
-# outcome alone. A route whose tries ran out costs FAILED on top: the environment adds it, since an
-# answer cannot know.
+# outcome alone.
 _PAPER = {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0}
 REWARDS: dict[str, dict[str, float]] = {
     "paper": _PAPER, "binary": dict.fromkeys(_PAPER, 0.0) | {"solved": 1.0}, "authors": _PAPER,
 }  # fmt: skip
-FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
 KEYS = ("current observation", "current instruction", "action")
 _LONGEST = 2_000  # characters of an observation that are read
 
