@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from numbers import Real
@@ -299,15 +299,12 @@ class Experiment:
     @property
     def hash(self) -> str:
         """12 hex digits over everything that changes the result."""
-        settings = asdict(self) | self.data
-        settings = {k: v for k, v in settings.items() if k not in _NO_RESULT}
-        data = {k: v for k, v in settings.items() if _YOUNGER.get(k) != v}
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+        return settings_hash(asdict(self) | self.data)
 
     @property
     def run_id(self) -> str:
         """The name of this experiment's run folder."""
-        return f"{self.task}-{self.method}-{self.preset}-s{self.seed}-{self.hash[:8]}"
+        return run_name(asdict(self), self.hash)
 
     def but(self, **changes: Any) -> Self:
         """A copy with some fields changed; an unknown one is an error that lists the known ones.
@@ -322,6 +319,18 @@ class Experiment:
             filled = [n for n in FILLED if getattr(self, n) == self._filled(n)]
             changes = {n: type(getattr(self, n))() for n in filled} | changes
         return replace(self, **changes)
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """The hash of an experiment of these settings, in which routes stand by their content."""
+    settings = {k: v for k, v in settings.items() if k not in _NO_RESULT}
+    data = {k: v for k, v in settings.items() if _YOUNGER.get(k) != v}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_name(settings: Mapping[str, Any], hash_: str) -> str:
+    """The name of a run's folder."""
+    return "{task}-{method}-{preset}-s{seed}-".format(**settings) + hash_[:8]
 
 
 def setting(name: str, given: Any, source: str = "") -> Any:

@@ -186,7 +186,7 @@ def run_experiment(
             if step == exp.steps:
                 run.note(compute=spent, compute_done=done, n_active=n)
 
-        begins = "step" not in run.metrics()
+        begins = "step" not in run.metrics() or not (run.evals().step == 0).any()
         known = after is not None and exp.seed in set(after.evals().seed)
         known = known and after.manifest.get("data", {}) == exp.data  # on the same routes
         if exp.method == "rl" and final is None and begins and not known:
@@ -204,9 +204,6 @@ def run_experiment(
             save_whole(policy, init_folder(exp))
         if exp.keep != "none" or is_init:
             save_whole(policy, run.path / WEIGHTS_OF_RUN)
-    # Not before the run is done: killed before that, it goes on from its last checkpoint.
-    for checkpoint in run.path.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
     return run
 
 

@@ -7,25 +7,28 @@ Recorded runs lie in data/runs and are committed; live ones lie in runs/, which 
 `data/README.md` explains every column.
 """
 
+import hashlib
 import json
 import math
 import multiprocessing
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .config import Experiment, resolve_precision
+from .config import Experiment, resolve_precision, run_name, settings_hash
 from .errors import SftrlError
 from .places import CHECKOUT, HOME, ROOT, writable
 
@@ -106,45 +109,209 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+_Whole = Annotated[int, Field(ge=0, lt=2**63)]
+_Scalar = str | bool | int | float | None
+
+
+class _Checked(BaseModel):
+    """What a file of a run folder must hold. Fields of a younger version are let through, as long
+    as they are scalars."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, _Scalar]
+
+
+class _Step(_Checked):
+    """A line of metrics.jsonl: numbers."""
+
+    __pydantic_extra__: dict[str, float | None]
+    step: _Whole
+
+
+class _Measurement(_Checked):
+    """A line of evals.jsonl: a row of the results table, without what its run says already."""
+
+    step: _Whole
+    split: str
+    metric: str
+    value: float | None
+    tries: _Whole | None = None
+    successes: _Whole | None = None
+    n: _Whole | None = None
+    compute: float | None = None
+    compute_done: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    method: str = ""
+    seed: _Whole = 0
+    lr: float = 0.0
+    train_tries: _Whole = 0
+
+
+class _Verdict(_Checked):
+    reason: str
+    message: str
+    reward: float
+
+
+class _Episode(_Checked):
+    """A line of episodes.jsonl, as `episode_row` makes them."""
+
+    step: _Whole
+    split: str
+    index: _Whole
+    prompt: str = ""
+    solved: bool = False
+    turns: list[str] = []
+    verdicts: list[_Verdict] = []
+
+
+class _Manifest(_Checked):
+    """manifest.json, where later code relies on it; the other facts are for people."""
+
+    __pydantic_extra__: dict[str, _Scalar | list[_Scalar] | dict[str, _Scalar]]
+    config: dict[str, _Scalar]
+    hash: str
+    state: Literal["running", "interrupted", "done"]
+    wall_s: float = Field(0.0, ge=0)
+    peak_memory_mb: _Whole | None = None
+    compute: float = Field(0.0, ge=0)
+    compute_done: float = Field(0.0, ge=0)
+    n_active: _Whole = 0
+    init: str = ""
+    data: dict[str, str] = {}
+    files: dict[str, str] = {}
+
+
+_ROWS = {"metrics.jsonl": _Step, "evals.jsonl": _Measurement, "episodes.jsonl": _Episode}
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's bytes; None where there is nothing of that name. ValueError if it is no file: one
+    does not wait for a pipe."""
+    if not os.path.lexists(path):
+        return None
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    return path.read_bytes()
+
+
+def _parsed(text: bytes, kind: type[_Checked] | None) -> dict[str, Any]:
+    """A JSON object in UTF-8 with finite numbers, of a known kind; else ValueError."""
+
+    def refuse(number: str) -> None:
+        raise ValueError(f"{number} is no JSON")
+
+    try:
+        found = json.loads(text.decode("utf-8"), parse_constant=refuse)
+        if b"\\ud" in text.lower():  # half of a surrogate pair could not be written again
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON object must stand there, not {type(found).__name__}")
+    if kind:
+        kind.model_validate(found)
+    return found
+
+
+def _why(error: Exception) -> str:
+    """One line that says what is wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'][:2]))}: {first['msg']}"
+    return " ".join(str(error).split())[:200].rstrip(".")
+
+
+def _damaged(path: Path, error: Exception | str, where: str = "") -> SftrlError:
+    why = error if isinstance(error, str) else _why(error)
+    return SftrlError(
+        f"{path} is damaged{where} ({why}); restore it, or delete the folder {path.parent} and run "
+        "the experiment again."
+    )
+
+
 def read_jsonl(path: Path, repair: bool = False) -> list[dict[str, Any]]:
-    """Rows of a .jsonl file; [] if there is none. A last line without its newline was cut off by a
-    kill: it is left out, and with `repair` cut from the file. Other damage is an SftrlError."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
+    """Rows of a .jsonl file; [] if there is none. In metrics.jsonl, which grows line by line, a
+    last line without its newline was cut off by a kill: it is left out, and with `repair` cut from
+    the file. Other damage is an SftrlError."""
+    try:
+        data = _content(path) or b""
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     whole = data[: data.rfind(b"\n") + 1]
-    if repair and len(whole) < len(data):
-        os.truncate(path, len(whole))
-    rows = []
-    for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+    lines, torn, rows = whole.split(b"\n")[:-1], data[len(whole) :], []
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise SftrlError(
-                f"{path} is damaged in line {number}, where a JSON object must stand; restore the "
-                f"file, or delete the folder {path.parent} and run the experiment again."
-            ) from error
+            rows.append(_parsed(line, _ROWS.get(path.name)))
+        except ValueError as error:
+            raise _damaged(path, error, f" in line {number}") from error
+    if torn and not (path.name == "metrics.jsonl" and torn.startswith(b"{")):
+        raise _damaged(path, "its last line has no end", f" in line {len(lines) + 1}")
+    if torn and repair:
+        os.truncate(path, len(whole))
     return rows
 
 
+def _digest(path: Path) -> str | None:
+    """Of a file's lines, however the system ends them; None where there is none."""
+    data = _content(path)
+    return data and hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def read_rows(folder: Path, manifest: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Rows of one of a run's files. A finished run knows its files' digests (the first recorded
+    ones do not): SftrlError if one was changed, cut, removed or exchanged since."""
+    path = folder / name
+    rows = read_jsonl(path)
+    if "files" in manifest and _digest(path) != manifest["files"].get(name):
+        raise _damaged(path, "it is not as the finished run left it")
+    return rows
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """ValueError unless these are the settings of an experiment."""
+    known = {f.name: type(f.default) for f in fields(Experiment)}
+    if unknown := sorted(set(config) - set(known)):
+        raise ValueError(
+            f"config has {', '.join(unknown)[:80]}, which this version does not know: was it made "
+            "by a newer one? Then update this library"
+        )
+    for name, value in config.items():
+        if type(value) is not known[name] and (known[name], type(value)) != (float, int):
+            raise ValueError(f"config.{name} is not of type {known[name].__name__}")
+    Experiment(**dict(config) | {"routes": "", "ood_routes": ""})  # which may lie elsewhere
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder, checked for what the results table needs."""
+    """The manifest of a run folder. SftrlError unless it is whole: an experiment whose hash and
+    folder it has, a state, facts of the right types."""
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        str(manifest["hash"] + manifest["state"]), manifest["config"]["method"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SftrlError(
-            f"{path} is damaged or missing ({type(error).__name__}: {error}), but must be JSON "
-            f"with config, hash and state; restore it, or delete the folder {folder} and run the "
-            "experiment again."
-        ) from error
+        if (text := _content(path)) is None:
+            raise ValueError("it is missing")
+        manifest = _parsed(text, _Manifest)
+        _check_config(manifest["config"])
+        found = settings_hash(manifest["config"] | manifest.get("data", {}))
+        if found != manifest["hash"]:
+            raise ValueError(f"its config has the hash {found}, not {manifest['hash']}")
+        name = run_name(manifest["config"], found)
+        if name != folder.absolute().name:
+            raise ValueError(f"it belongs to a folder of the name {name}")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     return manifest
 
 
 def is_done(folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return (folder / "manifest.json").exists() and read_manifest(folder)["state"] == "done"
+    return os.path.lexists(folder / "manifest.json") and read_manifest(folder)["state"] == "done"
+
+
+def _run_folders(root: Path) -> list[Path]:
+    """The folders under `root` that hold a run, or what is left of one."""
+    names = ("manifest.json", *_ROWS)
+    return sorted({path.parent for name in names for path in root.glob(f"*/{name}")})
 
 
 class Run(AbstractContextManager):
@@ -164,26 +331,60 @@ class Run(AbstractContextManager):
         if RANK:
             state = "done" if is_done(path) else "running"
             return Follower(path, {"config": asdict(exp), "hash": exp.hash, "state": state})
-        lock = _lock(writable(path))
         manifest = {"config": asdict(exp), "hash": exp.hash, "state": "running"}
-        manifest |= {"data": exp.data} if exp.data else {}
-        if any(p.name != ".lock" for p in path.iterdir()):
-            manifest = read_manifest(path)
-        if manifest["hash"] != exp.hash:
-            raise SftrlError(
-                f"{path / 'manifest.json'} belongs to configuration {manifest['hash']}, but this "
-                f"run is {exp.hash}; delete the folder or choose another one: results are never "
-                "mixed."
-            )
-        for file in ("metrics.jsonl", "evals.jsonl", "episodes.jsonl"):
-            read_jsonl(path / file, repair=True)
-        run = cls(path, manifest)
-        run._lock = lock
+        run = cls(path, manifest | ({"data": exp.data} if exp.data else {}))
+        run._lock = _lock(writable(path))
+        try:
+            run._resume(exp.eval_steps)
+        except BaseException:
+            run._unlock()
+            raise
         if run.done:
+            run._sweep()
             run._unlock()
         else:
-            run.note(state="running", **machine(exp))
+            run.note(**machine(exp))
         return run
+
+    def _resume(self, points: Iterable[int]) -> None:
+        """Take up what is in the folder. What was logged and, at `points`, measured before the last
+        checkpoint could not be made again, for its model is gone: a run does not go on without."""
+        for entry in self.path.iterdir():
+            if entry.is_symlink():  # through which something elsewhere would be written or removed
+                raise SftrlError(
+                    f"{entry} is a link, and a run is only written into files of its own folder; "
+                    "put the file itself there, or delete the folder."
+                )
+            if entry.name.startswith(".") and entry.suffix == ".tmp":  # of a killed process
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if all(entry.name.startswith(".") for entry in self.path.iterdir()):
+            return
+        manifest = read_manifest(self.path)
+        self.manifest, self._wall_before = manifest, manifest.get("wall_s", 0.0)
+        there = {name: {row["step"] for row in self._read(name)} for name in _ROWS}
+        if self.done:
+            return
+        saved = self._saved_step()
+        due = {
+            "metrics.jsonl": range(1, saved + 1),
+            "evals.jsonl": [s for s in points if s < saved],
+        }
+        for name, steps in due.items():
+            if lost := set(steps) - there[name]:
+                why = (
+                    f"step {min(lost)} is missing, and the checkpoint of step {saved} builds on it"
+                )
+                raise _damaged(self.path / name, why)
+        read_jsonl(self.path / "metrics.jsonl", repair=True)
+        self.manifest["state"] = "running"
+
+    def _saved_step(self) -> int:
+        """The step of the last checkpoint, 0 if there is none."""
+        checkpoints = list(self.path.glob("checkpoint-*"))
+        for path in checkpoints:
+            if not (path.is_dir() and path.name.partition("-")[2].isdecimal()):
+                raise SftrlError(f"{path} is no checkpoint; move it away and try again.")
+        return max((int(path.name.partition("-")[2]) for path in checkpoints), default=0)
 
     @property
     def done(self) -> bool:
@@ -210,7 +411,7 @@ class Run(AbstractContextManager):
 
     def metrics(self) -> pd.DataFrame:
         """The training log, one row a step; of a step repeated after a resume, the last row."""
-        rows = {row.get("step"): row for row in read_jsonl(self.path / "metrics.jsonl")}
+        rows = {row["step"]: row for row in self._read("metrics.jsonl")}
         return pd.DataFrame(rows.values())
 
     def add_evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -225,10 +426,13 @@ class Run(AbstractContextManager):
 
     def episodes(self) -> list[dict[str, Any]]:
         """The sample of episodes, as `episode_row` makes them."""
-        return read_jsonl(self.path / "episodes.jsonl")
+        return self._read("episodes.jsonl")
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        return read_rows(self.path, self.manifest, name)
 
     def _merge(self, name: str, rows: Iterable[Mapping[str, Any]], key: tuple[str, ...]) -> None:
-        both = [*read_jsonl(self.path / name), *map(_plain, rows)]
+        both = [*self._read(name), *map(_plain, rows)]
         config = self.manifest["config"]  # what a row does not say is its run's: method and seed
         kept = {tuple(row.get(k, config.get(k)) for k in key): row for row in both}
         write_atomic(self.path / name, "".join(map(_line, kept.values())))
@@ -238,8 +442,20 @@ class Run(AbstractContextManager):
         return _typed(pd.DataFrame(_rows(self.path, self.manifest), columns=COLUMNS))
 
     def finish(self, state: str = "done") -> None:
-        self.note(state=state)
+        """The last note. A finished run knows its files by their digests, and needs no checkpoint
+        any more: only then are they removed, so that a kill leaves one or the other."""
+        facts: dict[str, Any] = {"state": state}
+        if state == "done":
+            digests = {name: _digest(self.path / name) for name in _ROWS}
+            facts["files"] = {name: digest for name, digest in digests.items() if digest}
+        self.note(**facts)
+        if self.done:
+            self._sweep()
         self._unlock()
+
+    def _sweep(self) -> None:
+        for left in (*self.path.glob("checkpoint-*"), self.path / ".saving"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -269,16 +485,23 @@ def _lock(path: Path):
     """Keep other processes out of a run folder; the system frees the lock however we end."""
     if fcntl is None:  # pragma: no cover
         return None
-    file = (path / ".lock").open("a")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise SftrlError(
-            f"{path} is being written by another process, and only one may write; wait for it or "
-            "stop it, then try again."
-        ) from error
-    return file
+    name = path / ".lock"
+    while True:
+        try:
+            file = os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+        except OSError as error:
+            raise _damaged(name, error) from error
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise SftrlError(
+                f"{path} is being written by another process, and only one may write; wait for it "
+                "or stop it, then try again."
+            ) from error
+        if name.exists() and os.path.samestat(os.fstat(file.fileno()), name.stat()):
+            return file
+        file.close()  # its owner has just removed it: a third process would not see our lock
 
 
 def episode_row(prompt: str, episode: Any, **facts: Any) -> dict[str, Any]:
@@ -337,7 +560,7 @@ def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> li
     arm |= {"train_tries": config["tries"] if config["method"] == "rl" else 1}
     settings = config | manifest.get("data", {})  # which routes, not where they lay
     arm |= {"condition": condition(settings), "run_id": folder.name, "source": source}
-    return [arm | row for row in read_jsonl(folder / "evals.jsonl")]
+    return [arm | row for row in read_rows(folder, manifest, "evals.jsonl")]
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -353,10 +576,10 @@ def results_table(
 ) -> pd.DataFrame:
     """All measurements of the runs under `roots`, unfinished ones too unless `done_only`."""
     rows = []
-    for path in sorted(p for root in roots for p in Path(root).glob("*/manifest.json")):
-        manifest = read_manifest(path.parent)
+    for folder in (folder for root in roots for folder in _run_folders(Path(root))):
+        manifest = read_manifest(folder)
         if manifest["state"] == "done" or not done_only:
-            rows += _rows(path.parent, manifest, source)
+            rows += _rows(folder, manifest, source)
     return _typed(pd.DataFrame(rows, columns=COLUMNS))
 
 

@@ -6,6 +6,7 @@ goes on exactly, and (3) one line of progress is shown. sft.py and rl.py say wha
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -23,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 from trl import GRPOTrainer, SFTTrainer
@@ -39,7 +40,7 @@ from .runs import RANK, WORLD, Compute, Run
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
 SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next step's end
-LEDGER, WEIGHTS = "compute.json", "weights.safetensors"
+LEDGER, WEIGHTS, SEAL = "compute.json", "weights.safetensors", "seal.json"
 LOGGED = ("loss", "grad_norm", "learning_rate", "reward", "entropy", "kl", "mean_token_accuracy")
 
 
@@ -105,11 +106,54 @@ def lengths_with_signal(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return (signal_ * torch.arange(1, signal_.size(1) + 1, device=signal_.device)).amax(1)
 
 
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """{file: digest} of everything in a checkpoint but its seal."""
+    found = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if not path.is_dir() and path.name != SEAL:
+            with path.open("rb") as file:
+                found[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256")
+    return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+def seal(checkpoint: Path, run_hash: str) -> None:
+    """Write down whose checkpoint this is, of which step, and what is in it."""
+    facts = {"run": run_hash, "name": checkpoint.name, "files": _digests(checkpoint)}
+    (checkpoint / SEAL).write_text(json.dumps(facts))
+
+
+def check_seal(checkpoint: Path, run_hash: str) -> None:
+    """ValueError unless a checkpoint is this run's and nothing in it has been changed, cut, added
+    or exchanged. For transformers itself goes on without the optimizer's or the random streams'
+    state where their files are gone."""
+    if any(path.is_symlink() or path.is_fifo() for path in checkpoint.rglob("*")):
+        raise ValueError("it holds what is not a file")
+    facts = json.loads((checkpoint / SEAL).read_text())
+    if (facts["run"], facts["name"]) != (run_hash, checkpoint.name):
+        raise ValueError(f"it is {facts['name']} of the run {facts['run']}")
+    if wrong := sorted(name for name, _ in _digests(checkpoint).items() ^ facts["files"].items()):
+        raise ValueError(f"{wrong[0]} is not as it was written")
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: str | None):
+    """SftrlError for whatever goes wrong while a checkpoint is read. transformers and PEFT load
+    tensors only (`weights_only`, safetensors): nothing in it is executed."""
+    try:
+        yield
+    except Exception as error:
+        raise SftrlError(
+            f"the checkpoint {checkpoint} cannot be read ({' '.join(str(error).split())[:200]}), "
+            "and nothing replaces it; delete that folder, and the run begins again."
+        ) from error
+
+
 class _Stepwise:
     """One optimizer step = one batch: `parts` yields its micro-batches, whose losses add up."""
 
     ledger: Compute
     micro_batch: int
+    run_hash: str
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Replaces the step of Trainer and TRL: micro-batches are cut here, after the rollout, when
@@ -156,17 +200,22 @@ class _Stepwise:
             save_model(self.model, str(Path(output_dir) / WEIGHTS))
 
     def _load_from_checkpoint(self, checkpoint, model=None) -> None:
-        try:
+        with _reading(checkpoint):
+            check_seal(Path(checkpoint), self.run_hash)
             self.ledger = Compute(**json.loads((Path(checkpoint) / LEDGER).read_text()))
+            TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
             if hasattr(self.model, "peft_config"):
                 super()._load_from_checkpoint(checkpoint, model)
             else:
                 load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
-        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise SftrlError(
-                f"the checkpoint {checkpoint} cannot be read ({type(error).__name__}), and nothing "
-                "replaces it; delete that folder, and the run begins again."
-            ) from error
+
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        with _reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint) -> None:
+        with _reading(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model, trial) -> None:
         """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
@@ -182,6 +231,7 @@ class _Stepwise:
         finally:
             self.args.output_dir = str(home)
         (partial / name / LEDGER).write_text(json.dumps(asdict(self.ledger)))
+        seal(partial / name, self.run_hash)
         shutil.rmtree(home / name, ignore_errors=True)
         os.replace(partial / name, home / name)
         for old in home.glob("checkpoint-*"):
@@ -386,6 +436,7 @@ def fit(
             if parameter.dtype != data.dtype:  # updates are rounded away
                 parameter.data = data
         trainer.ledger, trainer.micro_batch, trainer.measured = Compute(), exp.micro_batch, {}
+        trainer.run_hash = exp.hash
         trainer.policy = policy
         trainer.remove_callback(PrinterCallback)
         boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)

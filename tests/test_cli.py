@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 
@@ -257,15 +257,15 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     monkeypatch.setattr(experiments, "RUNS", tmp_path)
     known = [(task, method) for task in HEADLINE for method in ("rl", "sft")] if recorded else []
     for task, method in known:
-        folder = tmp_path / f"{task}-{method}"
+        settings = {"steps": 2, "tries": 3, "batch": 10, "group": 5}
+        settings |= {"eval_points": 2, "eval_episodes": 10, "final_episodes": 40}
+        exp = Experiment(task=task, method=method, **settings)
+        folder = tmp_path / exp.run_id
         folder.mkdir()
-        facts = {"state": "done", "hash": "", "wall_s": 120.0}
-        config = {"task": task, "method": method, "steps": 2, "tries": 3, "batch": 10}
-        config |= {"preset": "tiny", "model": "", "precision": "auto"}
-        config |= {"eval_points": 2, "eval_episodes": 10, "final_episodes": 40}
+        facts = {"state": "done", "hash": exp.hash, "wall_s": 120.0, "config": asdict(exp)}
         steps = [json.dumps({"step": step, "seconds": 30.0}) + "\n" for step in (1, 2)]
         (folder / "metrics.jsonl").write_text("".join(steps))
-        (folder / "manifest.json").write_text(json.dumps(facts | {"config": config}))
+        (folder / "manifest.json").write_text(json.dumps(facts))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
     grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]

@@ -68,7 +68,8 @@ def test_kill_9_loses_no_logged_step_and_frees_the_lock(tmp_path):
         "import sys, time; from sftrl_lib import runs; from sftrl_lib.config import Experiment\n"
         "runs.machine = lambda exp: {}\n"
         "run = runs.Run.open(Experiment(method='rl', seed=3), sys.argv[1])\n"
-        "[run.log(step=i) for i in range(5)]; run.add_evals([dict(step=4, split='x', value=0.5)])\n"
+        "[run.log(step=i) for i in range(5)]\n"
+        "run.add_evals([dict(step=4, split='x', metric='y', value=0)])\n"
         "open(run.path / 'metrics.jsonl', 'a').write('{\"step\": 5, \"lo')\n"
         "print('ready', flush=True); time.sleep(60)"
     )
@@ -82,7 +83,7 @@ def test_kill_9_loses_no_logged_step_and_frees_the_lock(tmp_path):
     run = Run.open(EXP, tmp_path)
     assert list(run.metrics().step) == [0, 1, 2, 3, 4]
     assert (run.path / "metrics.jsonl").read_text().endswith('{"step": 4}\n')
-    assert list(run.evals().value) == [0.5]
+    assert list(run.evals().value) == [0]
     run.finish()
 
 
@@ -101,7 +102,7 @@ def test_another_configuration_is_refused_by_name(tmp_path):
         pass
     manifest = run.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace(EXP.hash, "0123456789ab"))
-    with pytest.raises(SftrlError, match="belongs to configuration 0123456789ab.*delete"):
+    with pytest.raises(SftrlError, match=f"has the hash {EXP.hash}, not 0123456789ab.*delete"):
         Run.open(EXP, tmp_path)
 
 

@@ -487,7 +487,7 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["checkpoint-4"]
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "compute.json"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "compute.json", "seal.json"])
 def test_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path, file):
     train("sft", tmp_path)
     (tmp_path / "checkpoint-4" / file).write_text("{")
