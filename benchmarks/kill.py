@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from sftrl_lib import experiments, trl_compat
 from sftrl_lib.config import Experiment
-from sftrl_lib.runs import ROOT, Run, _git_revision, read_manifest, write_atomic
+from sftrl_lib.runs import ROOT, Run, read_manifest, write_atomic
 
 OUT = ROOT / "data" / "benchmarks" / "kill.json"
 LIVES = 3  # of which the last is not killed
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
         "command": " ".join(["python", "benchmarks/kill.py", *sys.argv[1:]]),
         "platform": platform.platform(), "cores": os.cpu_count(), "python": sys.version.split()[0],
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl")},
-        "git": _git_revision(), "load_average": [round(load, 2) for load in os.getloadavg()],
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "settings": SETTINGS,
         "seconds_unkilled": {e.method: round(s, 1) for e, (_, s) in references.items()},
         "trials": len(trials), "kills": len(kills),
