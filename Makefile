@@ -1,5 +1,6 @@
 # make book   set up, run every notebook, write figures/ and the HTML book (build/html/index.html)
-# make test   set up, run the whole test suite
+# make test   set up, run the quick tests; make test-slow runs the others, make test-all both
+# make check-code   style, spelling and types
 # make lab    set up, open JupyterLab on notebooks/
 # make html   the HTML book again, from the notebooks that were run last
 # make experiments   the recorded runs themselves: hours; says how many first, stops and goes on
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 JUPYTER_ETC := $(VENV)/etc/jupyter
 
 .DELETE_ON_ERROR:
-.PHONY: book test lab html experiments proof-11b gpu-check clean
+.PHONY: book test test-slow test-all check-code lab html experiments proof-11b gpu-check clean
 
 book: $(STAMP)
 	$(PY) -m sftrl_lib book
@@ -29,8 +30,22 @@ html: $(STAMP)
 
 # Two workers, one thread each: quicker on two cores than one worker with two threads. The suite is
 # for a CPU, on a machine with a GPU too; `make gpu-check` is for the GPU.
+PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal
+
 test: $(STAMP)
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow $(ARGS)
+
+test-all: $(STAMP)
+	$(PYTEST) $(ARGS)
+
+check-code: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/mypy
 
 # No look-ups of news or updates: nothing leaves the machine.
 lab: $(STAMP)

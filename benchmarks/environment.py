@@ -20,9 +20,12 @@ from pathlib import Path
 import gymnasium
 from tqdm.auto import tqdm
 
-from sftrl_lib.tasks import cities, drawing
+from foundry.cities import city_routes
+from sftrl_lib.tasks import cities, drawing, solver
 from sftrl_lib.tasks import general_points as gp
+from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.navigation import Navigation
+from sftrl_lib.tasks.routes import write_routes
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
 REPEATS = 5
@@ -60,10 +63,10 @@ def slowest_tenth(do: Callable, calls: Sequence[tuple]) -> tuple[float, float]:
 
 def cold(target: int) -> None:
     """Find all solutions of all 1,820 hands for one target, from empty caches."""
-    gp._solutions.cache_clear()
-    gp._table.cache_clear()
+    solver.sorted_solutions.cache_clear()
+    solver._table.cache_clear()
     for values in combinations_with_replacement(gp.RANKS, 4):
-        gp.solutions(values, target)
+        solver.solutions(values, target)
 
 
 def answers(task: gp.GeneralPoints, count: int) -> list[tuple[gp.Deal, str]]:
@@ -82,7 +85,7 @@ def answers(task: gp.GeneralPoints, count: int) -> list[tuple[gp.Deal, str]]:
 def routes(name: str, count: int) -> None:
     """Generate the routes of a city and write them in the released files."""
     with tempfile.TemporaryDirectory() as folder:
-        cities.write_routes(Path(folder) / "set", cities.city_routes(cities.city(name), 0, count))
+        write_routes(Path(folder) / "set", city_routes(cities.city(name), 0, count))
 
 
 def pictures(city: str, count: int) -> list[tuple]:
@@ -112,7 +115,7 @@ def main() -> None:
         jobs.append((f"deals, {split}", lambda items=items: rate(task.item, items), 1, 5_000))
     jobs += [
         ("verdicts, whole answers", lambda: rate(task.verify, calls), 1, 20_000),
-        ("verdicts, formulas", lambda: rate(gp.verify_formula, formulas), 1, 20_000),
+        ("verdicts, formulas", lambda: rate(verify_formula, formulas), 1, 20_000),
     ]
     env = gymnasium.make("sftrl/Navigation-v0", disable_env_checker=True)
     episodes = [(env, seed) for seed in range(300)]

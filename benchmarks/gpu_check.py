@@ -17,22 +17,23 @@ from dataclasses import replace
 import bitsandbytes as bnb
 import torch
 
-from sftrl_lib import plan
-from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.evaluate import KlToInit, evaluate
-from sftrl_lib.experiments import start_policy
-from sftrl_lib.policy import load_policy
-from sftrl_lib.rl import train_rl
-from sftrl_lib.runs import ROOT, Run, write_atomic
-from sftrl_lib.sft import train_sft
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models import memory
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS
+from sftrl_lib.run_files import write_atomic
+from sftrl_lib.runner import start_policy
+from sftrl_lib.runs import Run
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.general_points import GeneralPoints
+from sftrl_lib.tasks.general_points import GeneralPointsVL
 
 OUT = ROOT / "data" / "proof" / "gpu_check.json"
 
 
-class Graded(GeneralPoints):
+class Graded(GeneralPointsVL):
     """GP-VL with rewards that take turns, whatever is said: where all earn the same, as they do of
     a model that has not learned the format, nothing is trained."""
 
@@ -59,31 +60,30 @@ def losses(exp: Experiment, device: str) -> list[float]:
     policy, task = start_policy(exp), make_task(exp)
     policy.model.to(device)
     with tempfile.TemporaryDirectory() as folder, Run.open(exp, folder) as run:
-        train = train_rl if exp.method == "rl" else train_sft
-        train(exp, policy, task, run, progress=False)
+        METHODS[exp.method.name].train(exp, policy, task, run, progress=False)
         return run.metrics().loss.tolist()
 
 
 def stages(exp: Experiment, policy, device: str) -> list[dict]:
     """A step of SFT and of RL, and an evaluation, with their time and peak of memory."""
-    task, shape, rows = Graded(pictures=True), plan.Shape(plan.architecture(exp), exp.rank), []
+    task, rows = Graded(), []
+    shape = memory.Shape(memory.architecture(exp), exp.model.rank)
     for stage in ("sft", "rl", "evaluate"):
         began = time.monotonic()
         if device == "cuda":
             torch.cuda.empty_cache()  # what loading and the stage before have left
             torch.cuda.reset_peak_memory_stats()
-        now = exp.but(method="sft" if stage == "sft" else "rl", steps=1, batch=16, warmup=0.0)
+        now = exp.replace(method="sft" if stage == "sft" else "rl", steps=1, batch=16, warmup=0.0)
         with tempfile.TemporaryDirectory() as folder, Run.open(now, folder) as run:
             if stage == "evaluate":
                 evaluate(policy, task, now, {"rule_ood": 8}, progress=False)
                 KlToInit(policy, task, now, answers=2)(policy)
             else:
-                train = train_rl if stage == "rl" else train_sft
-                train(now, policy, task, run, progress=False)
-        peak = torch.cuda.max_memory_reserved() / plan.GB if device == "cuda" else None
+                METHODS[stage].train(now, policy, task, run, progress=False)
+        peak = torch.cuda.max_memory_reserved() / memory.GB if device == "cuda" else None
         # The plan counts the context too, which the allocator does not see.
-        planned = plan.total(plan.pieces(now, stage, shape, device), device) / plan.GB
-        planned -= plan.RUNTIME[device]
+        planned = memory.total(memory.pieces(now, stage, shape, device), device) / memory.GB
+        planned -= memory.RUNTIME[device]
         seconds = round(time.monotonic() - began, 1)
         rows.append({"stage": stage, "seconds": seconds, "peak_gb": peak, "planned_gb": planned})
         print(json.dumps(rows[-1]), flush=True)
@@ -116,11 +116,11 @@ def main() -> int:
         return 2
     facts = {
         "device": torch.cuda.get_device_name(), "torch": torch.__version__,
-        "memory_gb": torch.cuda.mem_get_info()[1] / plan.GB, "four_bits_error": four_bits("cuda"),
+        "memory_gb": torch.cuda.mem_get_info()[1] / memory.GB, "four_bits_error": four_bits("cuda"),
     }  # fmt: skip
     exp = Experiment(task="gp-vl", method="sft", steps=3, batch=32)
     facts |= {"tiny_loss": losses(exp, "cuda"), "tiny_loss_cpu": losses(exp, "cpu")}
-    facts["rl_loss"] = losses(exp.but(method="rl", steps=2), "cuda")
+    facts["rl_loss"] = losses(exp.replace(method="rl", steps=2), "cuda")
     print(json.dumps(facts), flush=True)
     big = Experiment(task="gp-vl", preset="llama-11b", model=model, start="model")
     if model or os.environ.get("SFTRL_ONLINE") == "1":

@@ -31,9 +31,13 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from sftrl_lib import experiments, trl_compat
-from sftrl_lib.config import Experiment
-from sftrl_lib.runs import ROOT, Run, read_manifest, write_atomic
+from sftrl_lib import runner
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.methods import trainer
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS, TASKS
+from sftrl_lib.run_files import read_manifest, write_atomic
+from sftrl_lib.runs import Run
 
 OUT = ROOT / "data" / "benchmarks" / "kill.json"
 LIVES = 3  # of which the last is not killed
@@ -45,7 +49,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def watched(phase: mmap.mmap) -> None:
+def watched(method: type, phase: mmap.mmap) -> None:
     """Have this process say in `phase` what it is doing."""
 
     def during(owner: object, name: str, here: str, after: str | None = None) -> None:
@@ -60,11 +64,10 @@ def watched(phase: mmap.mmap) -> None:
 
         setattr(owner, name, call)
 
-    for train in ("train_sft", "train_rl"):
-        during(experiments, train, "training", "ending")
-    during(trl_compat._Stepwise, "_save_checkpoint", "saving")
+    during(method, "train", "training", "ending")
+    during(trainer._Stepwise, "_save_checkpoint", "saving")
     for measurement in ("evaluate", "KlToInit"):
-        during(experiments, measurement, "measuring")
+        during(runner, measurement, "measuring")
     for keep in ("add_evals", "add_episodes"):
         during(Run, keep, "measuring")
 
@@ -79,20 +82,20 @@ def digest(model: torch.nn.Module) -> str:
 
 def life(exp: Experiment, root: Path, phase: mmap.mmap) -> None:
     """The run until its end, in this process; the hash of its weights stands beside its folder."""
-    experiments.KlToInit = partial(experiments.KlToInit, answers=8)
-    experiments.CURVE_SPLITS = {exp.task: ("id_unseen",)}
-    experiments.full_battery = lambda *_: {"id_unseen": exp.final_episodes}
-    watched(phase)
-    trl_compat.SAVE_EVERY = 0.0
-    name = f"train_{exp.method}"
-    train = getattr(experiments, name)
+    runner.KlToInit = partial(runner.KlToInit, answers=8)
+    TASKS[exp.task.name].curve_splits = ("id_unseen",)
+    runner.full_battery = lambda *_: {"id_unseen": exp.evaluation.final_episodes}
+    method = METHODS[exp.method.name]
+    watched(method, phase)
+    trainer.SAVE_EVERY = 0.0
+    train = method.train
 
     def train_and_hash(exp, policy, *rest):
         train(exp, policy, *rest)
         write_atomic(root / "weights.sha256", digest(policy.model))
 
-    setattr(experiments, name, train_and_hash)
-    experiments.run_experiment(exp, root, progress=False)
+    method.train = train_and_hash
+    runner.run_experiment(exp, root, progress=False)
 
 
 def born(exp: Experiment, root: Path, phase: mmap.mmap) -> int:
@@ -135,7 +138,7 @@ def result(exp: Experiment, root: Path) -> dict:
         "evals": run.evals().to_json(),
         "episodes": run.episodes(),
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
-        "kept": trl_compat._digests(folder / "weights"),
+        "kept": trainer._digests(folder / "weights"),
     }
 
 
@@ -154,7 +157,7 @@ def trial(exp: Experiment, reference: dict, seconds: float, rng: random.Random) 
                 kills.append({"at_s": round(moment, 3), "phase": PHASES[phase[0]]})
             else:
                 break
-        facts = {"method": exp.method, "kills": kills, "lives": lives, "equal": False}
+        facts = {"method": exp.method.name, "kills": kills, "lives": lives, "equal": False}
         if code != 0:
             return facts | {"error": (root / "log").read_text()[-1500:]}
         found = result(exp, root)
@@ -182,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     gc.freeze()  # the imports' memory stays shared
     rng = random.Random(args.seed)
-    arms = [Experiment(method=method, **SETTINGS) for method in ("sft", "rl")]
+    arms = [Experiment(method=method, lenient=True, **SETTINGS) for method in ("sft", "rl")]
     references, trials = {}, []
     for number in tqdm(range(args.trials), desc="kill", unit="run"):
         exp = arms[number % len(arms)]
@@ -201,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl")},
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "settings": SETTINGS,
-        "seconds_unkilled": {e.method: round(s, 1) for e, (_, s) in references.items()},
+        "seconds_unkilled": {e.method.name: round(s, 1) for e, (_, s) in references.items()},
         "trials": len(trials), "kills": len(kills),
         "kills_by_phase": collections.Counter(kill["phase"] for kill in kills),
         "equal": sum(one["equal"] for one in trials), "each": trials,

@@ -17,11 +17,12 @@ import time
 
 import psutil
 
-from sftrl_lib import plan
-from sftrl_lib.config import Experiment
 from sftrl_lib.evaluate import evaluate
-from sftrl_lib.experiments import run_experiment, start_policy
-from sftrl_lib.runs import ROOT, write_atomic
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models import memory
+from sftrl_lib.places import ROOT
+from sftrl_lib.run_files import write_atomic
+from sftrl_lib.runner import run_experiment, start_policy
 from sftrl_lib.tasks import make_task
 
 OUT = ROOT / "data" / "proof" / "memory.json"
@@ -32,21 +33,22 @@ SMOL = dict(preset="smol", start="model", batch=16, group=8)
 def measure(stage: str, settings: dict) -> dict:
     """One stage: its peak in GB, the planner's, and their ratio."""
     began = time.monotonic()
-    exp = Experiment(method="sft" if stage == "sft" else "rl", steps=1, warmup=0.0, **settings)
-    exp = exp.but(eval_points=1, eval_episodes=exp.chunk, final_episodes=exp.chunk)
+    short = dict(method="sft" if stage == "sft" else "rl", steps=1, warmup=0.0, eval_points=1)
+    exp = Experiment(lenient=True, **short, **settings)
+    count = exp.machine.generation_batch_size
+    exp = exp.replace(eval_episodes=count, final_episodes=count)
     if stage == "evaluate":
-        evaluate(start_policy(exp), make_task(exp), exp, {"rule_ood": exp.chunk}, progress=False)
+        evaluate(start_policy(exp), make_task(exp), exp, {"rule_ood": count}, progress=False)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run_experiment(exp, folder, False, {"rule_ood": exp.chunk})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / plan.GB
-    shape = plan.Shape(plan.architecture(exp), exp.rank)
-    planned = plan.total(plan.pieces(exp, stage, shape, "cpu"), "cpu") / plan.GB
-    return {
-        "preset": exp.preset, "task": exp.task, "precision": settings.get("precision", "auto"),
-        "stage": stage, "seconds": round(time.monotonic() - began, 1), "peak_gb": peak,
-        "planned_gb": planned, "ratio": peak / planned,
-    }  # fmt: skip
+            run_experiment(exp, folder, False, {"rule_ood": count})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / memory.GB
+    shape = memory.Shape(memory.architecture(exp), exp.model.rank)
+    planned = memory.total(memory.pieces(exp, stage, shape, "cpu"), "cpu") / memory.GB
+    facts = {"preset": exp.model.preset, "task": exp.task.name, "precision": exp.model.precision}
+    seconds = round(time.monotonic() - began, 1)
+    peaks = {"peak_gb": peak, "planned_gb": planned, "ratio": peak / planned}
+    return facts | {"stage": stage, "seconds": seconds} | peaks
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     cases = [*CASES, *([SMOL] if smol else [])]
     rows = []
     for settings in cases:
-        for stage in plan.STAGES:
+        for stage in memory.STAGES:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(measure, (stage, settings)))
             print(json.dumps(rows[-1]), flush=True)

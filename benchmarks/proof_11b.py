@@ -3,7 +3,7 @@ the notebooks call: an SFT step on pictures, an RL step of several tries, an eva
 
 `make proof-11b`, about an hour on two CPU cores with 24 GB. It shows that every line runs at full
 size and what memory it takes; it learns nothing. What is not packed is in 32 bits, as always on a
-CPU (`policy.unpacked_dtype`), where a GPU has 16. Writes data/proof/proof_11b.json.
+CPU (`load.unpacked_dtype`), where a GPU has 16. Writes data/proof/proof_11b.json.
 """
 
 import gc
@@ -21,19 +21,23 @@ from transformers import MllamaForConditionalGeneration, MllamaImageProcessorPil
 from transformers.integrations import replace_with_bnb_linear
 from transformers.quantizers import AutoHfQuantizer
 
-from sftrl_lib import plan
-from sftrl_lib.config import Experiment
+from foundry.foundation import build_tokenizer
 from sftrl_lib.evaluate import KlToInit, evaluate
-from sftrl_lib.foundation import build_tokenizer
-from sftrl_lib.policy import NF4_SKIP, Policy, adapt, nf4, unpacked_dtype
-from sftrl_lib.rl import train_rl
-from sftrl_lib.runs import ROOT, Run, machine, write_atomic
-from sftrl_lib.sft import train_sft
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models import memory
+from sftrl_lib.models.adapters import adapt
+from sftrl_lib.models.load import nf4, unpacked_dtype
+from sftrl_lib.models.policy import Policy
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS
+from sftrl_lib.run_files import write_atomic
+from sftrl_lib.runs import Run, machine
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
 SETTINGS = dict(
     task="gp-vl", preset="llama-11b", steps=1, warmup=0.0, batch=2, group=2, micro_batch=1, tries=2,
-    eval_tries=2, max_new_tokens=4, chunk=2, eval_points=1, final_episodes=1, eval_episodes=1,
+    eval_tries=2, max_new_tokens=4, generation_batch_size=2, eval_points=1, final_episodes=1,
+    eval_episodes=1,
 )  # fmt: skip
 
 
@@ -43,9 +47,9 @@ def random_nf4(config) -> torch.nn.Module:
     config.dtype = unpacked_dtype("qlora")
     with torch.device("meta"):
         model = MllamaForConditionalGeneration._from_config(config, dtype=config.dtype)
-    model = replace_with_bnb_linear(
-        model, modules_to_not_convert=NF4_SKIP, quantization_config=nf4()
-    )
+    told = nf4(config.model_type)
+    skipped = told.llm_int8_skip_modules
+    model = replace_with_bnb_linear(model, modules_to_not_convert=skipped, quantization_config=told)
     for module in model.modules():
         for name, empty in list(module.named_parameters(recurse=False)):
             drawn = torch.empty(empty.shape, dtype=config.dtype)
@@ -63,7 +67,7 @@ def random_nf4(config) -> torch.nn.Module:
     text = model.model.language_model
     text.rotary_emb = type(text.rotary_emb)(config=config.text_config)  # its buffers
     model.is_loaded_in_4bit = model.is_quantized = True
-    model.hf_quantizer = AutoHfQuantizer.from_config(nf4())
+    model.hf_quantizer = AutoHfQuantizer.from_config(told)
     model.quantization_method = model.hf_quantizer.quantization_config.quant_method
     return model.eval()
 
@@ -72,12 +76,12 @@ def peak_gb() -> float:
     """The most memory this process has held since it last asked."""
     status = Path("/proc/self/status").read_text()
     Path("/proc/self/clear_refs").write_text("5")
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / plan.GB
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / memory.GB
 
 
 def main() -> None:
     tokenizer = build_tokenizer()
-    config = plan.architecture(Experiment(**SETTINGS))
+    config = memory.architecture(Experiment(**SETTINGS))
     config.image_token_index = tokenizer.image_token_id
     began = time.monotonic()
     model = random_nf4(config)
@@ -85,21 +89,22 @@ def main() -> None:
         MllamaImageProcessorPil(size={"height": 560, "width": 560}, max_image_tiles=4), tokenizer,
         chat_template=tokenizer.chat_template,
     )  # fmt: skip
-    exp = Experiment(method="sft", **SETTINGS)
-    policy = Policy(adapt(model, exp.rank), processor, "qlora", "the proof", exp.chunk)
+    exp = Experiment(lenient=True, method="sft", **SETTINGS)
+    size = exp.machine.generation_batch_size
+    policy = Policy(adapt(model, exp.model.rank), processor, "qlora", "the proof", size)
     gc.collect()
     rows = [row("build", began, None)]
-    task = Graded(exp.rule, exp.ood_rule, pictures=True)
-    shape = plan.Shape(config, exp.rank)
+    task = Graded.of(exp.task)
+    shape = memory.Shape(config, exp.model.rank)
     with tempfile.TemporaryDirectory() as folder:
-        for stage, train in (("sft", train_sft), ("rl", train_rl)):
-            began, exp = time.monotonic(), exp.but(method=stage, **SETTINGS)
+        for stage in ("sft", "rl"):
+            began, exp = time.monotonic(), exp.replace(method=stage, **SETTINGS)
             adapter = {
                 n: p.detach().clone() for n, p in policy.model.named_parameters() if p.requires_grad
             }
             kl = KlToInit(policy, task, exp, answers=1) if stage == "sft" else None
             with Run.open(exp, folder) as run:
-                train(exp, policy, task, run, progress=False)
+                METHODS[stage].train(exp, policy, task, run, progress=False)
                 log = run.metrics().iloc[-1].to_dict()
             now = dict(policy.model.named_parameters())
             moved = sum(not torch.equal(now[n], p) for n, p in adapter.items())
@@ -110,7 +115,7 @@ def main() -> None:
         rows.append(row("evaluate", began, planned(exp, "evaluate", shape, policy, task)))
     facts = {
         **machine(exp),
-        "memory_gb": psutil.virtual_memory().total / plan.GB,
+        "memory_gb": psutil.virtual_memory().total / memory.GB,
         "settings": SETTINGS,
         "stages": rows,
     }
@@ -122,10 +127,10 @@ def main() -> None:
 def planned(exp, stage, shape, policy, task) -> float:
     """GB that the planner expects of a stage on this machine."""
     asked = len(policy.first_turn(task.prompt(task.item("train", 0, 0)), picture=True))
-    more = len(policy.next_turn("x")) + 12 + exp.max_new_tokens
-    first = asked + (40 if stage == "sft" else exp.max_new_tokens)
-    lengths = first, asked + exp.max_new_tokens + (exp.tries - 1) * more
-    return plan.total(plan.pieces(exp, stage, shape, "cpu", lengths), "cpu") / plan.GB
+    more = len(policy.next_turn("x")) + 12 + exp.model.max_new_tokens
+    first = asked + (40 if stage == "sft" else exp.model.max_new_tokens)
+    lengths = first, asked + exp.model.max_new_tokens + (exp.evaluation.eval_tries - 1) * more
+    return memory.total(memory.pieces(exp, stage, shape, "cpu", lengths), "cpu") / memory.GB
 
 
 def row(stage: str, began: float, planned_gb: float | None, log=None, moved=None) -> dict:

@@ -10,8 +10,6 @@ rounds. Only what was executed counts, but for "matmul_share_of_all_tokens": the
 counts as work done.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import copy
@@ -26,11 +24,10 @@ from unittest import mock
 import torch
 from tqdm.auto import tqdm
 
-from sftrl_lib import trl_compat
-from sftrl_lib.config import Experiment
-from sftrl_lib.experiments import start_policy
-from sftrl_lib.rl import train_rl
-from sftrl_lib.sft import train_sft
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.methods import trainer
+from sftrl_lib.registry import METHODS
+from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks import make_task
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "training.json"
@@ -62,27 +59,27 @@ def whole_rows(batch: dict) -> torch.Tensor:
     return torch.where(skipping_and_cutting(batch) > 0, every_row(batch), 0)
 
 
-skipping_and_cutting = trl_compat.lengths_with_signal
+skipping_and_cutting = trainer.lengths_with_signal
 # Arm: its settings, and (name, rows a backward pass (0: the preset's), order, part of the rows).
 VARIANTS = {
     "sft": ({}, [
         ("one backward pass a step", 10**6, unsorted, None),
         ("+ micro-batches", 0, unsorted, None),
-        ("+ sorted by length", 0, trl_compat.by_length, None),
+        ("+ sorted by length", 0, trainer.by_length, None),
     ]),
     "rl": ({}, [
         ("one backward pass a step", 10**6, unsorted, every_row),
         ("+ micro-batches", 0, unsorted, every_row),
-        ("+ sorted by length", 0, trl_compat.by_length, every_row),
-        ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
-        ("+ cut after the last advantage", 0, trl_compat.by_length, skipping_and_cutting),
+        ("+ sorted by length", 0, trainer.by_length, every_row),
+        ("+ rows without advantage skipped", 0, trainer.by_length, whole_rows),
+        ("+ cut after the last advantage", 0, trainer.by_length, skipping_and_cutting),
     ]),
     # Where most groups are unanimous: one try and a reward for the outcome alone; or a walk, on
     # which most positions want the same action.
     **{
         f"rl, {name}": (settings, [
-            ("micro-batches sorted by length", 0, trl_compat.by_length, every_row),
-            ("+ rows without advantage skipped", 0, trl_compat.by_length, whole_rows),
+            ("micro-batches sorted by length", 0, trainer.by_length, every_row),
+            ("+ rows without advantage skipped", 0, trainer.by_length, whole_rows),
         ])
         for name, settings in (
             ("1 try, binary", {"tries": 1, "scheme": "binary"}), ("virl-l", {"task": "virl-l"}),
@@ -103,13 +100,13 @@ def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
 
 def timed(exp: Experiment, policy, micro_batch: int, order, part) -> list[dict]:
     """The log of STEPS steps from a copy of the policy."""
-    exp = exp.but(micro_batch=micro_batch)
+    exp = exp.replace(micro_batch=micro_batch)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(trl_compat, "by_length", order))
+        stack.enter_context(mock.patch.object(trainer, "by_length", order))
         if part:
-            stack.enter_context(mock.patch.object(trl_compat, "lengths_with_signal", part))
+            stack.enter_context(mock.patch.object(trainer, "lengths_with_signal", part))
         run = Log(stack.enter_context(tempfile.TemporaryDirectory()))
-        train = train_rl if exp.method == "rl" else train_sft
+        train = METHODS[exp.method.name].train
         train(exp, copy.deepcopy(policy), make_task(exp), run, progress=False)
     return run.rows
 
@@ -139,26 +136,28 @@ def summary(rows: list[dict], n_active: int, peak: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=0, help="rows a step (0: the preset's)")
+    parser.add_argument("--batch", type=int, help="rows a step (else the preset's)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results, peaks = [], []
     for arm, (settings, variants) in VARIANTS.items():
+        rows = {"batch": args.batch} if args.batch else {}
         exp = Experiment(
-            method=arm.partition(",")[0], steps=STEPS, batch=args.batch, seed=100, warmup=0.0,
-            **settings,
-        )  # fmt: skip
+            method=arm.partition(",")[0], steps=STEPS, seed=100, warmup=0.0, **rows, **settings
+        )
         policy = start_policy(exp)
         best: dict[str, dict] = {}
         turns = [(r, v) for r in range(ROUNDS) for v in variants]
         for _, (name, micro_batch, order, part) in tqdm(turns, desc=arm):
             peaks.append(matmul_rate())
-            rows = timed(exp, policy, min(micro_batch, exp.batch), order, part)
+            size = min(micro_batch or exp.machine.micro_batch, exp.method.batch)
+            rows = timed(exp, policy, size, order, part)
             found = summary(rows, policy.n_active, max(peaks))
             if name not in best or found["seconds_a_step"] < best[name]["seconds_a_step"]:
                 best[name] = found
         for name, *_ in variants:
-            results.append({"method": arm, "variant": name, "batch": exp.batch, **best[name]})
+            facts = {"method": arm, "variant": name, "batch": exp.method.batch}
+            results.append(facts | best[name])
     facts = {
         "command": f"python benchmarks/training.py --threads {args.threads}",
         "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),

@@ -1,6 +1,6 @@
 """The HTML book: executed notebooks in, pages that ask no other host out.
 
-`sftrl_lib.book` copies this folder and the executed notebooks to build/book and calls Sphinx there.
+`study.book` copies this folder and the executed notebooks to build/book and calls Sphinx there.
 """
 
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -11,7 +11,7 @@ copyright = "the authors, Apache-2.0"  # noqa: A001 (Sphinx's name)
 extensions = ["myst_nb"]
 exclude_patterns = ["_build"]
 
-nb_execution_mode = "off"  # they were executed by sftrl_lib.book, with the parameters of the tier
+nb_execution_mode = "off"  # they were executed by study.book, with the parameters of the tier
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # widgets need a kernel; the page has the plain figure that follows each

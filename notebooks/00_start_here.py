@@ -87,14 +87,15 @@ for split in ("id_paired", "rule_paired"):
 # another reward scale, so compare *directions*, not heights.
 
 # %%
-from sftrl_lib import figures
-from sftrl_lib.runs import load_results
+from sftrl_lib import plots
+from sftrl_lib.results import load_results
+from study import figures
 
-results = load_results()
-figures.show(figures.changes_from_init(results))
+results = load_results(preset=preset)
+plots.show(figures.changes_from_init(results))
 
 # %%
-figures.show(figures.success_against_compute(results))
+plots.show(figures.success_against_compute(results))
 
 # %% [markdown]
 # Where an arm falls, what does it do wrong? An answer says aloud what each card counts as before it
@@ -102,7 +103,7 @@ figures.show(figures.success_against_compute(results))
 # does the formula then use the numbers that the rule gives (right)?
 
 # %%
-figures.show(figures.mechanism(results))
+plots.show(figures.mechanism(results))
 
 # %% [markdown]
 # The paper's second task is a walk through a city by written directions. Its rule is what a turn is
@@ -110,7 +111,7 @@ figures.show(figures.mechanism(results))
 # ("slightly right"). Notebook 01 walks a route.
 
 # %%
-figures.show(figures.changes_from_init(results, task="virl-l"))
+plots.show(figures.changes_from_init(results, task="virl-l"))
 
 # %% [markdown]
 # ## Three episodes
@@ -144,7 +145,7 @@ wanted = {"init": True, "sft": False, "rl": True}
 telling = [i for i in shared if {m: right_numbers(m, i) for m in played} == wanted]
 index = (telling or shared)[0]
 for method, by_index in played.items():
-    display(HTML(f"<h4>{figures.NAMES[method]}</h4>" + render_episode(by_index[index])))
+    display(HTML(f"<h4>{plots.name_of(method)}</h4>" + render_episode(by_index[index])))
 
 # %% [markdown]
 # ## Live: a minute of RL
@@ -154,7 +155,7 @@ for method, by_index in played.items():
 # time it is loaded, and says so. Delete the folder it names to train again.)
 
 # %%
-from sftrl_lib.config import Experiment
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.notebook import live
 
 exp = Experiment(
@@ -162,7 +163,7 @@ exp = Experiment(
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
 run = live(exp)
-figures.show(figures.success_against_compute(results, live=run.evals()))
+plots.show(figures.success_against_compute(results, live=run.evals()))
 
 # %% [markdown]
 # ## What to inspect
@@ -240,7 +241,7 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 # RL curve lies above the SFT curve, then "it moved less" is not the whole story.
 #
 # ```python
-# figures.show(figures.ood_against_id_and_kl(results))
+# plots.show(figures.ood_against_id_and_kl(results))
 # ```
 #
 # </details>

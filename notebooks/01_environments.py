@@ -81,7 +81,7 @@ for rule in NAMED_RULES.values():
 # %%
 from itertools import combinations_with_replacement
 
-from sftrl_lib.tasks.general_points import solvable, solve
+from sftrl_lib.tasks.solver import solvable, solve
 
 for highest in (13, 10):
     hands = list(combinations_with_replacement(range(1, highest + 1), 4))
@@ -140,14 +140,14 @@ import random
 
 import pandas as pd
 
-from sftrl_lib.prompts import gp_answer
+from sftrl_lib.tasks.general_points_texts import answer
 
 misread = replace(hand, rule=NAMED_RULES["five"])
 answers = {
     "expert": task.expert(hand, random.Random(0)),
-    "misread": gp_answer(hand.cards, misread.numbers, misread.solutions()[0]),
-    "wrong value": gp_answer(hand.cards, hand.numbers, "+".join(map(str, hand.numbers))),
-    "no formula": gp_answer(hand.cards, hand.numbers, "24-*1"),
+    "misread": answer(hand.cards, misread.numbers, misread.solutions()[0]),
+    "wrong value": answer(hand.cards, hand.numbers, "+".join(map(str, hand.numbers))),
+    "no formula": answer(hand.cards, hand.numbers, "24-*1"),
     "no answer": "I would rather not.",
 }
 verdicts = {name: task.verify(hand, text) for name, text in answers.items()}
@@ -166,7 +166,7 @@ pd.DataFrame(
 # which adds up the rewards of all faults):
 
 # %%
-from sftrl_lib.tasks.general_points import REWARDS
+from sftrl_lib.tasks.formulas import REWARDS
 
 pd.DataFrame(REWARDS)
 
@@ -256,9 +256,9 @@ print(reward, ended, info)
 # second try.
 
 # %%
-from sftrl_lib.config import Experiment
 from sftrl_lib.evaluate import evaluate
-from sftrl_lib.policy import load_policy
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models.load import load_policy
 
 exp = Experiment(
     method="init", preset=preset, precision=precision, seed=seed, steps=live_steps,
@@ -302,11 +302,11 @@ base = None  # let go: the live run loads a model of its own, and a GPU may have
 run = live(exp)
 
 # %%
-from sftrl_lib import figures
+from sftrl_lib import plots
 from sftrl_lib.notebook import recorded_log
 
 logs = {"init, this session": run.metrics()} | recorded_log("init", preset, seed)
-figures.show(figures.training_log(logs, columns=["loss"]))
+plots.show(plots.training_log(logs, columns=["loss"]))
 
 # %% [markdown]
 # Before and after, on the same unseen hands: which answers can be read and are legal formulas,
@@ -331,12 +331,13 @@ pd.DataFrame(both).style.format("{:.1%}")
 # %%
 from sftrl_lib.tasks import cities
 from sftrl_lib.tasks.navigation import Navigation
+from study import maps
 
-walk = Navigation(actions="absolute", ood_actions="relative")
+walk = Navigation(rule="absolute", ood_rule="relative")
 route = walk.routes("id_unseen")[0]
 steps = walk.positions("id_unseen", route, seed)
 city = cities.city_of(route.start)
-figures.show(figures.city_map(city, route))
+plots.show(maps.city_map(city, route))
 
 # %% [markdown]
 # What the agent is asked at the first crossing, and the answer of an expert:
@@ -370,17 +371,17 @@ pd.DataFrame(
 # The verifier knows the right action, and it notices whether the answer saw the intersection:
 
 # %%
-from sftrl_lib.prompts import FORWARD, nav_answer
+from sftrl_lib.tasks import navigation_texts as texts
 
 here = crossing.position
 tried = {
     "expert": (here.observation, crossing.action),
     "the other words": (here.observation, here.relative),
-    "walks on": (here.observation, FORWARD),
-    "blind": ("No landmarks nearby;", FORWARD),
+    "walks on": (here.observation, texts.FORWARD),
+    "blind": ("No landmarks nearby;", texts.FORWARD),
 }
 verdicts = {
-    name: walk.verify(crossing, nav_answer(seen, here.sentence, action))
+    name: walk.verify(crossing, texts.answer(seen, here.sentence, action))
     for name, (seen, action) in tried.items()
 }
 assert [v.reason for v in verdicts.values()] == [
@@ -410,7 +411,7 @@ pd.DataFrame(
 
 # %%
 from sftrl_lib.stats import clustered_interval
-from sftrl_lib.tasks.navigation import BASELINES, baseline_metrics
+from study.baselines import BASELINES, baseline_metrics
 
 rows = {
     (name, split): {
@@ -441,11 +442,11 @@ def seen(step, size=560):
     return street_views(town, place, heading, size), step.position.observation
 
 
-figures.show(*seen(crossing))
+plots.show(*seen(crossing))
 
 # %%
 foreign = walk.positions("visual_ood", walk.routes("visual_ood")[120], seed)
-figures.show(*seen(next(step for step in foreign if step.position.at_intersection)))
+plots.show(*seen(next(step for step in foreign if step.position.at_intersection)))
 
 # %% [markdown]
 # Now the foundation model walks one route, before any training on the task. In JupyterLab the
@@ -456,13 +457,13 @@ from sftrl_lib.rollout import rollout
 from sftrl_lib.widgets import episode_viewer
 
 base = load_policy(exp)
-walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.max_new_tokens)
+walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.model.max_new_tokens)
 records = [episode_row(walk.prompt(e.item), e, index=i) for i, e in enumerate(walked)]
-episode_viewer(records, lambda e: figures.html(*seen(steps[e["index"]], 320)))
+episode_viewer(records, lambda e: plots.html(*seen(steps[e["index"]], 320)))
 
 # %%
 tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
-figures.show(figures.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
+plots.show(maps.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
 
 # %% [markdown]
 # ## The same games in pictures
@@ -472,24 +473,26 @@ figures.show(figures.city_map(city, route, [*zip((s.position for s in steps), tr
 # to post-training, not to the model: in pre-training one hand in twenty was red.)
 
 # %%
-pictured = GeneralPoints(pictures=True)
+from sftrl_lib.tasks.general_points import GeneralPointsVL
+
+pictured = GeneralPointsVL()
 deal = pictured.item("train", seed, 0)
 print(pictured.prompt(deal))
 hand_as = {
     color: pictured.draw(replace(deal, suits=suits), 560)
     for color, suits in {"black": deal.suits, "red": ("H", "D", "D", "H")}.items()
 }
-figures.show(hand_as["black"], f"black cards: {', '.join(deal.cards)}")
+plots.show(hand_as["black"], f"black cards: {', '.join(deal.cards)}")
 
 # %%
-figures.show(hand_as["red"], f"the same as red cards: {', '.join(deal.cards)}")
+plots.show(hand_as["red"], f"the same as red cards: {', '.join(deal.cards)}")
 
 # %% [markdown]
 # Now an answer can fail in one more way: it must name the cards, and the verifier notices a card
 # that was misread before it looks at the formula. That costs 1.5, more than a wrong result.
 
 # %%
-misread = gp_answer(("A", *deal.cards[1:]), deal.numbers, deal.solutions()[0])
+misread = answer(("A", *deal.cards[1:]), deal.numbers, deal.solutions()[0])
 verdict = pictured.verify(deal, misread)
 assert verdict.reason == "misread_cards"
 print(misread, verdict.reward, verdict.message, sep="\n")
@@ -502,13 +505,13 @@ print(misread, verdict.reward, verdict.message, sep="\n")
 # %%
 looks = [*(pictured.item("id_unseen", seed, i) for i in range(3))]
 looks += [pictured.item("visual_ood", seed, i) for i in range(3)]
-seen_by = rollout(base, pictured, looks, max_new_tokens=exp.max_new_tokens)
+seen_by = rollout(base, pictured, looks, max_new_tokens=exp.model.max_new_tokens)
 read = [
     ", ".join(str(said) for _, said in pictured.read_cards(e.item, e.turns[0].text))
     for e in seen_by
 ]
 pictures = [(e.picture, f"read: {cards}") for e, cards in zip(seen_by, read, strict=True)]
-figures.show(figures.gallery(pictures, "What the foundation model reads"))
+plots.show(plots.gallery(pictures, "What the foundation model reads"))
 
 # %% [markdown]
 # ## What to inspect

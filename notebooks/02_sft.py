@@ -52,16 +52,16 @@ setup(preset, precision, seed)
 # imitate it. `labels` say so with -100, the value that every loss in this ecosystem ignores.
 
 # %%
-from sftrl_lib.config import Experiment
-from sftrl_lib.experiments import start_policy
-from sftrl_lib.sft import expert_row
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.methods.sft import expert_row
+from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 exp = Experiment(
     method="sft", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
-task = GeneralPoints(exp.rule, exp.ood_rule)
+task = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule)
 policy = start_policy(exp)
 row = expert_row(exp, policy, task, 0)
 learned = [label for label in row["labels"] if label != -100]
@@ -98,7 +98,7 @@ def sft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 # logits of a whole batch can be larger than the model.
 
 # %%
-rows = [expert_row(exp, policy, task, i) for i in range(exp.batch)]
+rows = [expert_row(exp, policy, task, i) for i in range(exp.method.batch)]
 total = written = 0
 for row in rows:
     both = (row["input_ids"], row["labels"])
@@ -128,20 +128,21 @@ assert abs(log.loss[0] - by_hand) < 2e-3, (log.loss[0], by_hand)
 print(f"loss of the first batch, by TRL:  {log.loss[0]:.4f}")
 
 # %%
-from sftrl_lib import figures
+from sftrl_lib import plots
 from sftrl_lib.notebook import recorded_log
-from sftrl_lib.runs import load_results
+from sftrl_lib.results import load_results
+from study import figures
 
 logs = {"SFT, this session": log} | recorded_log("sft", preset, seed)
-figures.show(figures.training_log(logs, columns=["loss"]))
+plots.show(plots.training_log(logs, columns=["loss"]))
 
 # %% [markdown]
 # The loss falls, as it should: imitation works. What has been learned is not in this picture.
 # Drawn over the recorded SFT and RL arms, the live run is the dashed line with open squares:
 
 # %%
-results = load_results()
-figures.show(figures.success_against_compute(results, live=run.evals()))
+results = load_results(preset=preset)
+plots.show(figures.success_against_compute(results, live=run.evals()))
 
 # %% [markdown]
 # ## Two kinds of memory
@@ -151,7 +152,7 @@ figures.show(figures.success_against_compute(results, live=run.evals()))
 # third, where no hand was ever seen. (Recorded runs, at the end of training.)
 
 # %%
-figures.show(figures.changes_from_init(results))
+plots.show(figures.changes_from_init(results))
 
 # %% [markdown]
 # ## The mechanism: reading the rule, and using it
@@ -161,7 +162,7 @@ figures.show(figures.changes_from_init(results))
 # uses the numbers that the rule gives:
 
 # %%
-figures.show(figures.mechanism(results, live=run.evals()))
+plots.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
 # And what does it say instead? Here are the claims of the recorded init and of the recorded SFT
@@ -191,7 +192,7 @@ def claims(method: str, name: str) -> pd.DataFrame:
 
 
 for method in ("init", "sft"):
-    print(f"{figures.NAMES[method]}\n{claims(method, 'gp-l').round(2).to_string()}\n")
+    print(f"{plots.name_of(method)}\n{claims(method, 'gp-l').round(2).to_string()}\n")
 
 # %% [markdown]
 # It hardly fills: of the 81 face cards in these 60 answers SFT calls 9% a 10, and the init none.
@@ -207,7 +208,7 @@ steps_of_an_answer = {
     "numbers_right": "its formula uses the right numbers",
 }
 ends = {
-    figures.NAMES[m]: {
+    plots.name_of(m): {
         words: last(grid, m, "rule_ood", metric, 1).value.mean()
         for metric, words in steps_of_an_answer.items()
     }
@@ -231,7 +232,7 @@ walk_run = live(walk_exp)
 
 # %%
 walked = walk_run.evals()
-figures.show(figures.success_against_compute(results, live=walked, task="virl-l"))
+plots.show(figures.success_against_compute(results, live=walked, task="virl-l"))
 
 # %% [markdown]
 # Per-step accuracy is the paper's measure: right actions of all answers until the route is lost.
@@ -239,7 +240,7 @@ figures.show(figures.success_against_compute(results, live=walked, task="virl-l"
 # city, with the other actions, and in cities it never saw?
 
 # %%
-figures.show(figures.changes_from_init(results, task="virl-l"))
+plots.show(figures.changes_from_init(results, task="virl-l"))
 
 # %% [markdown]
 # A right turn has two halves: the turn that is due is found, in whatever words, and it is said in
@@ -247,7 +248,7 @@ figures.show(figures.changes_from_init(results, task="virl-l"))
 # the rule.
 
 # %%
-figures.show(figures.mechanism(results, live=walked, task="virl-l"))
+plots.show(figures.mechanism(results, live=walked, task="virl-l"))
 
 # %% [markdown]
 # ## The same with eyes
@@ -264,7 +265,7 @@ look_exp = Experiment(
 policy = start_policy(look_exp)
 row = expert_row(look_exp, policy, make_task(look_exp), 0)
 learned = [label for label in row["labels"] if label != -100]
-figures.show(row["picture"].resize((256, 256), 0), "four cards on a table, as the model sees them")
+plots.show(row["picture"].resize((256, 256), 0), "four cards on a table, as the model sees them")
 print(policy.decode(learned))
 
 # %% [markdown]
@@ -275,13 +276,13 @@ print(policy.decode(learned))
 policy = None
 look_run = live(look_exp)
 looked = look_run.evals()
-figures.show(figures.success_against_compute(results, live=looked, task="gp-vl"))
+plots.show(figures.success_against_compute(results, live=looked, task="gp-vl"))
 
 # %% [markdown]
 # Seen hands, unseen hands, the new rule, and, one panel further, red cards under the old rule:
 
 # %%
-figures.show(figures.changes_from_init(results, task="gp-vl"))
+plots.show(figures.changes_from_init(results, task="gp-vl"))
 
 # %% [markdown]
 # Is it the eyes, or the rule? The left and the middle panel count cards that the first answer names
@@ -289,14 +290,14 @@ figures.show(figures.changes_from_init(results, task="gp-vl"))
 # of the three would you expect to fall?
 
 # %%
-figures.show(figures.mechanism(results, live=looked, task="gp-vl"))
+plots.show(figures.mechanism(results, live=looked, task="gp-vl"))
 
 # %% [markdown]
 # Here the column `10` does fill up:
 
 # %%
 for method in ("init", "sft"):
-    print(f"{figures.NAMES[method]}\n{claims(method, 'gp-vl').round(2).to_string()}\n")
+    print(f"{plots.name_of(method)}\n{claims(method, 'gp-vl').round(2).to_string()}\n")
 
 # %% [markdown]
 # With pictures SFT recites the training rule: it calls 84% of the face cards a 10, the init 2%.
@@ -322,20 +323,20 @@ there = next(i for i, position in enumerate(drawn) if position.at_intersection)
 policy = start_policy(street_exp)
 row = expert_row(street_exp, policy, streets, there)
 shown = row["picture"].resize((256, 256), 0)
-figures.show(shown, "front and right above, back and left below, as the model sees them")
+plots.show(shown, "front and right above, back and left below, as the model sees them")
 print(policy.decode([label for label in row["labels"] if label != -100]))
 
 # %%
 policy = None
 street_run = live(street_exp)
 strolled = street_run.evals()
-figures.show(figures.success_against_compute(results, live=strolled, task="virl-vl"))
+plots.show(figures.success_against_compute(results, live=strolled, task="virl-vl"))
 
 # %%
-figures.show(figures.changes_from_init(results, task="virl-vl"))
+plots.show(figures.changes_from_init(results, task="virl-vl"))
 
 # %%
-figures.show(figures.mechanism(results, live=strolled, task="virl-vl"))
+plots.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 
 # %% [markdown]
 # The expert names the landmark in every answer, and SFT comes to name it too, though the action

@@ -102,7 +102,7 @@ def advantages(group: list[list[float]], discount: float) -> list[list[float]]:
 # A group of six: four solved at once, one failed and then solved, one failed twice.
 
 # %%
-from sftrl_lib.rl import group_advantages
+from sftrl_lib.methods.grpo import group_advantages
 
 example = [[5.0]] * 4 + [[-1.0, 5.0], [-1.0, -1.0]]
 for rewards, credit in zip(example, advantages(example, 0.9), strict=True):
@@ -138,41 +138,41 @@ print("500 random groups: the same advantages")
 # a deal.
 
 # %%
-from sftrl_lib.config import Experiment
-from sftrl_lib.experiments import start_policy
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.rollout import rollout
+from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 exp = Experiment(
     method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
-task = GeneralPoints(exp.rule, exp.ood_rule)
-deals = [task.item("train", seed, i // exp.group) for i in range(exp.batch)]
+task = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule)
+deals = [task.item("train", seed, i // exp.method.group) for i in range(exp.method.batch)]
 played = rollout(
-    start_policy(exp), task, deals, tries=exp.tries, temperature=exp.temperature,
-    max_new_tokens=exp.max_new_tokens, progress=True,
+    start_policy(exp), task, deals, tries=exp.method.tries, temperature=exp.method.temperature,
+    max_new_tokens=exp.model.max_new_tokens, progress=True,
 )  # fmt: skip
 
 # %%
 import pandas as pd
 
-groups = [played[i : i + exp.group] for i in range(0, len(played), exp.group)]
+groups = [played[i : i + exp.method.group] for i in range(0, len(played), exp.method.group)]
 
 
 def with_signal(scheme: str, tries: int) -> float:
     """Share of groups in which at least one try has an advantage."""
-    judge = GeneralPoints(exp.rule, exp.ood_rule, scheme=scheme)
+    judge = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule, scheme=scheme)
     found = 0
     for group in groups:
         rewards = [
             [judge.verify(e.item, turn.text).reward for turn in e.turns[:tries]] for e in group
         ]
-        found += any(any(credit) for credit in group_advantages(rewards, exp.discount))
+        found += any(any(credit) for credit in group_advantages(rewards, exp.method.discount))
     return found / len(groups)
 
 
-schemes, lengths = ("binary", "paper"), (1, exp.tries)
+schemes, lengths = ("binary", "paper"), (1, exp.method.tries)
 shares = {s: {f"tries: {n}": with_signal(s, n) for n in lengths} for s in schemes}
 pd.DataFrame(shares).style.format("{:.0%}")
 
@@ -193,20 +193,21 @@ from sftrl_lib.notebook import live
 run = live(exp)
 
 # %%
-from sftrl_lib import figures
+from sftrl_lib import plots
 from sftrl_lib.notebook import recorded_log
+from study import figures
 
 logs = {"RL, this session": run.metrics()} | recorded_log("rl", preset, seed)
-figures.show(figures.training_log(logs, columns=["reward", "solved", "trained_rows"]))
+plots.show(plots.training_log(logs, columns=["reward", "solved", "trained_rows"]))
 
 # %%
-from sftrl_lib.runs import load_results
+from sftrl_lib.results import load_results
 
-results = load_results()
-figures.show(figures.success_against_compute(results, live=run.evals()))
+results = load_results(preset=preset)
+plots.show(figures.success_against_compute(results, live=run.evals()))
 
 # %%
-figures.show(figures.mechanism(results, live=run.evals()))
+plots.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
 # ## The same on a walk
@@ -223,17 +224,17 @@ walk_exp = Experiment(
     batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
 )  # fmt: skip
 walk = make_task(walk_exp)
-places = [walk.item("train", seed, i // exp.group) for i in range(2 * walk_exp.batch)]
+places = [walk.item("train", seed, i // exp.method.group) for i in range(2 * walk_exp.method.batch)]
 walked = rollout(
-    start_policy(walk_exp), walk, places, tries=walk_exp.tries, progress=True,
-    temperature=walk_exp.temperature, max_new_tokens=walk_exp.max_new_tokens,
+    start_policy(walk_exp), walk, places, tries=walk_exp.method.tries, progress=True,
+    temperature=walk_exp.method.temperature, max_new_tokens=walk_exp.model.max_new_tokens,
 )  # fmt: skip
 
 # %%
 rows = []
-for i in range(0, len(walked), exp.group):
-    group = walked[i : i + exp.group]
-    credits = group_advantages([e.rewards for e in group], walk_exp.discount)
+for i in range(0, len(walked), exp.method.group):
+    group = walked[i : i + exp.method.group]
+    credits = group_advantages([e.rewards for e in group], walk_exp.method.discount)
     rows.append(
         {
             "position": group[0].item.position.kind,
@@ -254,10 +255,10 @@ kinds.mean(numeric_only=False).assign(groups=kinds.size()).style.format(
 # %%
 walk_run = live(walk_exp)
 results_here = walk_run.evals()
-figures.show(figures.success_against_compute(results, live=results_here, task="virl-l"))
+plots.show(figures.success_against_compute(results, live=results_here, task="virl-l"))
 
 # %%
-figures.show(figures.mechanism(results, live=results_here, task="virl-l"))
+plots.show(figures.mechanism(results, live=results_here, task="virl-l"))
 
 # %% [markdown]
 # ## The same with eyes
@@ -273,19 +274,19 @@ look_exp = Experiment(
     batch=live_batch, eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
 cards = make_task(look_exp)
-hands = [cards.item("train", seed, i // exp.group) for i in range(2 * look_exp.batch)]
+hands = [cards.item("train", seed, i // exp.method.group) for i in range(2 * look_exp.method.batch)]
 looked = rollout(
-    start_policy(look_exp), cards, hands, tries=look_exp.tries, progress=True,
-    temperature=look_exp.temperature, max_new_tokens=look_exp.max_new_tokens,
+    start_policy(look_exp), cards, hands, tries=look_exp.method.tries, progress=True,
+    temperature=look_exp.method.temperature, max_new_tokens=look_exp.model.max_new_tokens,
 )  # fmt: skip
 
 
 # %%
 def credited(played: list, exp: Experiment):
     """(episode, the advantages of its tries) of all episodes, group by group."""
-    for i in range(0, len(played), exp.group):
-        group = played[i : i + exp.group]
-        credits = group_advantages([e.rewards for e in group], exp.discount)
+    for i in range(0, len(played), exp.method.group):
+        group = played[i : i + exp.method.group]
+        credits = group_advantages([e.rewards for e in group], exp.method.discount)
         yield from zip(group, credits, strict=True)
 
 
@@ -310,10 +311,10 @@ fails.mean().assign(share=fails.size() / len(rows)).style.format(
 # %%
 look_run = live(look_exp)
 looks = look_run.evals()
-figures.show(figures.success_against_compute(results, live=looks, task="gp-vl"))
+plots.show(figures.success_against_compute(results, live=looks, task="gp-vl"))
 
 # %%
-figures.show(figures.mechanism(results, live=looks, task="gp-vl"))
+plots.show(figures.mechanism(results, live=looks, task="gp-vl"))
 
 # %% [markdown]
 # On a walk with street views the verifier judges the action, and of what the answer observes only
@@ -329,10 +330,12 @@ street_exp = Experiment(
     eval_episodes=max(1, episodes // 20),
 )  # fmt: skip
 streets = make_task(street_exp)
-places = [streets.item("train", seed, i // exp.group) for i in range(4 * street_exp.batch)]
+places = [
+    streets.item("train", seed, i // exp.method.group) for i in range(4 * street_exp.method.batch)
+]
 strolled = rollout(
-    start_policy(street_exp), streets, places, tries=street_exp.tries, progress=True,
-    temperature=street_exp.temperature, max_new_tokens=street_exp.max_new_tokens,
+    start_policy(street_exp), streets, places, tries=street_exp.method.tries, progress=True,
+    temperature=street_exp.method.temperature, max_new_tokens=street_exp.model.max_new_tokens,
 )  # fmt: skip
 
 # %%
@@ -357,10 +360,10 @@ pays.mean().assign(answers=pays.size()).style.format("{:.0%}", subset=["right ac
 # %%
 street_run = live(street_exp)
 streets_here = street_run.evals()
-figures.show(figures.success_against_compute(results, live=streets_here, task="virl-vl"))
+plots.show(figures.success_against_compute(results, live=streets_here, task="virl-vl"))
 
 # %%
-figures.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
+plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 
 # %% [markdown]
 # RL comes to see crossings a little better and says nearly every turn in the words asked for; of
@@ -432,18 +435,18 @@ figures.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 # </details>
 #
 # **3. A leash** (hard, 20 minutes). `kl_weight` adds the KL to the init to the loss. Train the
-# live run once more with `exp.but(kl_weight=0.05)`, and compare where the two end on KL and on
+# live run once more with `exp.replace(kl_weight=0.05)`, and compare where the two end on KL and on
 # OOD success. Why may the paper do without it?
 #
 # <details><summary>Hint</summary>
 #
-# `live(exp.but(kl_weight=0.05))` returns the run; its `evals()` hold `kl_to_init`.
+# `live(exp.replace(kl_weight=0.05))` returns the run; its `evals()` hold `kl_to_init`.
 #
 # </details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# leashed = live(exp.but(kl_weight=0.05))
+# leashed = live(exp.replace(kl_weight=0.05))
 # for name, one in (("free", run), ("leashed", leashed)):
 #     rows = one.evals().query("metric in ('kl_to_init', 'success')")
 #     print(name, rows.groupby(["split", "metric", "tries"]).value.last().round(3).to_dict())

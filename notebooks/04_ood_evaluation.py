@@ -100,10 +100,10 @@ from statistics import mean, stdev
 
 from scipy.stats import t
 
-from sftrl_lib.runs import load_results
+from sftrl_lib.results import load_results
 from sftrl_lib.stats import headline_tries, last, main_grid, paired_change
 
-results = load_results()
+results = load_results(preset=preset)
 grid = main_grid(results.query("preset == @preset and task == 'gp-l'"))
 tries = headline_tries(grid)
 init, rl = (last(grid, m, "rule_ood", "success", tries).value for m in ("init", "rl"))
@@ -117,9 +117,10 @@ assert math.isclose(library.mean, mean(changes))
 print(f"RL, rule OOD, change over {len(changes)} seeds: {mean(changes):+.1%} +- {half:.1%}")
 
 # %%
-from sftrl_lib import figures
+from sftrl_lib import plots
+from study import figures
 
-figures.show(figures.changes_from_init(results))
+plots.show(figures.changes_from_init(results))
 
 # %% [markdown]
 # ## Live: two short arms
@@ -130,7 +131,7 @@ figures.show(figures.changes_from_init(results))
 # %%
 import pandas as pd
 
-from sftrl_lib.config import Experiment
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.notebook import live
 
 settings = dict(
@@ -139,7 +140,7 @@ settings = dict(
 )  # fmt: skip
 runs = [live(Experiment(method=method, **settings)) for method in ("sft", "rl")]
 measured = pd.concat([run.evals() for run in runs])
-figures.show(figures.success_against_compute(results, live=measured))
+plots.show(figures.success_against_compute(results, live=measured))
 
 # %% [markdown]
 # ## Equal what?
@@ -151,7 +152,7 @@ figures.show(figures.success_against_compute(results, live=measured))
 # * at equal **KL to the init**: after moving equally far, who moved in the better direction?
 
 # %%
-figures.show(figures.ood_against_id_and_kl(results, live=measured))
+plots.show(figures.ood_against_id_and_kl(results, live=measured))
 
 # %% [markdown]
 # In numbers, seed by seed, at the highest level that both arms reached (between two points: a
@@ -169,10 +170,10 @@ for name, x in levels.items():
 # ## The mechanism, and what the tries buy
 
 # %%
-figures.show(figures.mechanism(results, live=measured))
+plots.show(figures.mechanism(results, live=measured))
 
 # %%
-figures.show(figures.success_by_tries(results, live=measured))
+plots.show(figures.success_by_tries(results, live=measured))
 
 # %% [markdown]
 # The OOD splits deal a face card in every hand, ID does not. The paired splits take that away:
@@ -180,7 +181,7 @@ figures.show(figures.success_by_tries(results, live=measured))
 
 # %%
 ends = {
-    (figures.NAMES[m], split): last(grid, m, split, "success", tries).value.mean()
+    (plots.name_of(m), split): last(grid, m, split, "success", tries).value.mean()
     for m in ("init", "sft", "rl")
     for split in (
         "id_seen",
@@ -201,13 +202,13 @@ pd.Series(ends).unstack().style.format("{:.1%}")
 # accuracy and equal KL, then the mechanism.
 
 # %%
-figures.show(figures.changes_from_init(results, task="virl-l"))
+plots.show(figures.changes_from_init(results, task="virl-l"))
 
 # %%
-figures.show(figures.ood_against_id_and_kl(results, task="virl-l"))
+plots.show(figures.ood_against_id_and_kl(results, task="virl-l"))
 
 # %%
-figures.show(figures.mechanism(results, task="virl-l"))
+plots.show(figures.mechanism(results, task="virl-l"))
 
 # %% [markdown]
 # Both arms must find the turn that is due, but they are taught it differently: SFT is shown the due
@@ -221,7 +222,8 @@ figures.show(figures.mechanism(results, task="virl-l"))
 # understand nothing, on the same routes.
 
 # %%
-from sftrl_lib.tasks.navigation import BASELINES, Navigation, baseline_metrics
+from sftrl_lib.tasks.navigation import Navigation
+from study.baselines import BASELINES, baseline_metrics
 
 walks = main_grid(results.query("preset == @preset and task == 'virl-l'"))
 counts = {
@@ -233,7 +235,7 @@ counts = {
 def where_arms_end(grid, counts: dict[str, int]) -> dict[tuple[str, str], dict[str, float]]:
     """Means over seeds by split and arm, of metrics at so many tries."""
     return {
-        (split, figures.NAMES[m]): {
+        (split, plots.name_of(m)): {
             metric: last(grid, m, split, metric, n).value.mean() for metric, n in counts.items()
         }
         for split in ("id_unseen", "rule_ood", "visual_ood")
@@ -271,17 +273,17 @@ for name, x in levels.items():
 # improves *recognition* (its Fig. 8). Ours first from the top:
 
 # %%
-figures.show(figures.changes_from_init(results, task="gp-vl"))
+plots.show(figures.changes_from_init(results, task="gp-vl"))
 
 # %%
-figures.show(figures.ood_against_id_and_kl(results, task="gp-vl"))
+plots.show(figures.ood_against_id_and_kl(results, task="gp-vl"))
 
 # %% [markdown]
 # Fig. 8 puts success beside what was seen right, for all checkpoints of both arms. (In the paper's,
 # RL goes up and to the right, SFT down and to the left.)
 
 # %%
-figures.show(figures.recognition_and_success(results, task="gp-vl"))
+plots.show(figures.recognition_and_success(results, task="gp-vl"))
 
 # %% [markdown]
 # Under the new rule both arms move to the right, SFT the farther, and only one of them moves up. Is
@@ -323,7 +325,7 @@ for split in ("id_unseen", "rule_ood", "visual_ood"):
     for m in ("init", "sft", "rl"):
         firsts = [(deal, answers[0]) for deal, answers, _ in kept(m, split)]
         cards = [seen(deal, answer) for deal, answer in firsts]
-        named[split, figures.NAMES[m]] = {
+        named[split, plots.name_of(m)] = {
             "breaks off": sum(not answer.rstrip().endswith("}") for _, answer in firsts),
             "cards named rightly": f"{sum(cards) / (4 * len(cards)):.1%}",
             "hands named rightly": f"{cards.count(4) / len(cards):.1%}", "answers": len(cards),
@@ -345,7 +347,7 @@ for split in ("id_unseen", "rule_ood", "visual_ood"):
             last(pictured, m, split, metric, 1).value.mean() for metric in ("success", "hand_read")
         )
         columns = {"hands read": read, "solved of the read": solved / read, "solved": solved}
-        parts[split, figures.NAMES[m]] = columns
+        parts[split, plots.name_of(m)] = columns
 pd.DataFrame(parts).T.style.format("{:.1%}")
 
 # %% [markdown]
@@ -354,7 +356,7 @@ pd.DataFrame(parts).T.style.format("{:.1%}")
 # it?
 
 # %%
-figures.show(figures.success_by_tries(results, task="gp-vl"))
+plots.show(figures.success_by_tries(results, task="gp-vl"))
 
 # %% [markdown]
 # The init, told that it was wrong, hardly ever finds the right answer afterwards; RL does. Why does
@@ -371,7 +373,7 @@ for reason in ("wrong_value", "misread_cards"):
             if len(answers) > 1 and verdicts[0]["reason"] == reason
         ]
         cards, same = zip(*pairs, strict=True)
-        after[reason, figures.NAMES[m]] = {
+        after[reason, plots.name_of(m)] = {
             "cards named rightly": f"{sum(cards) / (4 * len(cards)):.0%}",
             "the same names as before": f"{sum(same) / len(same):.0%}", "answers": len(cards),
         }  # fmt: skip
@@ -399,7 +401,7 @@ for split, color in (("id_unseen", "Black"), ("visual_ood", "Red")):
         pairs = []
         for deal, answers, _ in kept(m, split):
             pairs += hands.read_cards(deal, answers[0])
-        figures.show(figures.confusion(pairs, names, f"{color} cards, {figures.NAMES[m]}"))
+        plots.show(plots.confusion(pairs, names, f"{color} cards, {plots.name_of(m)}"))
 
 # %% [markdown]
 # And what do the misread hands look like? Red hands that the recorded RL arm misread, with the
@@ -413,7 +415,7 @@ for deal, answers, _ in kept("rl", "visual_ood"):
         said = ", ".join(f"{there} as {said}" for there, said in wrong)
         missed.append((hands.draw(deal, 64), said))
 if missed:
-    figures.show(figures.gallery(missed[:6], "Red hands misread after RL"))
+    plots.show(plots.gallery(missed[:6], "Red hands misread after RL"))
 
 # %% [markdown]
 # Neither arm learns to see red cards, which no training of theirs shows. (The foundation model has
@@ -447,7 +449,7 @@ for name, split in {"red (training)": "id_unseen", "red, new rule": "rule_ood",
                     "black": "visual_ood"}.items():  # fmt: skip
     for m in ("init", "sft", "rl"):
         found = {n: last(control, m, split, *n) for n in (("success", tries), ("hand_read", 1))}
-        turned[name, figures.NAMES[m]] = {
+        turned[name, plots.name_of(m)] = {
             metric: f"{100 * r.value:.1f} [{100 * r.lo:.1f}, {100 * r.hi:.1f}]"
             for (metric, _), rows in found.items()
             for r in rows.itertuples()
@@ -455,13 +457,14 @@ for name, split in {"red (training)": "id_unseen", "red, new rule": "rule_ood",
 pd.DataFrame(turned).T
 
 # %%
-figures.show(figures.explore(results, "id_unseen", "hand_read", task="gp-vl"))
+plots.show(plots.explore(results, "id_unseen", "hand_read", task="gp-vl"))
 
 # %% [markdown]
 # What the verifier says to the first answers of the init, on either colour:
 
 # %%
-from sftrl_lib.runs import RUNS, read_jsonl
+from sftrl_lib.run_files import read_jsonl
+from sftrl_lib.runs import RUNS
 
 black = [verdicts[0]["reason"] for _, _, verdicts in kept("init", "id_unseen")]
 print("black:", Counter(black).most_common())
@@ -491,13 +494,13 @@ for name in set(control[control.method == "init"].run_id):
 # The walk with street views, by the same rules:
 
 # %%
-figures.show(figures.changes_from_init(results, task="virl-vl"))
+plots.show(figures.changes_from_init(results, task="virl-vl"))
 
 # %%
-figures.show(figures.ood_against_id_and_kl(results, task="virl-vl"))
+plots.show(figures.ood_against_id_and_kl(results, task="virl-vl"))
 
 # %%
-figures.show(figures.recognition_and_success(results, task="virl-vl"))
+plots.show(figures.recognition_and_success(results, task="virl-vl"))
 
 # %% [markdown]
 # In Fig. 8's terms SFT goes far to the right, and RL stays where it was. But an observation has
@@ -527,8 +530,8 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 
 # %%
 from sftrl_lib.notebook import recorded_run
-from sftrl_lib.prompts import split_landmark
 from sftrl_lib.tasks.navigation import claims_intersection, observed
+from sftrl_lib.tasks.navigation_texts import split_landmark
 
 streets = make_task(Experiment(task="virl-vl"))
 tested = cache(streets.test_items)  # the same positions for all arms
@@ -573,7 +576,7 @@ for m in ("init", "sft", "rl"):
                 elsewhere.append(named is not None)
             if claims_intersection(said) != step.position.at_intersection:
                 lost.append(ok)
-    parts[figures.NAMES[m]] = {
+    parts[plots.name_of(m)] = {
         "names one": share(b != ("", "") for _, b, _ in read),
         "... where none is": share(elsewhere),
         "kind right, of those": share(a[0] == b[0] for a, b, _ in read if b[0]),
@@ -606,8 +609,8 @@ for part, names in enumerate(([kind.capitalize() for kind in KINDS], [*SECTORS])
             for step, said, _ in strolled(m, split)
             if (there := landmark(step.position.seen))
         ]
-        title = f"{('Kinds', 'Sides')[part]} of landmarks, {figures.NAMES[m]}"
-        figures.show(figures.confusion(pairs, names, title))
+        title = f"{('Kinds', 'Sides')[part]} of landmarks, {plots.name_of(m)}"
+        plots.show(plots.confusion(pairs, names, title))
 
 # %% [markdown]
 # And the street views of other cities that RL's answers misread:
@@ -620,7 +623,7 @@ for step, said, _ in strolled("rl", "visual_ood"):
         said = f"{', '.join(there)}\nread: {', '.join(read or ['nothing'])}"
         missed.append((streets.draw(step, 64), said))
 if missed:
-    figures.show(figures.gallery(missed[:6], "Street views of other cities misread after RL"))
+    plots.show(plots.gallery(missed[:6], "Street views of other cities misread after RL"))
 
 # %%
 for split, metric in product(("rule_ood", "visual_ood"), ("per_step", "success")):
@@ -645,7 +648,7 @@ for split, metric in product(("rule_ood", "visual_ood"), ("per_step", "success")
 # supported* is not *refuted*: look at the interval. The same table: `python -m sftrl_lib claims`.
 
 # %%
-from sftrl_lib.claims import claims_table
+from study.claims import claims_table
 
 claims = pd.DataFrame(claims_table(results)).set_index("id")
 claims["change (points)"] = [

@@ -73,16 +73,17 @@ for tries in (1, 3, 5, 10):
 # dots are seeds, beside the paper's own curve.
 
 # %%
-from sftrl_lib import figures
-from sftrl_lib.runs import load_results
+from sftrl_lib import plots
+from sftrl_lib.results import load_results
+from study import figures
 
-results = load_results()
-figures.show(figures.training_tries(results))
+results = load_results(preset=preset)
+plots.show(figures.training_tries(results))
 
 # %%
-from sftrl_lib.stats import tries_ablation
+from sftrl_lib.registry import ABLATIONS
 
-ends = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
+ends = ABLATIONS["tries"].rows(results.query("preset == @preset"))
 ends = ends[(ends.split == "rule_ood") & (ends.metric == "success")]
 ends = ends[ends.step == ends.groupby("run_id").step.transform("max")]
 table = ends.pivot_table(index="train_tries", columns="tries", values="value")
@@ -111,7 +112,7 @@ table.join(cost.rename(columns={"step": "updates"})).style.format(
 # numbers of updates on its way:
 
 # %%
-path = tries_ablation(results.query("preset == @preset and task == 'gp-l'"))
+path = ABLATIONS["tries"].rows(results.query("preset == @preset"))
 path = path[(path.split == "rule_ood") & (path.metric == "success") & (path.tries == 3)]
 at_updates = path.pivot_table(index="step", columns="train_tries", values="value")
 at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
@@ -136,24 +137,27 @@ import json
 
 import pandas as pd
 
-from sftrl_lib.config import Experiment
-from sftrl_lib.experiments import TUNING_TABLE
-from sftrl_lib.stats import HEADLINE, tries_of
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.registry import TASKS
+from sftrl_lib.stats import tries_of
+from study.grids import TUNING_TABLE
 
 
 def attempts(task: str, metric: str):
     """The mean of each attempt's last measurements, and the number of its runs."""
     usual = Experiment(task=task, method="init")
     tried = pd.read_csv(TUNING_TABLE).query("task == @task and metric == @metric")
-    tried = tried[tried.tries == tries_of(metric, usual.eval_tries)]
-    tried["init steps"] = [json.loads(c).get("init_steps", usual.steps) for c in tried.condition]
+    tried = tried[tried.tries == tries_of(metric, usual.evaluation.eval_tries)]
+    tried["init steps"] = [
+        json.loads(c).get("init_steps", usual.method.steps) for c in tried.condition
+    ]
     arms = ["foundation", "init steps", "method", "lr"]
     chart = tried.pivot_table(index=arms, columns="split", values="value", aggfunc="mean")
     chart["runs"] = tried[tried.split == "rule_ood"].groupby(arms).size()
     return chart.style.format("{:.1%}", subset=[name for name in chart if name != "runs"])
 
 
-attempts("gp-l", HEADLINE["gp-l"])
+attempts("gp-l", TASKS["gp-l"].headline)
 
 # %% [markdown]
 # Most rows are one or two runs of a few hundred episodes: a map, not a result. The first three
@@ -170,7 +174,7 @@ attempts("gp-l", HEADLINE["gp-l"])
 # when curves under the new rule had been seen on these two seeds.)
 
 # %%
-attempts("virl-l", HEADLINE["virl-l"])
+attempts("virl-l", TASKS["virl-l"].headline)
 
 # %% [markdown]
 # `w16-700` saw fewer walks, and in most of them an answer was the bare action; the `h48` models
@@ -206,7 +210,7 @@ attempts("virl-l", "turn_found")
 # With pictures, on the book's foundation model:
 
 # %%
-attempts("gp-vl", HEADLINE["gp-vl"])
+attempts("gp-vl", TASKS["gp-vl"].headline)
 
 # %%
 attempts("gp-vl", "hand_read")
@@ -218,7 +222,7 @@ attempts("gp-vl", "hand_read")
 # other, and their mean decided:
 
 # %%
-attempts("virl-vl", HEADLINE["virl-vl"])
+attempts("virl-vl", TASKS["virl-vl"].headline)
 
 # %%
 attempts("virl-vl", "landmark_seen")
@@ -236,10 +240,10 @@ attempts("virl-vl", "landmark_seen")
 # %%
 from sftrl_lib.widgets import explorer
 
-explorer(results)
+explorer(load_results(), preset)
 
 # %%
-figures.show(figures.explore(results, split="rule_ood", metric="success", x="id_unseen"))
+plots.show(plots.explore(results, split="rule_ood", metric="success", x="id_unseen"))
 
 # %% [markdown]
 # Behind each row stand episodes; every recorded run has kept a sample of them (three are printed in
@@ -261,19 +265,19 @@ episode_viewer(recorded_run("rl", preset, seed).episodes())
 # %%
 from sftrl_lib.notebook import live
 
-exp = Experiment(
+settings = dict(
     method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
     batch=live_batch, eval_points=2, eval_episodes=episodes,
-).but(**{knob: turned})  # fmt: skip
-run = live(exp)
+)  # fmt: skip
+run = live(Experiment(**settings | {knob: turned}))
 
 # %%
 name = f"live RL, {knob}={turned}"
 here = run.evals().assign(method=name, condition="{}")
-figures.show(figures.explore(pd.concat([results, here]), split="rule_ood", metric="success"))
+plots.show(plots.explore(pd.concat([results, here]), split="rule_ood", metric="success"))
 
 # %%
-figures.show(figures.training_log({name: run.metrics()}, ["reward", "solved", "trained_rows"]))
+plots.show(plots.training_log({name: run.metrics()}, ["reward", "solved", "trained_rows"]))
 
 # %% [markdown]
 # ## What to inspect

@@ -53,7 +53,7 @@ setup(preset, precision, seed)
 # can describe an experiment for both models:
 
 # %%
-from sftrl_lib.runs import ROOT
+from sftrl_lib.places import ROOT
 
 file = ROOT / "configs" / "gp-vl.yaml"
 print(file.read_text())
@@ -62,19 +62,17 @@ print(file.read_text())
 # Of the two experiments that it becomes, these are all the settings that differ:
 
 # %%
-from dataclasses import asdict
-
 import pandas as pd
 
-from sftrl_lib.config import Experiment, read_settings, resolve_precision
+from sftrl_lib.experiment import Experiment, read_settings, resolve_precision
 
 given = {name: values[0] for name, values in read_settings(file).items()}
 both = {
-    (method, tier): Experiment(method=method).but(**given, preset=tier)
+    (method, tier): Experiment(lenient=True, **given, method=method, preset=tier)
     for method in ("sft", "rl")
     for tier in ("tiny", "llama-11b")
 }
-table = pd.DataFrame({arm: asdict(exp) for arm, exp in both.items()})
+table = pd.DataFrame({arm: exp.flat for arm, exp in both.items()})
 table[(table["sft"].nunique(axis=1) > 1) | (table["rl"].nunique(axis=1) > 1)]
 
 # %% [markdown]
@@ -95,7 +93,7 @@ for (method, tier), exp in both.items():
 # model's configuration, without loading a weight:
 
 # %%
-from sftrl_lib.plan import GB, plan, render
+from sftrl_lib.models.memory import GB, plan, render
 
 big = Experiment(task="gp-vl", preset="llama-11b", method="rl")
 stages = ("evaluate", "sft", "rl")
@@ -105,14 +103,15 @@ print(render([plan(big, stage, 24 * GB) for stage in stages]))
 # And without QLoRA, all weights trained:
 
 # %%
-from sftrl_lib import figures
+from sftrl_lib import plots
+from study import figures
 
-whole = big.but(precision="full")
+whole = big.replace(precision="full")
 plans = {
     name: [plan(exp, stage, 24 * GB) for stage in stages]
     for name, exp in (("qlora", big), ("full", whole))
 }
-figures.show(figures.memory(plans))
+plots.show(figures.memory(plans))
 
 # %% [markdown]
 # Which line is the largest in each column, and which of them grow with the number of rows? The
@@ -165,11 +164,11 @@ print(f"error: {(theirs - weight).norm() / weight.norm():.1%} of the weights' no
 # $B$ starts at zero, so training starts from the model as it was. With rank $r = 16$ that is:
 
 # %%
-from sftrl_lib.plan import Shape, architecture
+from sftrl_lib.models.memory import Shape, architecture
 
 for name in ("tiny", "llama-11b"):
     exp = Experiment(preset=name)
-    shape = Shape(architecture(exp), exp.rank)
+    shape = Shape(architecture(exp), exp.model.rank)
     share = shape.adapter / shape.parameters
     print(f"{name:10} {shape.parameters:14,} parameters, adapter {shape.adapter:11,} ({share:.1%})")
 
@@ -209,11 +208,11 @@ for name in ("tiny", "llama-11b"):
 # a verdict on the two arms needs one grid of rates for both, as in notebook 05.
 
 # %%
-from sftrl_lib.plan import smallest
+from sftrl_lib.models.memory import smallest
 
 sft = Experiment(task="gp-l", preset="llama-11b", method="sft")
 for changes in ({"rank": 16}, {"rank": 256, "lr": 2e-4}, {"precision": "full", "lr": 1e-6}):
-    print(f"{changes}: {smallest(sft.but(**changes), 'sft'):.0f} GB at least")
+    print(f"{changes}: {smallest(sft.replace(**changes), 'sft'):.0f} GB at least")
 
 # %% [markdown]
 # An arm goes on with the adapter of its init, so `--rank 256` needs an init of that rank (`init
@@ -239,12 +238,12 @@ settings = dict(
     eval_episodes=episodes,
 )  # fmt: skip
 first = Experiment(precision=precision, **settings)
-arms = [first, first.but(precision="qlora", lr=3 * first.lr)]
-runs = {f"{resolve_precision(exp)[0]}, rate {exp.lr:.1g}": live(exp) for exp in arms}
+arms = [first, first.replace(precision="qlora", lr=3 * first.method.lr)]
+runs = {f"{resolve_precision(exp)[0]}, rate {exp.method.lr:.1g}": live(exp) for exp in arms}
 
 # %%
 logs = {name: run.metrics() for name, run in runs.items()}
-figures.show(figures.training_log(logs, columns=["loss", "seconds"]))
+plots.show(plots.training_log(logs, columns=["loss", "seconds"]))
 
 # %%
 shown = [("id_unseen", "success"), ("rule_ood", "value_reading"), ("id_unseen", "kl_to_init")]
@@ -266,8 +265,8 @@ pd.DataFrame(table).style.format("{:.3f}")
 # cards read as the rule says; at last the hands solved within three tries.)
 
 # %%
-from sftrl_lib.config import PRESETS
-from sftrl_lib.runs import load_results
+from sftrl_lib.models.presets import PRESETS
+from sftrl_lib.results import load_results
 
 small = load_results().query("source == 'ours' and preset == 'smol' and task == 'gp-l'")
 shown = {"legal": 1, "numbers_right": 1, "value_reading": 1, "success": 3}
@@ -279,7 +278,7 @@ for split in ("id_unseen", "rule_ood"):
         if len(ends):
             found = {m: f"{ends.value[m, n]:.0%}" for m, n in shown.items()}
             table[split, method] = found | {"hands": ends.n["success", 3]}
-print({m: PRESETS["smol"][m] for m in ("init", "sft", "rl")})
+print({m: PRESETS["smol"].methods[m] for m in ("init", "sft", "rl")})
 pd.DataFrame(table).T
 
 # %% [markdown]
@@ -301,7 +300,7 @@ pd.DataFrame(table).T
 # gradient, and the forward pass is done twice, since what its layers computed is not kept.)
 
 # %%
-shape = Shape(architecture(big), big.rank)
+shape = Shape(architecture(big), big.model.rank)
 text, vision = shape.text, shape.config.vision_config
 own = 1 - shape.cross_layers / text.num_hidden_layers  # share of the layers that read text alone
 head = text.vocab_size * text.hidden_size
@@ -337,7 +336,8 @@ print(f"one look costs as much as reading {look / (2 * N['gp-vl']):,.0f} tokens"
 # are estimates, and so is the question's length where there is no tokenizer at hand.
 
 # %%
-from sftrl_lib.plan import conversation
+from sftrl_lib.models.memory import conversation
+from sftrl_lib.registry import METHODS
 
 ANSWER, VERDICT, EPOCHS = 60, 60, 4
 PAPER = {"init": dict(steps=400, batch=128), "sft": dict(steps=400, batch=128)}
@@ -346,14 +346,14 @@ priced = {}
 for task in N:
     for method, numbers in PAPER.items():
         ours = Experiment(task=task, preset="llama-11b", method=method)
-        priced[task, "paper", method] = ours.but(precision="full", **numbers)
+        priced[task, "paper", method] = ours.replace(precision="full", **numbers)
         priced[task, "ours", method] = ours
 
 
 def lengths(exp: Experiment) -> list[int]:
     """Tokens of the conversation up to the end of each try's answer."""
-    asked = conversation(exp)[0] - exp.max_new_tokens
-    return [asked + ANSWER + t * (VERDICT + ANSWER) for t in range(exp.tries)]
+    asked = conversation(exp)[0] - exp.model.max_new_tokens
+    return [asked + ANSWER + t * (VERDICT + ANSWER) for t in range(getattr(exp.method, "tries", 1))]
 
 
 # %% [markdown]
@@ -372,22 +372,22 @@ def lengths(exp: Experiment) -> list[int]:
 # %%
 def counted(exp: Experiment) -> dict[str, float]:
     """Rows and tokens trained, answers and tokens of rollouts, looks at a picture."""
-    upto, n, whole = lengths(exp), exp.steps * exp.batch, exp.precision == "full"
-    mean = sum(upto) / len(upto)
-    if exp.method != "rl":
+    upto, own, whole = lengths(exp), exp.method, exp.model.precision == "full"
+    n, mean = own.steps * own.batch, sum(upto) / len(upto)
+    if own.name != "rl":
         rows, tokens, answers, read, looks = n, n * upto[0], 0, 0, n
     elif whole:
         rows, tokens, answers, read = EPOCHS * n, EPOCHS * n * mean, n, n * mean
     else:
-        rows, tokens, answers, read = n, n * upto[-1], n * exp.tries, n * sum(upto)
-        looks = n / exp.group
+        rows, tokens, answers, read = n, n * upto[-1], n * own.tries, n * sum(upto)
+        looks = n / own.group
     if whole:
         looks = 3 * rows + answers
-    shown = exp.task == "gp-vl"
+    shown = exp.task.name == "gp-vl"
     return {
         "million tokens trained": tokens / 1e6, "million read": read / 1e6,
         "thousand looks": shown * looks / 1e3,
-        "FLOPs of text": N[exp.task] * (6 * tokens + 2 * read),
+        "FLOPs of text": N[exp.task.name] * (6 * tokens + 2 * read),
         "of the picture": shown * (looks * look + (3 * rows + answers) * keys),
     }  # fmt: skip
 
@@ -413,11 +413,11 @@ CARDS = {  # GB of a card, cards, FLOPs a second of a card
 }
 hours = {}
 for name, exp in priced.items():
-    least = smallest(exp, "rl" if exp.method == "rl" else "sft")
+    least = smallest(exp, METHODS[exp.method.name].stage)
     flops = work.loc[name, ["FLOPs of text", "of the picture"]].sum()
     hours[name] = {"GB at least": f"{least:.0f}", "FLOPs": f"{flops:.1e}"}
     for card, (memory, cards, peak) in CARDS.items():
-        fits = least <= memory * (cards if exp.precision == "full" else 1)
+        fits = least <= memory * (cards if exp.model.precision == "full" else 1)
         took = flops / (SHARE * cards * peak) / 3600
         hours[name][card] = f"{took:.2g} h" if fits else "does not fit"
 pd.DataFrame(hours).T
@@ -442,8 +442,8 @@ pd.DataFrame(hours).T
 #    runs/yours/RUN/weights FOLDER` makes one checkpoint of it and its base.
 # 5. Several cards: `accelerate launch --config_file configs/ddp.yaml --num_processes 8 -m sftrl_lib
 #    sft ...`. By this command two processes on a CPU learn on the tiny tier what one learns (that
-#    is tested); on GPUs it is not validated. Weights spread over cards: `configs/fsdp2.yaml` says
-#    what is missing. Several machines: the head of `configs/ddp.yaml`.
+#    is tested); on GPUs it is not validated. Each card holds a whole model. Several machines: the
+#    head of `configs/ddp.yaml`.
 #
 # **Another start.** The authors published their inits. `--start tianzhechu/GP-L-Init` and its three
 # siblings (see the authors' page) replace step 3's `init`, with `SFTRL_ONLINE=1`; `--start FOLDER`
@@ -458,8 +458,8 @@ pd.DataFrame(hours).T
 #   than 45 seconds after the one before, and at every point of the curve: adapter, optimiser,
 #   counters. What came after it is done again, with the same deals and the same random streams.
 # * *A finished run* is only opened. `experiments my.yaml` skips those, and goes on with the rest.
-# * *Another setting* is another run: a folder's name ends in a hash of all settings. Delete a
-#   folder to train it again.
+# * *Another setting* is another run: a folder's name ends in a hash of all settings that decide the
+#   result. Delete a folder to train it again.
 # * *From another machine*: copy the run's folder into `runs/yours`; explorer and figures find it.
 
 # %% [markdown]
@@ -470,9 +470,9 @@ pd.DataFrame(hours).T
 #
 # 1. `python -m sftrl_lib plan --gpu-memory 24GB --task gp-vl`: which line is the largest? A run's
 #    `manifest.json` has what was really reached, as `peak_gpu_memory_mb`.
-# 2. Fewer rows side by side cost time and change no result: `--chunk` where the rollout is the
-#    larger part (every run is measured, SFT too), `--micro_batch` where the training step is. An
-#    init made with other sizes than the preset's is found too, if it is the only one that fits.
+# 2. Fewer rows side by side cost time and change no result: `--generation_batch_size` where the
+#    rollout is the larger part (every run is measured, SFT too), `--micro_batch` where the training
+#    step is. They are no part of what a run is: an init made with other sizes is found too.
 # 3. `--max_new_tokens`: caches and logits are planned for answers of that length. The answers here
 #    have some 60 tokens; one that is cut off counts as illegal.
 # 4. Text before pictures: `gp-l` needs neither the tower's activations nor a cache of 6,404 patches
@@ -499,15 +499,15 @@ pd.DataFrame(hours).T
 #
 # <details><summary>Hint</summary>
 #
-# `sftrl_lib.plan.smallest(experiment, "rl")`.
+# `sftrl_lib.models.memory.smallest(experiment, "rl")`.
 #
 # </details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# from sftrl_lib.plan import smallest
+# from sftrl_lib.models.memory import smallest
 #
-# print(f"{smallest(big.but(task='gp-l'), 'rl'):.1f} GB")
+# print(f"{smallest(big.replace(task='gp-l'), 'rl'):.1f} GB")
 # ```
 #
 # </details>
@@ -538,13 +538,14 @@ pd.DataFrame(hours).T
 #
 # <details><summary>Hint</summary>
 #
-# `live(arms[1].but(lr=3 * arms[1].lr))`; then compare `metrics().loss` and the rows of `evals()`.
+# `live(arms[1].replace(lr=3 * arms[1].method.lr))`; then compare `metrics().loss` and the rows of
+# `evals()`.
 #
 # </details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# faster = live(arms[1].but(lr=3 * arms[1].lr))
+# faster = live(arms[1].replace(lr=3 * arms[1].method.lr))
 # for name, run in (runs | {"a faster adapter": faster}).items():
 #     rows = run.evals().query("metric == 'value_reading' and split == 'rule_ood'")
 #     loss = run.metrics().loss.iloc[-1]

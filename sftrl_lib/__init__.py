@@ -14,14 +14,16 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRL_EXPERIMENTAL_SILE
 if os.environ.get("SFTRL_ONLINE", "0") != "1":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if _hub := sys.modules.get("huggingface_hub.constants"):  # imported first, it has read that
-        _hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"
+        vars(_hub)["HF_HUB_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] == "1"
 # bitsandbytes recommends a package that would fetch compiled code; its own CPU kernels do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-from .config import PRESETS, Experiment  # noqa: E402
 from .errors import SftrlError  # noqa: E402
+from .experiment import Experiment  # noqa: E402
+from .models.presets import PRESETS  # noqa: E402
 from .tasks import envs as _envs  # noqa: E402, F401  (registers sftrl/GeneralPoints-v0)
 from .tasks.base import Verdict  # noqa: E402
-from .tasks.general_points import GeneralPoints, verify_formula  # noqa: E402
+from .tasks.formulas import verify_formula  # noqa: E402
+from .tasks.general_points import GeneralPoints  # noqa: E402
 
 __all__ = ["PRESETS", "Experiment", "GeneralPoints", "SftrlError", "Verdict", "verify_formula"]

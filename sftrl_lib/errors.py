@@ -14,11 +14,11 @@ def check(
     if not allowed:
         what = choices if isinstance(choices, str) else f"one of {', '.join(choices)}"
         raise SftrlError(
-            f"{name} is {_shown(given)}, but it must be {what}; change {change} and try again."
+            f"{name} is {shown(given)}, but it must be {what}; change {change} and try again."
         )
 
 
-def _shown(given: object) -> str:
+def shown(given: object) -> str:
     """One line, of a length that a hostile file does not decide."""
     if isinstance(given, int) and abs(given) > 10**100:  # Python refuses to write out huge ones
         return "a number of more than 100 digits"

@@ -1,26 +1,19 @@
 """Measure a policy: success by number of tries, value reading, legality, KL to the init.
 
 Everything is derived from one rollout a split; what is counted is the task's own business
-(`Task.measures`). Intervals are Wilson's for clustered trials (DESIGN.md, section 5).
+(`Task.measures`). Intervals are Wilson's for clustered trials (clusters of one multiset or route).
 """
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from .config import Experiment
-from .policy import Policy, Sight
+from .experiment import Experiment
+from .models.images import ImageConditioner
+from .models.policy import Policy
 from .rollout import Episode, rollout
-from .stats import HEADLINE, clustered_interval
+from .stats import clustered_interval
 from .tasks.base import Counts, Task
-
-_TEXT, _PICTURES = ("id_unseen", "rule_ood"), ("id_unseen", "rule_ood", "visual_ood")
-CURVE_SPLITS = {"gp-l": _TEXT, "virl-l": _TEXT, "gp-vl": _PICTURES, "virl-vl": _PICTURES}
-
-
-def curve_splits(task: Task) -> tuple[str, ...]:
-    """What a curve measures: the claims' splits, as far as the task has data for them."""
-    return tuple(split for split in CURVE_SPLITS[task.name] if split in task.splits)
 
 
 def _row(split: str, metric: str, tries: int, counts: Counts) -> dict:
@@ -43,11 +36,11 @@ def evaluate(
 ) -> tuple[list[dict], dict[str, list[Episode]]]:
     """Play `splits` ({name: episodes}); result rows and the episodes behind them.
 
-    A policy is tested as RL trains it: sampled at the training temperature (by default 1, where the
-    authors' rollouts use 0.2), with retries, as in the paper (greedily, most retries repeat the
-    answer that failed). First tries of the claims' splits are played greedily too: metric
-    success_greedy, or per_step_greedy. Items come from the run's own seed in a stream of their own,
-    so no two seeds share test deals.
+    A policy is tested as RL trains it: sampled (at temperature 1 unless the settings say otherwise,
+    where the authors' rollouts use 0.2), with retries, as in the paper (greedily, most retries
+    repeat the answer that failed). First tries of the claims' splits are played greedily too:
+    metric success_greedy, or per_step_greedy. Items come from the run's own seed in a stream of
+    their own, so no two seeds share test deals.
     """
     rows, played = [], {}
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
@@ -56,22 +49,26 @@ def evaluate(
         items = task.test_items(split, exp.seed, count)
         generator = torch.Generator(policy.device).manual_seed(1000 * exp.seed + len(items))
         played[split] = rollout(
-            policy, task, items, tries=exp.eval_tries, temperature=exp.temperature,
-            generator=generator, max_new_tokens=exp.max_new_tokens,
-        )  # fmt: skip
-        rows += score(task, split, played[split], exp.eval_tries)
-        if split in CURVE_SPLITS[task.name]:
-            greedy = rollout(policy, task, items, max_new_tokens=exp.max_new_tokens)
-            headline = HEADLINE[task.name]
-            counts = task.measures(greedy, 1)[headline, 1]
-            rows.append(_row(split, f"{headline}_greedy", 1, counts))
+            policy,
+            task,
+            items,
+            tries=exp.evaluation.eval_tries,
+            temperature=exp.evaluation.eval_temperature,
+            generator=generator,
+            max_new_tokens=exp.model.max_new_tokens,
+        )
+        rows += score(task, split, played[split], exp.evaluation.eval_tries)
+        if split in task.curve_splits:
+            greedy = rollout(policy, task, items, max_new_tokens=exp.model.max_new_tokens)
+            counts = task.measures(greedy, 1)[task.headline, 1]
+            rows.append(_row(split, f"{task.headline}_greedy", 1, counts))
     return rows, played
 
 
 def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     """A run's last evaluation: claims rest on `final_episodes`, the rest on `eval_episodes`."""
-    side = dict.fromkeys(task.side_splits, exp.eval_episodes)
-    return dict.fromkeys(curve_splits(task), exp.final_episodes) | side
+    side = dict.fromkeys(task.side_splits, exp.evaluation.eval_episodes)
+    return dict.fromkeys(task.curve_splits, exp.evaluation.final_episodes) | side
 
 
 class KlToInit:
@@ -90,10 +87,10 @@ class KlToInit:
         items = [task.item("id_unseen", exp.seed, i) for i in range(answers or usual)]
         episodes = rollout(
             policy, task, items, temperature=1.0, generator=generator,
-            max_new_tokens=exp.max_new_tokens,
+            max_new_tokens=exp.model.max_new_tokens,
         )  # fmt: skip
         rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
-        self.rows, self.size = sorted(rows, key=lambda r: len(r[0] + r[1])), exp.micro_batch
+        self.rows, self.size = sorted(rows, key=lambda r: len(r[0] + r[1])), exp.machine.micro_batch
         parts = (self._log_probs(policy, part) for part in self._parts())
         self.reference = [part.to("cpu", self.kept) for part in parts]
 
@@ -111,8 +108,8 @@ class KlToInit:
         seen = padded([[1] * len(p + c) for p, c, _ in part])
         written = padded([[0] * len(p) + [1] * len(c) for p, c, _ in part])
         keep = ids.size(1) - min(len(p) for p, _, _ in part) + 1  # no logits of questions
-        sight = Sight(policy, [picture for *_, picture in part if picture is not None])
-        with sight.of(torch.arange(len(part))):
+        images = ImageConditioner(policy, [picture for *_, picture in part if picture is not None])
+        with images.of(torch.arange(len(part))):
             logits = policy.model(
                 input_ids=ids, attention_mask=seen, use_cache=False, logits_to_keep=keep
             ).logits

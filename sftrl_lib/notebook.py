@@ -11,23 +11,27 @@ from IPython import get_ipython
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
-from . import figures
-from .config import PRESETS, Experiment
 from .errors import SftrlError
-from .evaluate import CURVE_SPLITS
-from .experiments import recorded_init, run_experiment
-from .policy import FOUNDATIONS, resolve_precision
-from .runs import LIVE, RESULTS, ROOT, RUNS, YOURS, Run, is_done, load_results, read_manifest
+from .experiment import Experiment, resolve_precision
+from .models.load import FOUNDATIONS
+from .models.presets import PRESETS
+from .places import ROOT
+from .plots import how
+from .registry import METHODS
+from .results import RESULTS, load_results
+from .run_files import find_run, is_done, read_manifest
+from .runner import recorded_init, run_experiment
+from .runs import LIVE, RUNS, YOURS, Run
 from .stats import main_grid
+from .tasks import make_task
 from .threads import use_threads
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
-    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors, figures of this
-    tier; prints device, precision and why. Raises SftrlError for an unknown preset or precision."""
+    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors; prints device,
+    precision and why. Raises SftrlError for an unknown preset or precision."""
     _short_errors()
     exp = Experiment(preset=preset, precision=precision, seed=seed)
-    figures.TIER = preset
     set_seed(seed)
     use_threads()
     hf_logging.set_verbosity_error()
@@ -36,13 +40,13 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} thread(s)"
     online = os.environ.get("SFTRL_ONLINE") == "1"
-    weights = PRESETS[preset]["model"] or f"{_short(FOUNDATIONS / exp.foundation)}/"
+    weights = PRESETS[preset].model or f"{_short(FOUNDATIONS / exp.model.foundation)}/"
     if weights.endswith("/") and not (ROOT / weights / "model.safetensors").exists():
         weights += " (missing: build it with 'python -m sftrl_lib foundation')"
     ours = load_results().query("source == 'ours' and preset == @preset")
     rows = f"{_short(RESULTS)} ({len(ours):,} rows of {ours.run_id.nunique()} recorded runs)"
     if not len(ours):
-        made = figures.how("TASK", preset)
+        made = how("TASK", preset)
         rows = f"no recorded runs of this tier: cells that show them need yours, made with {made}"
     print(f"tier       {preset}")
     print(f"device     {device}")
@@ -56,12 +60,13 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
 def live(exp: Experiment) -> Run:
     """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
     trained before; says which. SFTRL_RUNS names another folder than runs/."""
-    known = is_done(_live_root() / exp.run_id)
-    short = dict.fromkeys(CURVE_SPLITS[exp.task], exp.eval_episodes)
+    known = is_done(find_run(exp, _live_root()))
+    short = dict.fromkeys(make_task(exp).curve_splits, exp.evaluation.eval_episodes)
     _free()
     run = run_experiment(exp, _live_root(), final=short)
     _free()
-    said = f"{exp.method.upper()}, {exp.steps} steps of {exp.batch}, in {_short(run.path)}"
+    own = exp.method
+    said = f"{METHODS[own.name].label}, {own.steps} steps of {own.batch}, in {_short(run.path)}"
     if known:
         print(f"LOADED, not trained: {said} (delete the folder to train again)")
     else:
@@ -78,7 +83,7 @@ def recorded_run(method: str, preset: str = "tiny", seed: int = 0, task: str = "
     if not len(rows):
         raise SftrlError(
             f"there is no finished run of {method} ({task}, tier {preset}, seed {seed}), recorded "
-            f"or of yours; choose another seed, or make it with {figures.how(task, preset)}."
+            f"or of yours; choose another seed, or make it with {how(task, preset)}."
         )
     path = (RUNS if rows.source.iloc[0] == "ours" else YOURS) / rows.run_id.iloc[0]
     return Run(path, read_manifest(path))
@@ -87,7 +92,7 @@ def recorded_run(method: str, preset: str = "tiny", seed: int = 0, task: str = "
 def recorded_log(
     method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
 ) -> dict[str, pd.DataFrame]:
-    """{label: training log} of that run, for `figures.training_log`. All seeds start from one init,
+    """{label: training log} of that run, for `plots.training_log`. All seeds start from one init,
     which has a run of its own."""
     start = Experiment(task=task, method="init", preset=preset)
     init = recorded_init(start) if method == "init" else None

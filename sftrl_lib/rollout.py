@@ -11,9 +11,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .errors import SftrlError
-from .policy import Policy
-from .prompts import retry
+from .models.policy import Policy
 from .tasks.base import Task, Verdict
+from .tasks.texts import retry
 
 
 @dataclass
@@ -38,10 +38,12 @@ class Episode:
 
     @property
     def solved(self) -> bool:
+        """Whether the last try was right; no episode goes on after that."""
         return bool(self.turns) and self.turns[-1].verdict.ok
 
     @property
     def rewards(self) -> list[float]:
+        """One a try."""
         return [turn.verdict.reward for turn in self.turns]
 
     def ids(self) -> list[int]:
@@ -75,9 +77,9 @@ def rollout(
         contexts = [e.ids() + ids for e, ids in zip(active, asked, strict=True)]
         # Neighbours of one length share a batch: padding is work for nothing.
         order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
-        for start in range(0, len(order), policy.chunk):
-            part = order[start : start + policy.chunk]
-            pictures = [active[i].picture for i in part if active[i].picture]
+        for start in range(0, len(order), policy.generation_batch_size):
+            part = order[start : start + policy.generation_batch_size]
+            pictures = [p for i in part if (p := active[i].picture)]
             answers = policy.generate(
                 [contexts[i] for i in part], max_new_tokens, temperature, generator, pictures
             )
@@ -89,3 +91,16 @@ def rollout(
     bar.update(len(episodes) - bar.n)
     bar.close()
     return episodes
+
+
+def tokens_read(episodes: list[Episode]) -> tuple[int, int]:
+    """Tokens of a rollout: those of every conversation once (the paper's D_buffer), and those that
+    were really processed, since each try reads its conversation again."""
+    once = done = 0
+    for episode in episodes:
+        read = 0
+        for turn in episode.turns:
+            read += len(turn.prompt_ids) + len(turn.completion_ids)
+            done += read
+        once += read
+    return once, done

@@ -1,6 +1,5 @@
 """The protocol's statistics: intervals of one run, changes paired by seed, matched levels."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
@@ -10,11 +9,11 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtri, stdtr, stdtrit  # normal and t; scipy.stats loads slowly
 
+from .registry import METHODS, TASKS
+
 SEEDS = 5  # the protocol's minimum (DESIGN.md, section 5)
 DEVELOPMENT_SEEDS = (100, 101)  # everything was chosen on these; no claim is tested on them
 LEVEL = 0.95
-# What the claims of a task rest on (paper, section 5.1).
-HEADLINE = {"gp-l": "success", "virl-l": "per_step", "gp-vl": "success", "virl-vl": "per_step"}
 
 
 class Estimate(NamedTuple):
@@ -110,10 +109,10 @@ class Curve(NamedTuple):
     def of(cls, x: Sequence[float], y: Sequence[float], weights: Sequence[float]) -> Self:
         """The curve through points in training order. x is measured with noise and may step back:
         neighbours that do are pooled, in x and in y, weighted by their episodes."""
-        x, y, weights = (np.asarray(v, float) for v in (x, y, weights))
-        ends = isotonic_regression(x, weights=weights).blocks
+        across, up, weight = (np.asarray(v, float) for v in (x, y, weights))
+        ends = isotonic_regression(across, weights=weight).blocks
         pools = [slice(start, end) for start, end in pairwise(ends)]
-        pooled = [[np.average(v[p], weights=weights[p]) for p in pools] for v in (x, y)]
+        pooled = [[np.average(v[p], weights=weight[p]) for p in pools] for v in (across, up)]
         return cls(*np.array(pooled))
 
     def at(self, level: float) -> float:
@@ -129,14 +128,18 @@ def at_matched(a: Curve, b: Curve) -> tuple[float, float, float]:
 
 def tries_of(metric: str, tries: int) -> int:
     """At how many tries a metric is read where `tries` are allowed: most look at first tries."""
-    return tries if metric in HEADLINE.values() else 1
+    retried = {"success", *(task.headline for task in TASKS.values())}
+    return tries if metric in retried else 1
 
 
 def recorded(table: pd.DataFrame) -> pd.DataFrame:
     """Our rows; of a task on a tier where we have no arm, or fewer seeds of them than the protocol
     asks for and than you have, yours, if there are any."""
     place, ours = table.task + " " + table.preset, table.source == "ours"
-    yours, arm = table.source == "yours", table.method.isin(("sft", "rl"))
+    yours, arm = (
+        table.source == "yours",
+        table.method.isin([m for m in METHODS if METHODS[m].is_arm]),
+    )
 
     def seeds(whose: pd.Series) -> pd.Series:
         of = whose & arm
@@ -193,13 +196,3 @@ def matched(table: pd.DataFrame, x: tuple[str, str, int], y: tuple[str, str, int
     seeds = sorted(s for m, s in curves if m == "rl" and ("sft", s) in curves)
     found = [at_matched(curves["rl", s], curves["sft", s]) for s in seeds]
     return pd.DataFrame(found, index=pd.Index(seeds, name="seed"), columns=["level", "rl", "sft"])
-
-
-def tries_ablation(table: pd.DataFrame) -> pd.DataFrame:
-    """RL runs with several numbers of training tries: the main grid's, and those that differ in the
-    tries and, to spend the same compute, in batch or steps."""
-    table = recorded(table)
-    changed = table.condition.map(lambda text: set(json.loads(text)))
-    equal = changed.map(lambda names: not names or "tries" in names <= {"tries", "batch", "steps"})
-    rl = table[equal.astype(bool) & (table.method == "rl")]
-    return rl[(rl.foundation == "default") & ~rl.seed.isin(DEVELOPMENT_SEEDS)]

@@ -1,6 +1,6 @@
 """Widgets that look, and never train: an explorer of the recorded runs and a viewer of episodes.
 
-Each calls a pure function (`figures.explore`, `render_episode`) that a page without a kernel can
+Each calls a pure function (`plots.explore`, `render_episode`) that a page without a kernel can
 call too.
 """
 
@@ -12,40 +12,58 @@ import ipywidgets
 import pandas as pd
 from IPython.display import HTML, display
 
-from . import figures
+from . import plots
 from .errors import SftrlError
+from .registry import TASKS
 
 _COLORS = {True: "#0072B2", False: "#D55E00"}  # solved, failed; the word says it too
 
 
-def explorer(results: pd.DataFrame) -> ipywidgets.Widget:
-    """Choose task, tier, split, metric and x-axis of the runs, recorded and yours."""
+def _menu(name: str, labels: Mapping[str, str], first: str) -> ipywidgets.Dropdown:
+    """A menu of {value: label}, at `first` where that is one of them."""
+    options = [(label, value) for value, label in labels.items()]
+    value = first if first in labels else next(iter(labels))
+    return ipywidgets.Dropdown(options=options, value=value, description=name)
+
+
+def explorer(results: pd.DataFrame, preset: str = "tiny") -> ipywidgets.Widget:
+    """Choose task, tier, split, metric and x-axis of the runs, recorded and yours; a task's menus
+    hold what is measured of it."""
     rows = results[results.source != "paper"]
     if not len(rows):
         raise SftrlError(
             "there are no recorded runs to explore; the repository's data/results.csv holds them, "
-            f"or make your own with `{figures.REBUILD}`."
+            f"or make your own with `{plots.REBUILD}`."
         )
+    tasks = {name: name for name in TASKS if name in set(rows.task)}
+    tiers = {name: name for name in sorted(set(rows.preset))}
+    task, tier = _menu("task", tasks, "gp-l"), _menu("tier", tiers, preset)
 
-    def menu(name: str, values: Sequence[str], names: Mapping[str, str], first: str):
-        options = [(names.get(v, v), v) for v in values]
-        value = first if first in values else values[0]
-        return ipywidgets.Dropdown(options=options, value=value, description=name)
+    def labels(column: str, label: Callable[[str, str], str]) -> dict[str, str]:
+        there = sorted(set(rows[rows.task == task.value][column]))
+        return {name: label(name, task.value) for name in there}
 
-    menus = {
-        "task": menu("task", sorted(set(rows.task)), {}, "gp-l"),
-        "preset": menu("tier", sorted(set(rows.preset)), {}, figures.TIER),
-        "split": menu("split", sorted(set(rows.split)), figures.SPLITS, "rule_ood"),
-        "metric": menu("metric", sorted(set(rows.metric)), figures.METRICS, "success"),
-        "x": menu("against", list(figures.X_AXES), figures.X_AXES, "compute"),
-    }
+    split = _menu("split", labels("split", plots.split_label), "rule_ood")
+    metric = _menu("metric", labels("metric", plots.metric_label), "success")
+    against = _menu("against", plots.X_AXES, "compute")
+
+    def refill(_=None) -> None:
+        for menu, column, label in (
+            (split, "split", plots.split_label),
+            (metric, "metric", plots.metric_label),
+        ):
+            kept, found = menu.value, labels(column, label)
+            menu.options = [(said, name) for name, said in found.items()]
+            menu.value = kept if kept in found else next(iter(found))
 
     def draw(**chosen: str) -> None:
         try:
-            figures.show(figures.explore(results, **chosen))
+            plots.show(plots.explore(results, **chosen))
         except SftrlError as nothing_there:  # not every pair of split and metric is measured
             display(HTML(f"<p>{escape(str(nothing_there))}</p>"))
 
+    task.observe(refill, "value")
+    menus = {"task": task, "preset": tier, "split": split, "metric": metric, "x": against}
     picture = ipywidgets.interactive_output(draw, menus)
     bar = ipywidgets.HBox(list(menus.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
     return ipywidgets.VBox([bar, picture])
@@ -56,7 +74,7 @@ def episode_viewer(
     picture: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> ipywidgets.Widget:
     """Step through episodes (`Run.episodes`, `runs.episode_row`): all, the solved, the failed. In
-    navigation an episode is one position of a route. `picture`: an episode's, by `figures.html`,
+    navigation an episode is one position of a route. `picture`: an episode's, by `plots.html`,
     drawn when the episode is shown."""
     if not episodes:
         raise SftrlError(
@@ -93,7 +111,7 @@ def episode_viewer(
 
 
 def render_episode(episode: Mapping[str, Any], picture: str = "") -> str:
-    """One episode as plain HTML: its picture (`figures.html`), if any, the question, then every
+    """One episode as plain HTML: its picture (`plots.html`), if any, the question, then every
     answer with its verdict. All text is escaped: what a model writes is shown, never interpreted.
     """
     keys = ("step", "split", "index", "route", "position")

@@ -8,8 +8,6 @@ the tokenizer, and (with --runs) the weights after two steps of each arm.
 Weights depend on machine and threads, so theirs are kept under build/, which git ignores.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
@@ -19,7 +17,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from sftrl_lib.config import Experiment
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.tasks import make_task
 
 KEPT = Path(__file__).with_suffix(".json")
@@ -53,7 +51,7 @@ def items(name: str) -> dict[str, str]:
 
 
 def tokenizer() -> dict[str, str]:
-    from sftrl_lib.foundation import build_tokenizer
+    from foundry.foundation import build_tokenizer
 
     return {"tokenizer": digest([build_tokenizer().backend_tokenizer.to_str()])}
 
@@ -62,19 +60,18 @@ def two_steps() -> dict[str, str]:
     """{arm: digest of its weights} after two short steps from the recorded init."""
     import torch
 
-    from sftrl_lib.experiments import start_policy
-    from sftrl_lib.rl import train_rl
+    from sftrl_lib.registry import METHODS
+    from sftrl_lib.runner import start_policy
     from sftrl_lib.runs import Run
-    from sftrl_lib.sft import train_sft
 
     torch.set_num_threads(1)
     found = {}
     for name in TASKS:
-        for method, train in (("sft", train_sft), ("rl", train_rl)):
+        for method in ("sft", "rl"):
             exp = Experiment(task=name, method=method, steps=2, batch=16, seed=3)
             policy, task = start_policy(exp), make_task(exp)
             with tempfile.TemporaryDirectory() as folder, Run.open(exp, folder) as run:
-                train(exp, policy, task, run, progress=False)
+                METHODS[method].train(exp, policy, task, run, progress=False)
             weights = sorted(policy.model.state_dict().items())
             found[f"{name} {method}"] = digest(t.numpy().tobytes() for _, t in weights)
     return found

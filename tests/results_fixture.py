@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from sftrl_lib.runs import COLUMNS, _typed
+from sftrl_lib.results import COLUMNS, _typed
 from sftrl_lib.stats import wilson
 
 STEPS = (20, 40, 60, 80, 100)

@@ -14,7 +14,8 @@ from collections import Counter
 import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 
-from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, verify_formula
+from sftrl_lib.tasks.formulas import verify_formula
+from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, GeneralPointsVL
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -141,13 +142,13 @@ PAPER = of(ROUTE)
 
 
 # --- scheme="authors" -----------------------------------------------------------------------------
-@pytest.mark.parametrize("pictures", [False, True])
-def test_authors_scheme_agrees_with_the_oracle_on_cards(pictures):
-    task, seen = GeneralPoints(scheme="authors", pictures=pictures), Counter()
+@pytest.mark.parametrize("kind", [GeneralPoints, GeneralPointsVL])
+def test_authors_scheme_agrees_with_the_oracle_on_cards(kind):
+    task, seen = kind(scheme="authors"), Counter()
     for deal, cards, claimed, formula in ANSWERS:
         judged = formula, deal.numbers, deal.solutions(), deal.target
         right, prefix = (
-            picture_reward(cards, deal.cards, *judged) if pictures else text_reward(*judged)
+            picture_reward(cards, deal.cards, *judged) if task.pictures else text_reward(*judged)
         )
         verdict = task.verify(deal, written(cards, claimed, formula))
         assert verdict.reward == right and verdict.ok == (right == 5), formula
@@ -224,15 +225,17 @@ CARDS_DIFFER = {
 }
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-def test_paper_scheme_differs_from_the_authors_code_on_cards_as_listed(pictures):
-    task, met = GeneralPoints(pictures=pictures), Counter()
+@pytest.mark.parametrize("kind", [GeneralPoints, GeneralPointsVL])
+def test_paper_scheme_differs_from_the_authors_code_on_cards_as_listed(kind):
+    task, met = kind(), Counter()
     thirds = Deal((3, 3, 8, 8), ("S",) * 4, NAMED_RULES["ten"])
     for deal, cards, claimed, formula in [
         (thirds, list(thirds.cards), [3, 3, 8, 8], "8/(3-8/3)"), *ANSWERS,
     ]:  # fmt: skip
         judged = formula, deal.numbers, deal.solutions(), deal.target
-        theirs, _ = picture_reward(cards, deal.cards, *judged) if pictures else text_reward(*judged)
+        theirs, _ = (
+            picture_reward(cards, deal.cards, *judged) if task.pictures else text_reward(*judged)
+        )
         ours = task.verify(deal, written(cards, claimed, formula)).reward
         if theirs != ours:
             case = {"deal": deal, "claimed": claimed, "formula": formula}
@@ -279,4 +282,4 @@ def test_authors_code_reads_a_broken_answer_of_a_walk_field_by_field():
 def test_authors_code_takes_no_answer_for_an_illegal_formula_or_for_misread_cards():
     deal = ANSWERS[0][0]
     assert GeneralPoints(scheme="authors").verify(deal, "?").reward == -3
-    assert GeneralPoints(scheme="authors", pictures=True).verify(deal, "?").reward == -1.5
+    assert GeneralPointsVL(scheme="authors").verify(deal, "?").reward == -1.5

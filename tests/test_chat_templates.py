@@ -10,12 +10,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from sftrl_lib import Experiment, SftrlError
-from sftrl_lib.policy import Policy, load_policy
-from sftrl_lib.prompts import retry
+from sftrl_lib.methods.sft import expert_row
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.models.policy import Policy
+from sftrl_lib.registry import METHODS
 from sftrl_lib.rollout import rollout
 from sftrl_lib.runs import Run
-from sftrl_lib.sft import expert_row, train_sft
 from sftrl_lib.tasks import make_task
+from sftrl_lib.tasks.texts import retry
 
 CHATML = """{% if messages[0].role != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
@@ -118,7 +120,7 @@ def test_sft_teaches_the_end_that_the_template_writes(kind):
 
 
 def test_a_model_that_learned_an_answer_stops_after_it(kind, tmp_path):
-    exp = EXP.but(batch=8, steps=25, lr=3e-2, warmup=0.0)
+    exp = EXP.replace(batch=8, steps=25, lr=3e-2, warmup=0.0)
     policy = build(kind)
 
     class OneAnswer(type(TASK)):
@@ -126,7 +128,7 @@ def test_a_model_that_learned_an_answer_stops_after_it(kind, tmp_path):
             return "7+7"
 
     with Run.open(exp, tmp_path) as run:
-        train_sft(exp, policy, OneAnswer(), run, progress=False)
+        METHODS["sft"].train(exp, policy, OneAnswer(), run, progress=False)
     question = policy.first_turn(TASK.prompt(TASK.item("id_unseen", 0, 0)))
     assert policy.generate([question], 12)[0] == [*policy._ids("7+7"), policy.end_id]
 

@@ -1,42 +1,37 @@
 """Generated cities: sound street graphs, routes as the task needs them, data sets made once."""
 
+import json
 import math
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
 import pytest
 
+import foundry.cities
+from foundry.cities import CITIES, DATASETS, LEGS, WORDS, city_routes, make, write
 from sftrl_lib import SftrlError
+from sftrl_lib.places import ROOT
 from sftrl_lib.tasks import cities
-from sftrl_lib.tasks.cities import (
-    CITIES,
-    DATASETS,
-    KINDS,
-    LEGS,
-    TRAINING_CITY,
-    WORDS,
-    city,
-    city_of,
-    city_routes,
-    dataset,
-    unseen,
-)  # fmt: skip
+from sftrl_lib.tasks.cities import FOLDER, KINDS, TRAINING_CITY, city, city_of, from_json, names
+from sftrl_lib.tasks.navigation import generated
+from sftrl_lib.tasks.panoramas import distance
 from sftrl_lib.tasks.routes import (
     COMPASS,
     SECTORS,
     TURNS,
     compass_word,
-    distance,
+    content_hash,
     load_routes,
     sector,
     turn_word,
-)  # fmt: skip
+    unseen,
+)
 
 every_city = pytest.mark.parametrize("name", CITIES)
 
@@ -272,15 +267,16 @@ def test_same_seed_same_routes_and_another_seed_others():
     assert first[:200] == city_routes(city("spokehaven"), 1, 200)  # the first ones, whatever n
 
 
+@pytest.mark.slow
 def test_routes_do_not_depend_on_the_order_of_hashes():
     script = (
-        "import hashlib; from sftrl_lib.tasks.cities import *\n"
-        "made = [city_routes(city(name), 0, 3) for name in CITIES]\n"
+        "import hashlib; from foundry.cities import *\n"
+        "made = [city_routes(make(name), 0, 3) for name in CITIES]\n"
         "print(hashlib.sha256(repr(made).encode()).hexdigest())"
     )
     said = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                       env={"PYTHONHASHSEED": seed}, cwd=Path(cities.__file__).parents[2]).stdout
+                       env={"PYTHONHASHSEED": seed}, cwd=ROOT).stdout
         for seed in ("1", "2")
     ]  # fmt: skip
     assert said[0] == said[1] and len(said[0]) == 65
@@ -289,49 +285,84 @@ def test_routes_do_not_depend_on_the_order_of_hashes():
 def test_unknown_split_and_too_many_routes_are_refused(monkeypatch):
     with pytest.raises(SftrlError, match="'test'"):
         city_routes(city("plainsby"), 0, 1, "test")
-    monkeypatch.setattr(cities, "_DETOUR", 0)  # so that every walk is too long
+    monkeypatch.setattr(foundry.cities, "_DETOUR", 0)  # so that every walk is too long
     with pytest.raises(SftrlError, match="only 0 routes, not 2"):
         city_routes(city("plainsby"), 0, 2)
 
 
-# --- data sets ------------------------------------------------------------------------------------
+# --- the data in data/cities ---------------------------------------------------------------------
+@every_city
+def test_city_in_the_data_is_the_one_that_its_recipe_makes(name):
+    made, kept = make(name), city(name)
+    assert cities.as_json(made) == cities.as_json(kept)
+    assert list(made.graph.edges(data=True)) == list(kept.graph.edges(data=True))
+
+
+def test_city_survives_json():
+    whole = json.loads(json.dumps(cities.as_json(city("canalonga"))))
+    assert cities.as_json(from_json(whole)) == cities.as_json(city("canalonga"))
+
+
+def test_cities_are_listed_with_the_training_city_first():
+    assert names() == tuple(CITIES) and names()[0] == TRAINING_CITY
+
+
+def test_data_set_of_other_cities_is_what_the_generator_makes(tmp_path, monkeypatch):
+    monkeypatch.setattr(foundry.cities, "DATASETS", {"other": DATASETS["other"]})
+    sums = write(tmp_path / "made")
+    assert sums == {"other": json.loads((FOLDER / "checksums.json").read_text())["other"]}
+    for file in ("cities.json", "other/route_infos.json"):
+        assert (tmp_path / "made" / file).read_bytes() == (FOLDER / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_data_sets_of_the_training_city_are_what_the_generator_makes(training):
+    tested = city_routes(city(TRAINING_CITY), "unseen", 400, "unseen")
+    assert generated("train").routes == tuple(training)
+    assert generated("unseen").routes == tuple(tested)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_checksum_holds(name):
+    assert content_hash(FOLDER / name) == json.loads((FOLDER / "checksums.json").read_text())[name]
+
+
 @pytest.mark.parametrize("name, least", [("train", 1_000), ("unseen", 200), ("other", 200)])
-def test_data_set_is_read_by_the_loader_without_a_problem(tmp_path, name, least):
-    found = load_routes(dataset(name, tmp_path))
+def test_data_set_is_read_by_the_loader_without_a_problem(name, least):
+    found = load_routes(FOLDER / name)
     assert found.problems == () and len(found.routes) == found.found >= least
     towns = {city_of(route.start).name for route in found.routes}
     assert towns == ({TRAINING_CITY} if name != "other" else set(CITIES) - {TRAINING_CITY})
+    assert generated(name).routes == found.routes and generated(name).generated
 
 
-def test_data_set_of_training_holds_the_training_routes(tmp_path, training):
-    assert load_routes(dataset("train", tmp_path)).routes == tuple(training)
+def test_changed_data_set_is_refused_by_its_name(tmp_path, monkeypatch):
+    shutil.copytree(FOLDER, tmp_path / "cities")
+    file = tmp_path / "cities" / "other" / "route_infos.json"
+    file.write_text(file.read_text().replace("Turn left", "Turn right", 1))
+    monkeypatch.setattr(cities, "FOLDER", tmp_path / "cities")
+    with pytest.raises(SftrlError, match="other has changed.*restore"):
+        generated.__wrapped__("other")
 
 
-def test_data_set_is_made_once_for_each_version_of_the_recipe(tmp_path, monkeypatch):
-    monkeypatch.setitem(DATASETS, "other", (("plainsby", "trigonby"), None, 3))
-    folder = dataset("other", tmp_path)
-    made = (folder / "route_infos.json").stat()
-    assert dataset("other", tmp_path) == folder and (folder / "route_infos.json").stat() == made
-    assert load_routes(folder).found == 6
-    monkeypatch.setattr(nx, "__version__", "0.0")
-    assert dataset("other", tmp_path) != folder and folder.is_dir()
-
-
-def test_quicker_process_wins(tmp_path, monkeypatch):
-    monkeypatch.setitem(DATASETS, "other", (("plainsby",), None, 3))
-    write = cities.write_routes
-
-    def late(*arguments):
-        write(*arguments)  # the other process
-        write(*arguments)
-
-    monkeypatch.setattr(cities, "write_routes", late)
-    assert load_routes(dataset("other", tmp_path)).found == 3
-
-
-def test_data_set_that_cannot_be_written_or_does_not_exist_is_refused(tmp_path):
-    (tmp_path / "build").write_text("a file")
+def test_data_set_that_is_written_already_is_not_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(foundry.cities, "DATASETS", {"other": (("plainsby",), None, 3)})
+    write(tmp_path)
+    before = (tmp_path / "other" / "route_infos.json").read_bytes()
+    monkeypatch.setattr(foundry.cities, "DATASETS", {"other": (("trigonby",), None, 3)})
     with pytest.raises(SftrlError, match="cannot write"):
-        dataset("other", tmp_path)
-    with pytest.raises(SftrlError, match="'mars'.*train"):
-        dataset("mars", tmp_path)
+        write(tmp_path)
+    assert (tmp_path / "other" / "route_infos.json").read_bytes() == before
+
+
+def test_routes_in_a_place_where_nothing_can_be_written_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(foundry.cities, "DATASETS", {"other": (("plainsby",), None, 3)})
+    (tmp_path / "other").write_text("a file")
+    with pytest.raises(SftrlError, match="cannot write"):
+        write(tmp_path)
+
+
+def test_city_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cities, "FOLDER", tmp_path)
+    with pytest.raises(SftrlError, match="cities.json.*restore"):
+        cities._all.__wrapped__()

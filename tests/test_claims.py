@@ -5,10 +5,12 @@ import json
 import pytest
 from results_fixture import as_navigation, synthetic, table, with_ablation
 
-from sftrl_lib import claims, runs
-from sftrl_lib.claims import CLAIMS, claims_table
+from sftrl_lib.places import ROOT
+from sftrl_lib.results import load_results
+from study import claims
+from study.claims import CLAIMS, claims_table
 
-PAPER = runs.load_results(runs.ROOT / "none.csv", yours=None)
+PAPER = load_results(ROOT / "none.csv", yours=None)
 
 
 def by_id(results):

@@ -2,9 +2,9 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
-from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 
@@ -12,10 +12,14 @@ import psutil
 import pytest
 import torch
 
-from sftrl_lib import Experiment, experiments
-from sftrl_lib.__main__ import main
-from sftrl_lib.config import FILLED, PRESETS, TASKS, read_settings, sweep
-from sftrl_lib.stats import HEADLINE
+from sftrl_lib import Experiment, grid, runner
+from sftrl_lib.cli import main
+from sftrl_lib.experiment import defaults, sections, sweep
+from sftrl_lib.models.presets import PRESETS
+from sftrl_lib.registry import COMMANDS, METHODS, TASKS
+from sftrl_lib.runs import YOURS
+from study import grids
+from study.grids import STUDIED
 
 CELLS = [
     f"{task}.{shift}.{method}"
@@ -54,19 +58,33 @@ def test_help_lists_every_command():
     command = [sys.executable, "-m", "sftrl_lib", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
-    commands = ["foundation", "init", "sft", "rl", "evaluate", "experiments", "claims", "book"]
-    assert done.returncode == 0 and [w for w in listed if w in commands] == commands
+    commands = {"foundation", "init", "sft", "rl", "dft", "rejection", "sft+kl", "evaluate"}
+    commands |= {"routes", "experiments", "plan", "merge", "claims", "book"}
+    assert done.returncode == 0 and commands <= set(listed)
+    assert commands == {*METHODS, *COMMANDS}
 
 
-@pytest.mark.parametrize("command", ["init", "sft", "rl"])
-def test_help_of_a_trainer_shows_every_setting_with_its_default(capsys, monkeypatch, command):
+def test_help_says_what_each_method_is_in_a_whole_sentence(capsys):
+    assert call("--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for method in METHODS.values():
+        about = " ".join(sys.modules[method.__module__].__doc__.split())
+        (said,) = re.findall(rf"train {re.escape(method.label)}\. (.*?\.)(?= |$)", shown)
+        assert about.startswith(said) and len(said) > 30
+
+
+@pytest.mark.parametrize("command", METHODS)
+def test_help_of_a_trainer_shows_its_settings_with_their_defaults(capsys, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "200")  # no line is broken
     assert call(command, "--help") == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    for f in fields(Experiment):
-        if f.name != "method":
-            assert f"--{f.name} {type(f.default).__name__}" in shown
-            assert f"{f.metadata['help']} [{f.default}]" in shown
+    shown, own = " ".join(capsys.readouterr().out.split()), {"task", "seed"}
+    for section in (s for task in TASKS for s in sections(task, command).values()):
+        for name, field in section.model_fields.items():
+            own |= {name} - {"name"}
+            assert not field.description or field.description in shown
+            assert field.is_required() or f"[{field.default}]" in shown
+    listed = set(re.findall(r" --(\S+) [A-Z]", shown)) - {"config", "root", "threads"}
+    assert listed == own
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -74,21 +92,22 @@ def test_help_of_a_trainer_shows_every_setting_with_its_default(capsys, monkeypa
     "arguments, words",
     [
         ("rl --preset giant", ("preset is 'giant'", *PRESETS)),
+        ("sft --tries 3", ("tries is no setting of", "method sft")),
         ("sft --rule elevens", ("'elevens'", "eleven_twelve_thirteen", "J=7,Q=3,K=12")),
         ("rl --rule J=7,Q=3,K=14", ("14", "13")),
         ("rl --suits SX", ("--suits SX", "--help")),
-        ("rl --tries -1", ("tries is -1", "at least 1")),
+        ("rl --tries -1", ("tries is '-1'", "at least 1")),
         ("rl --tries many", ("tries is 'many'", "a whole number")),
-        ("rl --max_new_tokens -4", ("max_new_tokens is -4", "at least 1")),
-        ("rl --seed -1", ("seed is -1", "0 or more")),
-        ("rl --discount 2", ("discount is 2.0", "from 0 to 1")),
+        ("rl --max_new_tokens -4", ("max_new_tokens is '-4'", "at least 1")),
+        ("rl --seed -1", ("seed is '-1'", "at least 0")),
+        ("rl --discount 2", ("discount is '2'", "at most 1")),
         ("rl --precision int3", ("precision is 'int3'", "qlora")),
         ("rl --batch 30", ("batch is 30", "multiple of group (8)")),
         ("rl --threads 0", ("--threads", "'0'", "at least 1")),
         ("evaluate somewhere --split sideways", ("'sideways'", "id_unseen", "rule_ood")),
-        ("evaluate somewhere --tries 0", ("--tries", "'0'", "at least 1")),
-        ("rl --task chess", ("task is 'chess'", "gp-l or virl-l")),
-        ("rl --task virl-l --rule ten", ("'ten'", "absolute, relative")),
+        ("evaluate somewhere --tries 0", ("tries is '0'", "at least 1")),
+        ("rl --task chess", ("task is 'chess'", *TASKS)),
+        ("rl --task virl-l --rule ten", ("rule is 'ten'", "'absolute' or 'relative'")),
         ("evaluate somewhere --episodes -5", ("--episodes", "'-5'", "at least 1")),
         ("foundation --steps 0", ("--steps", "'0'", "at least 1")),
         ("experiments --workers 0", ("--workers", "'0'", "at least 1")),
@@ -107,7 +126,8 @@ def test_missing_weights_name_the_folder_and_the_command_that_makes_them(capsys,
     command = (
         "foundation --name nowhere" if method == "init" else "init --task gp-l --foundation nowhere"
     )
-    assert f"python -m sftrl_lib {command}" in said and "nowhere" in said.split(";")[0]
+    folder = "foundation/nowhere" if method == "init" else "yours/gp-l-init-tiny-s0-"
+    assert f"python -m sftrl_lib {command}" in said and folder in said.split(";")[0]
 
 
 def test_evaluate_names_the_folder_without_weights(capsys, tmp_path):
@@ -126,7 +146,7 @@ def test_llama_without_a_gpu_is_refused(capsys, tmp_path, monkeypatch):
 )
 def test_damaged_run_folder_names_the_file_and_is_left_as_it_is(capsys, tmp_path, text):
     exp = Experiment(method="rl", steps=3)
-    manifest = tmp_path / f"gp-l-rl-tiny-s0-{exp.hash[:8]}" / "manifest.json"
+    manifest = tmp_path / exp.run_id / "manifest.json"
     manifest.parent.mkdir()
     (manifest.parent / "metrics.jsonl").write_text('{"step": 1}\n')
     if text is not None:
@@ -142,18 +162,25 @@ def test_settings_of_a_file_have_the_types_of_their_fields(tmp_path):
     file = tmp_path / "arm.yaml"
     file.write_text("lr: 3e-4\nsteps: 12\nrule: five\nkl_weight: 1\nprecision: full\n")
     expected = {"lr": 3e-4, "steps": 12, "rule": "five", "kl_weight": 1.0, "precision": "full"}
-    assert read_settings(file) == {name: [value] for name, value in expected.items()}
-    assert [type(v[0]) for v in read_settings(file).values()] == [float, int, str, float, str]
+    (exp,) = sweep(file)
+    assert {name: exp.flat[name] for name in expected} == expected
+    assert [type(exp.flat[name]) for name in expected] == [float, int, str, float, str]
 
 
 def test_lists_in_a_file_are_all_combinations(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text("method: [sft, rl]\ntask: gp-l\nlr: [1e-4, 3e-4]\nseed: [0, 1, 2]\nsteps: 5\n")
     runs = sweep(file)
-    assert {(e.method, e.lr, e.seed, e.steps) for e in runs} == set(
+    assert {(e.method.name, e.method.lr, e.seed, e.method.steps) for e in runs} == set(
         product(("sft", "rl"), (1e-4, 3e-4), range(3), [5])
     )
-    assert runs[0].batch != runs[-1].batch  # each method has its preset's
+    assert runs[0].method.batch != runs[-1].method.batch  # each method has its preset's
+
+
+def test_runs_that_differ_in_what_their_method_does_not_have_are_one(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("method: [sft, rl]\ntries: [1, 3]\nsteps: 5\n")
+    assert [exp.method.name for exp in sweep(file)] == ["sft", "rl", "rl"]
 
 
 def test_several_values_for_one_run_are_refused(capsys, tmp_path):
@@ -166,27 +193,27 @@ def test_several_values_for_one_run_are_refused(capsys, tmp_path):
 def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_path, monkeypatch):
     file, asked = tmp_path / "sweep.yaml", []
     file.write_text("method: rl\nseed: [0, 1]\nsteps: 2\n")
-    monkeypatch.setattr(experiments, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
+    monkeypatch.setattr(grid, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
     assert call("experiments", file, "--estimate") == 0 and not asked
     assert "core-minutes left of 2 runs" in capsys.readouterr().out
     assert call("experiments", file, "--workers", 1) == 0
     ((runs, root, workers, engine),) = asked
-    assert (len(runs), root, workers) == (2, experiments.YOURS, 1)
+    assert (len(runs), root, workers) == (2, YOURS, 1)
     assert engine == {"engine": "processes"}
 
 
 def test_the_inits_of_a_sweep_come_before_the_arms_that_start_from_them(tmp_path, monkeypatch):
     file, asked = tmp_path / "sweep.yaml", []
     file.write_text("preset: smol\nmethod: [sft, init, rl]\n")
-    monkeypatch.setattr(experiments, "run_grid", lambda runs, *_, **__: asked.append(runs))
+    monkeypatch.setattr(grid, "run_grid", lambda runs, *_, **__: asked.append(runs))
     assert call("experiments", file) == 0
-    assert [[exp.method for exp in runs] for runs in asked] == [["init"], ["sft", "rl"]]
+    assert [[exp.method.name for exp in runs] for runs in asked] == [["init"], ["sft", "rl"]]
 
 
 def test_command_line_wins_over_the_file(capsys, tmp_path):
     file = tmp_path / "arm.yaml"
     file.write_text("tries: 2\nrule: five\n")
-    assert "tries is -3" in refused(capsys, "rl", "--config", file, "--tries", "-3")
+    assert "tries is '-3'" in refused(capsys, "rl", "--config", file, "--tries", "-3")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +222,10 @@ def test_command_line_wins_over_the_file(capsys, tmp_path):
         (None, ("cannot read settings", "No such file")),
         ("lr: [1", ("cannot read settings",)),
         ("- lr", ("cannot read settings",)),
-        ("steps: 2.5", ("steps in", "2.5", "a whole number")),
-        ("speed: 3", ("unknown setting speed", "the settings are task")),
+        ("steps: 2.5", ("arm.yaml", "steps is 2.5", "a whole number")),
+        ("start: null", ("start in", "arm.yaml", "None")),
+        ("task: chess", ("arm.yaml", "task is 'chess'")),
+        ("speed: 3", ("arm.yaml", "unknown setting speed", "the settings are")),
         ("method: sft", ("for method sft, not rl",)),
     ],
 )
@@ -209,10 +238,12 @@ def test_bad_settings_file_is_refused(capsys, tmp_path, text, words):
 
 
 def test_another_preset_fills_in_its_own_numbers_but_keeps_what_was_set():
-    llama = Experiment(method="rl", lr=7e-5).but(preset="llama-11b")
+    llama = Experiment(method="rl", lr=7e-5).replace(preset="llama-11b")
     assert llama == Experiment(method="rl", lr=7e-5, preset="llama-11b")
-    assert llama.steps == PRESETS["llama-11b"]["rl"]["steps"] and llama.max_new_tokens == 256
-    assert Experiment().but(method="sft") == Experiment(method="sft")
+    assert llama.method.steps == PRESETS["llama-11b"].methods["rl"]["steps"]
+    assert llama.model.max_new_tokens == 256
+    assert Experiment().replace(method="sft") == Experiment(method="sft")
+    assert Experiment(tries=5).replace(method="sft") == Experiment(method="sft")
 
 
 @pytest.mark.parametrize("command", ["sft", "rl"])
@@ -225,15 +256,16 @@ def test_one_file_drives_tiny_and_11b_and_only_what_the_presets_fill_in_differs(
         asked.append(exp)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "run_experiment", stop)
+    monkeypatch.setattr(runner, "run_experiment", stop)
     file = Path(__file__).parents[1] / "configs" / "gp-vl.yaml"
     for preset in ((), ("--preset", "llama-11b")):
         assert call(command, "--config", file, *preset) == 130
     tiny, llama = asked
     assert tiny == Experiment(task="gp-vl", method=command)  # an init made with it is found again
-    differ = {f.name for f in fields(Experiment) if getattr(tiny, f.name) != getattr(llama, f.name)}
-    filled = {"preset", *FILLED} - set(TASKS["gp-vl"])
-    assert differ == filled - {"batch"} and tiny.batch == llama.batch  # which presets agree on
+    differ = {name for name, value in tiny.flat.items() if value != llama.flat[name]}
+    filled = {"preset", *defaults("gp-vl", command, tiny.model)} - set(TASKS["gp-vl"].numbers)
+    assert differ == filled - {"batch"}
+    assert tiny.method.batch == llama.method.batch  # which presets agree on
 
 
 # --- what runs ------------------------------------------------------------------------------------
@@ -252,43 +284,44 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
     def started(*_, **__):
         raise AssertionError("a run was started")
 
-    for name in ("run_experiment", "run_grid", "write_results", "write_tuning"):
-        monkeypatch.setattr(experiments, name, started)
-    monkeypatch.setattr(experiments, "RUNS", tmp_path)
-    known = [(task, method) for task in HEADLINE for method in ("rl", "sft")] if recorded else []
+    for name in ("run_experiment", "run_grid", "write_tuning"):
+        monkeypatch.setattr(grids, name, started)
+    for module in (grid, grids):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    known = [(task, method) for task in STUDIED for method in ("rl", "sft")] if recorded else []
     for task, method in known:
-        settings = {"steps": 2, "tries": 3, "batch": 10, "group": 5}
-        settings |= {"eval_points": 2, "eval_episodes": 10, "final_episodes": 40}
-        exp = Experiment(task=task, method=method, **settings)
+        sizes = {"eval_points": 2, "eval_episodes": 10, "final_episodes": 40}
+        group = {"tries": 3, "group": 5} if method == "rl" else {}
+        exp = Experiment(task=task, method=method, steps=2, batch=10, **sizes, **group)
         folder = tmp_path / exp.run_id
         folder.mkdir()
-        facts = {"state": "done", "hash": exp.hash, "wall_s": 120.0, "config": asdict(exp)}
         steps = [json.dumps({"step": step, "seconds": 30.0}) + "\n" for step in (1, 2)]
         (folder / "metrics.jsonl").write_text("".join(steps))
+        facts = {"state": "done", "hash": exp.hash, "wall_s": 120.0, "config": exp.flat}
         (folder / "manifest.json").write_text(json.dumps(facts))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
-    grid = [exp for task in HEADLINE for exp in experiments.main_grid(task)]
-    grid += experiments.color_control() + experiments.tries_ablation()
-    measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in grid)
-    seconds = sum(3 * e.steps * e.batch for e in grid) + measured  # 60 s for 20 answers, 60 around
+    runs = [exp for part, *_ in grids.grids() for exp in part]
+    own = [exp.evaluation for exp in runs]
+    measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in own)
+    answers = sum(exp.method.steps * exp.method.batch for exp in runs)
+    seconds = 3 * answers + measured  # 60 s for 20 answers, 60 around
     minutes = f"{seconds / 60:.0f} core-minutes"
-    assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(grid)} runs\n"
+    assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(runs)} runs\n"
 
 
 def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():
     tiny = Experiment(method="sft", seed=7)
-    assert experiments.estimate([tiny]) > 0
-    assert math.isnan(experiments.estimate([tiny.but(preset="llama-11b")]))
-    assert math.isnan(experiments.estimate([tiny.but(model="a/model")]))
-    assert math.isnan(experiments.estimate([tiny.but(precision="qlora")]))
+    assert grid.estimate([tiny]) > 0
+    for other in ({"preset": "llama-11b"}, {"model": "a/model"}, {"precision": "qlora"}):
+        assert math.isnan(grid.estimate([tiny.replace(**other)]))
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "book_runs", interrupted)
+    monkeypatch.setattr(grids, "book_runs", interrupted)
     assert call("experiments") == 130
     assert "the same command goes on" in capsys.readouterr().err
 

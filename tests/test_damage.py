@@ -1,8 +1,6 @@
 """Damaged and foreign folders: all of it is read, or a sentence says what to do. Nothing is
 executed, nothing is written."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os
@@ -19,12 +17,19 @@ import torch
 from helpers_training import FakeRun, experiment, small_policy, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from sftrl_lib import experiments, runs, trl_compat
-from sftrl_lib.config import Experiment, sweep
+from sftrl_lib import runner, runs
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.experiment import Experiment, sweep
+from sftrl_lib.methods import trainer
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS
+from sftrl_lib.results import results_table
+from sftrl_lib.run_files import read_manifest
+from sftrl_lib.runner import INIT
 from sftrl_lib.runs import Run
-from sftrl_lib.sft import train_sft
 from sftrl_lib.tasks import make_task
 
 SETTINGS = {
@@ -66,13 +71,13 @@ def genuine(tmp_path_factory):
     and of OTHER, which differs in its seed alone. Step 2 was measured."""
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "start_policy", lambda exp: small_policy())
-        patch.setattr(experiments, "recorded_init", lambda exp: None)
-        patch.setattr(trl_compat, "SAVE_EVERY", 0.0)
+        patch.setattr(runner, "start_policy", lambda exp: small_policy())
+        patch.setattr(runner, "recorded_init", lambda exp: None)
+        patch.setattr(trainer, "SAVE_EVERY", 0.0)
         log = Run.log
         for name, exp in (("mine", EXP), ("other", OTHER)):
             made[f"finished {name}"] = root = tmp_path_factory.mktemp("finished")
-            experiments.run_experiment(exp, root, progress=False)
+            runner.run_experiment(exp, root, progress=False)
             made[f"stopped {name}"] = root = tmp_path_factory.mktemp("stopped")
 
             def stop(run, **row):
@@ -82,7 +87,7 @@ def genuine(tmp_path_factory):
 
             with pytest.MonkeyPatch.context() as inner, pytest.raises(Stopped):
                 inner.setattr(Run, "log", stop)
-                experiments.run_experiment(exp, root, progress=False)
+                runner.run_experiment(exp, root, progress=False)
     return made
 
 
@@ -140,6 +145,8 @@ def retype(path, rng, _):
             else list(map(json.loads, text.split("\n")[:-1]))
         )
     except ValueError:  # a binary file
+        rows = []
+    if not rows:
         return flip(path, rng, None)
     where, key = rng.choice(nodes(rows, []))
     if isinstance(where, dict) and rng.random() < 0.2:
@@ -245,11 +252,11 @@ def often(share: float):
 @often(0.3)
 def test_of_a_damaged_finished_run_every_row_is_read_or_none(genuine, tmp_path, rng):
     folder = genuine["finished mine"] / EXP.run_id
-    whole = runs.results_table([folder.parent])
-    run = Run(folder, runs.read_manifest(folder))
+    whole = results_table([folder.parent])
+    run = Run(folder, read_manifest(folder))
     root, _ = damaged(genuine, tmp_path, rng, "finished")
     before = everything(root)
-    table = attempt(lambda: runs.results_table([root]), root)
+    table = attempt(lambda: results_table([root]), root)
     assert table is None or table.equals(whole)
 
     def opened():
@@ -268,7 +275,7 @@ def test_of_a_damaged_finished_run_every_row_is_read_or_none(genuine, tmp_path, 
 def test_a_damaged_stopped_run_is_refused_or_goes_on(genuine, tmp_path, rng):
     """What was logged and measured before the kill is there afterwards, or nothing is."""
     root, path = damaged(genuine, tmp_path, rng, "stopped", "*.json*")
-    attempt(lambda: runs.results_table([root]), root)
+    attempt(lambda: results_table([root]), root)
 
     def opened():
         run = Run.open(EXP, root)
@@ -286,7 +293,7 @@ def test_a_last_line_that_a_kill_cut_off_is_all_that_is_mended(genuine, tmp_path
     whole = log.read_bytes()
     log.write_bytes(whole + whole.splitlines()[-1][:30])
     before = everything(root)
-    assert len(Run(log.parent, runs.read_manifest(log.parent)).metrics()) == 3
+    assert len(Run(log.parent, read_manifest(log.parent)).metrics()) == 3
     assert everything(root) == before
     Run.open(EXP, root).finish("interrupted")
     assert log.read_bytes() == whole
@@ -341,7 +348,7 @@ def test_folders_and_files_in_each_others_places_are_refused(genuine, tmp_path, 
         Run.open(EXP, root)
     shutil.rmtree(root / EXP.run_id)
     (root / EXP.run_id).write_text("")
-    with pytest.raises(SftrlError, match="cannot be written .File exists"):
+    with pytest.raises(SftrlError, match="is a file, where the run's folder must be"):
         Run.open(EXP, root)
 
 
@@ -359,29 +366,29 @@ def test_a_manifest_of_a_newer_version_is_refused_as_such(genuine, tmp_path):
     facts = json.loads(path.read_text())
     path.write_text(json.dumps(facts | {"config": facts["config"] | {"optimiser": "muon"}}))
     with pytest.raises(SftrlError, match="optimiser, which this version does not know.*newer"):
-        runs.results_table([root])
+        results_table([root])
 
 
 def test_another_runs_manifest_does_not_make_its_rows_that_runs(genuine, tmp_path):
     root = shutil.copytree(genuine["stopped mine"], tmp_path / "root")
     other = genuine["stopped other"] / OTHER.run_id / "manifest.json"
     shutil.copyfile(other, root / EXP.run_id / "manifest.json")
-    with pytest.raises(SftrlError, match=f"belongs to a folder of the name {OTHER.run_id}"):
-        runs.results_table([root])
+    with pytest.raises(SftrlError, match="a folder of a name that begins with gp-l-sft-tiny-s8"):
+        results_table([root])
 
 
 def test_rows_without_a_manifest_are_not_passed_over(genuine, tmp_path):
     root = shutil.copytree(genuine["finished mine"], tmp_path / "root")
     (root / EXP.run_id / "manifest.json").unlink()
     with pytest.raises(SftrlError, match=r"manifest\.json is damaged .it is missing"):
-        runs.results_table([root])
+        results_table([root])
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
 def go_on(folder: Path):
     """The last step, from the checkpoint in a folder."""
     policy = small_policy()
-    train_sft(EXP, policy, make_task(EXP), FakeRun(folder), progress=False)
+    METHODS["sft"].train(EXP, policy, make_task(EXP), FakeRun(folder), progress=False)
     return policy
 
 
@@ -407,7 +414,7 @@ def test_a_checkpoint_that_was_made_to_look_whole_executes_nothing(genuine, tmp_
     folder = shutil.copytree(genuine["stopped mine"], tmp_path / "root") / EXP.run_id
     write = {"pickle": lambda x, p: p.write_bytes(pickle.dumps(x)), "torch": torch.save}[how]
     write(Mine(tmp_path / "canary"), folder / "checkpoint-3" / name)
-    trl_compat.seal(folder / "checkpoint-3", EXP.hash)
+    trainer.seal(folder / "checkpoint-3", EXP.hash)
     if name == "extra.bin":  # nobody reads it
         go_on(folder)
     else:
@@ -434,16 +441,66 @@ def test_a_checkpoint_under_another_name_is_refused(genuine, tmp_path):
         go_on(folder)
 
 
+# --- weights --------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """Weights of another model of the same family."""
+    folder = tmp_path_factory.mktemp("foreign")
+    small_policy().save(folder)
+    return folder
+
+
+def deformed(path, rng, _):
+    """A tensor of another shape, under another name, or none."""
+    if path.suffix != ".safetensors":
+        return flip(path, rng, None)
+    tensors = load_file(path)
+    name = rng.choice(sorted(tensors))
+    tensor = tensors.pop(name)
+    changed = rng.choice(({}, {name: tensor[:1].clone()}, {f"{name}.2": tensor}))
+    save_file(tensors | changed, path, {"format": "pt"})
+
+
+@often(0.15)
+def test_damaged_weights_are_a_policy_that_answers_or_a_sentence(foreign, tmp_path, rng):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path)) / "weights"
+    shutil.copytree(INIT / "gp-l" / "default", folder)
+    names = sorted(path.name for path in folder.iterdir() if (foreign / path.name).exists())
+    name = rng.choice((*names, "model.safetensors", "model.safetensors"))
+    damages = [damage for damage in DAMAGES if damage not in (link, pipe)]
+    rng.choice((*damages, deformed, deformed))(folder / name, rng, foreign / name)
+    policy = attempt(lambda: load_policy(EXP, folder), folder.parent)
+    if policy:
+        policy.generate([policy.first_turn("Cards: 1, 2")], 2)
+
+
+def test_another_models_weights_are_not_loaded(foreign, tmp_path):
+    folder = shutil.copytree(INIT / "gp-l" / "default", tmp_path / "weights")
+    shutil.copyfile(foreign / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(SftrlError, match="cannot load"):
+        load_policy(EXP, folder)
+
+
+def test_tensors_that_are_missing_are_not_drawn_at_random(tmp_path):
+    folder = shutil.copytree(INIT / "gp-l" / "default", tmp_path / "weights")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["language_model.lm_head.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SftrlError, match="1 of its tensors are missing, such as lm_head.weight"):
+        load_policy(EXP, folder)
+
+
 # --- kill -9 -------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_killed_at_random_moments_runs_end_as_those_that_were_not(tmp_path):
     """benchmarks/kill.py itself, with a small policy."""
     code = (
         "import sys, kill; from helpers_training import small_policy\n"
-        "kill.experiments.start_policy = lambda exp: small_policy()\n"
-        "kill.experiments.recorded_init = lambda exp: None\n"
+        "kill.runner.start_policy = lambda exp: small_policy()\n"
+        "kill.runner.recorded_init = lambda exp: None\n"
         "kill.main(['--trials', '4', '--out', sys.argv[1]])"
     )
-    folders = runs.ROOT, runs.ROOT / "benchmarks", runs.ROOT / "tests"
+    folders = ROOT, ROOT / "benchmarks", ROOT / "tests"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     environment["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, "-c", code, tmp_path / "kill.json"]
@@ -455,7 +512,7 @@ def test_killed_at_random_moments_runs_end_as_those_that_were_not(tmp_path):
 
 
 def test_the_recorded_kills_hit_every_phase_and_all_ended_equal():
-    found = json.loads((runs.ROOT / "data" / "benchmarks" / "kill.json").read_text())
+    found = json.loads((ROOT / "data" / "benchmarks" / "kill.json").read_text())
     assert found["trials"] == found["equal"] == len(found["each"]) == 100
     assert {"training", "saving", "measuring"} <= set(found["kills_by_phase"])
     assert all(trial["equal"] and trial["kills"] for trial in found["each"])

@@ -12,24 +12,17 @@ import numpy as np
 import pytest
 from matplotlib.offsetbox import AnnotationBbox
 
-from sftrl_lib import SftrlError, figures
-from sftrl_lib.tasks.cities import (
-    CITIES,
-    KINDS,
-    TRAINING_CITY,
-    City,
-    Landmark,
-    Look,
-    city,
-    city_routes,
-)  # fmt: skip
+from foundry.cities import city_routes
+from sftrl_lib import SftrlError, plots
+from sftrl_lib.tasks.cities import KINDS, TRAINING_CITY, City, Landmark, Look, city, names
 from sftrl_lib.tasks.drawing import COLORS, sign, street_views, view
-from sftrl_lib.tasks.navigation import rail
+from sftrl_lib.tasks.rail import lay_rail
 from sftrl_lib.widgets import episode_viewer, render_episode
+from study.maps import city_map
 
 HERE = (0.0, 0.0)
 PURE = Look((0, 0, 255), (0, 255, 0), (255, 0, 0), ((120, 120, 120),), (80, 80, 80))
-every_city = pytest.mark.parametrize("name", CITIES)
+every_city = pytest.mark.parametrize("name", names())
 
 
 def away(bearing: float, metres: float) -> tuple[float, float]:
@@ -169,7 +162,7 @@ def test_a_name_is_written_at_560_pixels_and_not_at_64():
 # --- cities and headings --------------------------------------------------------------------------
 def test_cities_look_different():
     means = []  # colours in the middle of each
-    for name in CITIES:
+    for name in names():
         town = city(name)
         middle = np.mean([town.xy(node) for node in town.graph], 0)
         at = min(map(town.xy, town.graph), key=lambda place: math.dist(place, middle))
@@ -218,11 +211,11 @@ def test_a_size_that_no_picture_has_is_refused(size):
 # --- the map and the viewer -----------------------------------------------------------------------
 TOWN = city(TRAINING_CITY)
 ROUTE = city_routes(TOWN, "map", 1)[0]
-RAIL = rail(ROUTE, 3, 0.5)
+RAIL = lay_rail(ROUTE, 3, 0.5)
 
 
 def test_the_map_names_the_routes_landmarks_and_says_its_legs():
-    figure = figures.city_map(TOWN, ROUTE)
+    figure = city_map(TOWN, ROUTE)
     written = {text.get_text().replace("\n", " ") for text in figure.axes[0].texts}
     names = {ROUTE.origin, *(stone.landmark for stone in ROUTE.milestones)} - {None}
     assert names <= written
@@ -232,7 +225,7 @@ def test_the_map_names_the_routes_landmarks_and_says_its_legs():
 
 def test_the_map_tells_right_from_wrong_by_colour_and_marker_and_word():
     tries = [[True]] * (len(RAIL) - 2) + [[False, True], [False, False]]
-    figure = figures.city_map(TOWN, ROUTE, list(zip(RAIL, tries, strict=True)))
+    figure = city_map(TOWN, ROUTE, list(zip(RAIL, tries, strict=True)))
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     kinds = ("right", "right after a wrong try", "wrong")
     assert [len(lines[kind].get_xdata()) for kind in kinds] == [len(RAIL) - 2, 1, 1]
@@ -243,13 +236,13 @@ def test_the_map_tells_right_from_wrong_by_colour_and_marker_and_word():
 
 
 def test_the_map_shows_positions_where_they_are():
-    figure = figures.city_map(TOWN, ROUTE, [(RAIL[0], [True])])
+    figure = city_map(TOWN, ROUTE, [(RAIL[0], [True])])
     line = next(line for line in figure.axes[0].lines if line.get_label() == "right")
     assert (line.get_xdata()[0], line.get_ydata()[0]) == pytest.approx(TOWN.position(ROUTE.start))
 
 
 def test_no_icon_hides_what_the_agent_did():
-    axis = figures.city_map(TOWN, ROUTE, [(RAIL[0], [False])]).axes[0]
+    axis = city_map(TOWN, ROUTE, [(RAIL[0], [False])]).axes[0]
     icons = [mark.zorder for mark in axis.artists if isinstance(mark, AnnotationBbox)]
     marks = [line.zorder for line in axis.lines if line.get_label() in ("wrong", "start")]
     assert max(icons) < min(marks)
@@ -257,13 +250,13 @@ def test_no_icon_hides_what_the_agent_did():
 
 def test_the_map_is_the_same_bytes_twice(tmp_path):
     for folder in ("a", "b"):
-        figures.save(figures.city_map(TOWN, ROUTE), "map", tmp_path / folder)
+        plots.save(city_map(TOWN, ROUTE), "map", tmp_path / folder)
     for name in ("map.png", "map.svg", "map.alt.txt"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_a_street_view_becomes_an_image_with_its_alt_text():
-    text = figures.html(street_views(TOWN, TOWN.xy(0), 0), 'a "street"')
+    text = plots.html(street_views(TOWN, TOWN.xy(0), 0), 'a "street"')
     assert text.startswith('<img src="data:image/png;base64,')
     assert 'alt="a &quot;street&quot;"' in text
 

@@ -4,11 +4,13 @@ import pytest
 import torch
 from helpers_training import small_policy
 
-from sftrl_lib import Experiment, SftrlError, prompts
-from sftrl_lib.evaluate import CURVE_SPLITS, KlToInit, evaluate, full_battery, score
+from sftrl_lib import Experiment, SftrlError
+from sftrl_lib.evaluate import KlToInit, evaluate, full_battery, score
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.stats import clustered_interval
+from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks import make_task
+from sftrl_lib.tasks import navigation_texts as walks
 from sftrl_lib.tasks.general_points import Deal, GeneralPoints, Rule
 
 TASK = GeneralPoints()
@@ -20,21 +22,21 @@ SOLUTION = {KING_JACK: "(13+11)*1*1", QUEENS: "(12+12)*(2-1)"}
 
 
 def right(deal):
-    return prompts.gp_answer(deal.cards, deal.numbers, SOLUTION[deal])
+    return texts.answer(deal.cards, deal.numbers, SOLUTION[deal])
 
 
 def with_tens(deal):
     """What a model answers for which every face card counts as 10."""
     tens = [min(n, 10) for n in deal.numbers]
-    return prompts.gp_answer(deal.cards, tens, "+".join(map(str, tens)))
+    return texts.answer(deal.cards, tens, "+".join(map(str, tens)))
 
 
 def wrong_value(deal):
-    return prompts.gp_answer(deal.cards, deal.numbers, "+".join(map(str, deal.numbers)))
+    return texts.answer(deal.cards, deal.numbers, "+".join(map(str, deal.numbers)))
 
 
 def illegal(deal):
-    return prompts.gp_answer(deal.cards, deal.numbers, "24")[:-2] + '+"}'
+    return texts.answer(deal.cards, deal.numbers, "24")[:-2] + '+"}'
 
 
 def episode(deal, *answers):
@@ -100,7 +102,7 @@ def test_same_seed_same_rows_whatever_was_sampled_before():
     again, replayed = evaluate(policy, TASK, EXP, splits, progress=False)
     assert rows == again
     assert played == replayed  # every token of every try
-    theirs = evaluate(policy, TASK, EXP.but(seed=1), splits, progress=False)[1]
+    theirs = evaluate(policy, TASK, EXP.replace(seed=1), splits, progress=False)[1]
     assert all(theirs[s][i].item != played[s][i].item for s in splits for i in range(4))
 
 
@@ -118,8 +120,8 @@ def test_each_split_has_its_episodes_and_greedy_first_tries_where_claims_rest_on
 def test_full_battery_tests_every_split_but_training():
     battery = full_battery(EXP, TASK)
     assert set(battery) == set(TASK.splits) - {"train"}
-    assert {s for s, n in battery.items() if n == 9} == set(CURVE_SPLITS["gp-l"])
-    assert {n for s, n in battery.items() if s not in CURVE_SPLITS["gp-l"]} == {5}
+    assert {s for s, n in battery.items() if n == 9} == set(TASK.curve_splits)
+    assert {n for s, n in battery.items() if s not in TASK.curve_splits} == {5}
 
 
 # --- KL to the init -------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ def played_by(answer, count=6):
         here = Episode(step)
         while len(here.turns) < 2 and not here.solved:
             action = answer(step, len(here.turns))
-            text = prompts.nav_answer(step.position.observation, step.position.sentence, action)
+            text = walks.answer(step.position.observation, step.position.sentence, action)
             here.turns.append(Turn([1], [2], text, task.verify(step, text)))
         episodes.append(here)
     return task, episodes
@@ -203,7 +205,7 @@ def test_an_expert_walks_every_route_to_its_end():
 
 
 def test_a_second_try_saves_a_route_and_costs_an_answer():
-    task, episodes = played_by(lambda step, t: step.action if t or step.index else prompts.STOP)
+    task, episodes = played_by(lambda step, t: step.action if t or step.index else walks.STOP)
     rows = {(r["metric"], r["tries"]): r for r in score(task, "rule_ood", episodes, 2)}
     assert rows["success", 1]["successes"] == 0
     assert rows["success", 2]["successes"] == 6

@@ -1,11 +1,11 @@
-"""How much of a verdict the model is told: a setting of both tasks that leaves recorded hashes."""
+"""How much of a verdict the model is told: a setting that leaves recorded hashes."""
 
 import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 from test_verifier import DEAL, gold
 
-from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import GeneralPoints
 
@@ -50,12 +50,12 @@ def test_feedback_changes_no_reward_and_no_reason():
 @pytest.mark.parametrize("task", ["gp-l", "virl-l", "gp-vl", "virl-vl"])
 def test_experiment_hands_feedback_to_its_task_and_the_default_leaves_hashes_alone(task):
     exp = Experiment(task=task)
-    assert make_task(exp.but(feedback="reason")).feedback == "reason"
-    assert make_task(exp).feedback == "full"
-    assert exp.but(feedback="wrong").hash != exp.hash == exp.but(feedback="full").hash
+    assert make_task(exp.replace(feedback="reason")).settings.feedback == "reason"
+    assert make_task(exp).settings.feedback == "full"
+    assert exp.replace(feedback="wrong").hash != exp.hash == exp.replace(feedback="full").hash
 
 
 def test_unknown_feedback_names_the_known_ones():
     for make in (GeneralPoints, lambda **k: of(ROUTE, **k), lambda **k: Experiment(**k)):
-        with pytest.raises(SftrlError, match="full, reason, wrong"):
+        with pytest.raises(SftrlError, match="feedback is 'none'.*full.*reason.*wrong"):
             make(feedback="none")

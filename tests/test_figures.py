@@ -5,20 +5,24 @@ import pytest
 from PIL import Image
 from results_fixture import as_navigation, as_pictures, live, synthetic, with_ablation
 
-from sftrl_lib import figures, runs
+from sftrl_lib import plots
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS, TASKS
+from sftrl_lib.results import load_results
 from sftrl_lib.rollout import Episode, Turn
+from sftrl_lib.runs import episode_row
 from sftrl_lib.tasks.base import Verdict
 from sftrl_lib.widgets import episode_viewer, explorer, render_episode
+from study import figures
 
-PAPER = runs.load_results(runs.ROOT / "none.csv", yours=None)
+PAPER = load_results(ROOT / "none.csv", yours=None)
 RESULTS = pd.concat([with_ablation(synthetic()), PAPER], ignore_index=True)
 WALKS = pd.concat([as_navigation(synthetic()), PAPER], ignore_index=True)
-CARDS, STREETS = (
-    [name for name in figures.ALL if (task, name) not in figures.UNTESTED]
-    for task in ("gp-l", "virl-l")
-)
-MECHANISM = [figures.METRICS[metric] for _, metric in figures.MECHANISM["virl-l"][1]]
+CARDS = [name for name in figures.ALL if name != "recognition_and_success"]
+STREETS = [name for name in CARDS if name != "training_tries"]
+PICTURES = [name for name in figures.ALL if name != "training_tries"]
+MECHANISM = [plots.metric_label(m, "virl-l") for _, m in TASKS["virl-l"].mechanism[1]]
 EPISODE = {
     "step": 10, "split": "rule_ood", "index": 4, "solved": False, "prompt": "Cards: <b>J</b>",
     "turns": ["<script>alert(1)</script>"],
@@ -54,16 +58,14 @@ def test_one_seed_of_yours_can_be_drawn_where_none_is_recorded(name):
     assert "RL, yours" not in labels(figure)
 
 
-def test_figures_are_of_the_tier_that_setup_chose(monkeypatch):
-    monkeypatch.setattr(figures, "TIER", "smol")
-    mine = live().assign(preset="smol")
-    assert labels(figures.success_against_compute(RESULTS, live=mine)) == ["RL, this session"]
-    with pytest.raises(SftrlError, match="python -m sftrl_lib init --preset smol --task gp-l"):
-        figures.changes_from_init(RESULTS)
+def test_figures_are_of_the_tier_that_the_results_were_loaded_for():
+    mine, none = live().assign(preset="llama-11b"), load_results(yours=None, preset="llama-11b")
+    assert labels(figures.success_against_compute(none, live=mine)) == ["RL, this session"]
+    with pytest.raises(SftrlError, match="python -m sftrl_lib init --preset llama-11b --task gp-l"):
+        figures.changes_from_init(none)
 
 
-def test_files_are_the_tiny_tiers_whatever_was_chosen(monkeypatch):
-    monkeypatch.setattr(figures, "TIER", "smol")
+def test_files_are_the_tiny_tiers_whatever_there_is(monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, name, folder: figure.get_suptitle())
     one = synthetic(seeds=(0,)).assign(preset="smol")
     titles = figures.save_all(pd.concat([RESULTS, one], ignore_index=True))
@@ -82,7 +84,7 @@ def test_figure_of_navigation_counts_routes_and_steps(name):
 
 
 @pytest.mark.parametrize("task", ["gp-vl", "virl-vl"])
-@pytest.mark.parametrize("name", [n for n in figures.ALL if ("gp-vl", n) not in figures.UNTESTED])
+@pytest.mark.parametrize("name", PICTURES)
 def test_figure_of_pictures_names_its_task(name, task):
     results = pd.concat([as_pictures(synthetic(), task), PAPER], ignore_index=True)
     figure = figures.ALL[name](results, task=task)
@@ -98,15 +100,15 @@ def test_recognition_is_drawn_for_every_seed_of_both_arms():
 
 def test_gallery_says_below_each_picture_what_is_to_be_said():
     pictures = [(Image.new("RGB", (8, 8)), f"read: {n}") for n in range(4)]
-    figure = figures.gallery(pictures, "Misread")
+    figure = plots.gallery(pictures, "Misread")
     assert [axis.get_title() for axis in figure.axes[:4]] == [f"read: {n}" for n in range(4)]
     assert figure.alt == "Misread: read: 0; read: 1; read: 2; read: 3."
 
 
 def test_confusion_counts_a_row_in_percent_and_what_is_unread():
     pairs = [("A", "A"), ("A", "A"), ("A", "K"), ("A", None), ("K", "K"), ("K", "11")]
-    figure = figures.confusion(pairs, ["A", "K"], "Read")
-    shares = figure.axes[0].images[0].get_array()
+    figure = plots.confusion(pairs, ["A", "K"], "Read")
+    shares = figure.axes[0].collections[0].get_array()
     assert shares.tolist() == [[50, 25, 25], [0, 50, 50]]
     assert "50% read right" in figure.alt and "K as none 50%" in figure.alt
 
@@ -144,10 +146,11 @@ def test_curves_show_every_seed_and_their_mean():
 
 
 def test_methods_differ_by_colour_marker_and_line():
-    styles = [*figures.STYLE.values()]
-    for key in ("color", "marker", "linestyle"):
+    styles = [*(method.style for method in METHODS.values()), *plots.SPARE]
+    for key in ("color", "marker"):
         assert len({style[key] for style in styles}) == len(styles)
-    assert len({s["marker"] for s in [*styles, *figures._MORE]}) == len(styles) + len(figures._MORE)
+    studied = [plots.style_of(m)["linestyle"] for m in ("init", "rl", "sft")]
+    assert len(set(studied)) == 3
 
 
 def test_this_session_is_dashed_and_open_over_the_recorded_curves():
@@ -166,7 +169,7 @@ def test_your_runs_are_drawn_and_named_yours_unless_there_are_this_sessions():
     both = pd.concat([RESULTS, mine], ignore_index=True)
     assert "RL, yours" in labels(figures.success_against_compute(both))
     assert "RL, yours" not in labels(figures.success_against_compute(both, live=live()))
-    explored = figures.explore(both, split="rule_ood", metric="success", x="step")
+    explored = plots.explore(both, split="rule_ood", metric="success", x="step")
     assert "yours: RL" in labels(explored)
 
 
@@ -230,7 +233,7 @@ def test_matched_figure_plots_ood_against_id_and_kl():
 def test_saved_files_are_the_same_bytes_and_carry_alt_text(tmp_path):
     for folder in ("a", "b"):
         figure = figures.mechanism(RESULTS)
-        assert figures.save(figure, "reading", tmp_path / folder).name == "reading.png"
+        assert plots.save(figure, "reading", tmp_path / folder).name == "reading.png"
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert names == ["reading.alt.txt", "reading.png", "reading.svg"]
     for name in names:
@@ -248,31 +251,84 @@ def test_panels_stand_where_no_digit_depends_on_the_process():
 def test_notebook_image_escapes_its_alt_text():
     figure = figures.mechanism(RESULTS)
     figure.alt = 'a "quote" <b>'
-    text = figures.html(figure)
+    text = plots.html(figure)
     assert text.startswith('<img src="data:image/png;base64,')
     assert 'alt="a &quot;quote&quot; &lt;b&gt;"' in text
 
 
 def test_training_log_draws_the_columns_that_were_asked_for():
     log = pd.DataFrame({"step": [1, 2], "loss": [3.0, 1.0]})
-    figure = figures.training_log({"SFT, this session": log}, columns=["loss"])
+    figure = plots.training_log({"SFT, this session": log}, columns=["loss"])
     assert list(figure.axes[0].lines[0].get_ydata()) == [3.0, 1.0]
     with pytest.raises(SftrlError, match="no column reward; choose `columns` among loss, step"):
-        figures.training_log({"SFT, this session": log}, columns=["reward"])
+        plots.training_log({"SFT, this session": log}, columns=["reward"])
 
 
-@pytest.mark.parametrize("x", figures.X_AXES)
+def with_dft(results):
+    """The same, and DFT beside SFT: the same numbers, two points higher."""
+    sft = results[(results.method == "sft") & (results.source == "ours")]
+    dft = sft.assign(method="dft", value=sft.value + 0.02, run_id="dft-" + sft.run_id)
+    return pd.concat([results, dft], ignore_index=True)
+
+
+@pytest.mark.parametrize("draw", [figures.success_against_compute, plots.explore])
+def test_every_method_that_has_rows_is_drawn_in_its_own_style(draw):
+    lines = label_lines(draw(with_dft(RESULTS)).axes[0])
+    assert lines["DFT"].get_color() == METHODS["dft"].style["color"]
+    assert lines["DFT"].get_ydata()[-1] == pytest.approx(lines["SFT"].get_ydata()[-1] + 2)
+
+
+def test_bars_are_drawn_of_every_method_that_has_rows():
+    figure = figures.changes_from_init(with_dft(RESULTS))
+    ticks = [tick.get_text() for tick in figure.axes[2].get_xticklabels()]
+    assert ticks == ["init", "RL", "SFT", "DFT"] and "DFT 5." in figure.alt
+
+
+def countdown():
+    """Made-up rows of a task that the paper does not have."""
+    kept = synthetic().query("metric in ('success', 'numbers_right', 'kl_to_init')")
+    return kept.assign(task="countdown", run_id="countdown-" + kept.run_id)
+
+
+def test_a_task_that_the_study_does_not_have_is_drawn():
+    results = pd.concat([RESULTS, countdown()], ignore_index=True)
+    figure = plots.explore(results, metric="numbers_right", task="countdown")
+    assert set(labels(figure)) == {"RL", "SFT"}
+    assert "COUNTDOWN, tiny tier: right numbers used (%)" in figure.get_suptitle()
+    assert figures.success_against_compute(results, task="countdown").axes
+
+
+def test_the_explorer_offers_every_task_that_has_rows(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.get_suptitle()))
+    results = pd.concat([RESULTS, countdown()], ignore_index=True)
+    task, _, split, metric, _ = explorer(results).children[0].children
+    task.value = "countdown"
+    assert {said for said, _ in metric.options} == {
+        "success (%)", "right numbers used (%)", "KL to the init (nats an answer)",
+    }  # fmt: skip
+    assert {name for _, name in split.options} == {"id_seen", "id_unseen", "rule_ood"}
+    metric.value = "numbers_right"
+    assert "COUNTDOWN, tiny tier: right numbers used (%)" in shown[-1]
+
+
+def test_a_task_that_the_book_has_no_runs_of_says_how_to_make_them():
+    with pytest.raises(SftrlError, match="init --preset tiny --task countdown"):
+        plots.explore(RESULTS, task="countdown")
+
+
+@pytest.mark.parametrize("x", plots.X_AXES)
 def test_explore_names_every_arm_and_ablation(x):
-    figure = figures.explore(RESULTS, x=x)
+    figure = plots.explore(RESULTS, x=x)
     assert set(labels(figure)) == {"RL", "SFT", "RL tries=1", "RL tries=10"}
     with pytest.raises(SftrlError, match="no results for success on rule_five"):
-        figures.explore(RESULTS, split="rule_five", x=x)
+        plots.explore(RESULTS, split="rule_five", x=x)
 
 
 def test_explore_keeps_foundations_apart():
     young = RESULTS[(RESULTS.source == "ours") & (RESULTS.condition == "{}")]
     young = young.assign(foundation="young", value=young.value / 2)
-    figure = figures.explore(pd.concat([RESULTS, young]))
+    figure = plots.explore(pd.concat([RESULTS, young]))
     lines = label_lines(figure.axes[0])
     assert {"RL", "RL young", "SFT young"} < set(lines)
     assert lines["RL young"].get_ydata()[0] == pytest.approx(lines["RL"].get_ydata()[0] / 2)
@@ -281,13 +337,13 @@ def test_explore_keeps_foundations_apart():
 def test_explored_runs_on_other_deals_begin_at_the_init_that_was_measured_there():
     red = RESULTS[(RESULTS.source == "ours") & (RESULTS.condition == "{}")]
     red = red.assign(condition='{"color": "red"}', value=red.value / 2)
-    lines = label_lines(figures.explore(pd.concat([RESULTS, red])).axes[0])
+    lines = label_lines(plots.explore(pd.concat([RESULTS, red])).axes[0])
     assert lines["SFT color=red"].get_ydata()[0] == pytest.approx(lines["SFT"].get_ydata()[0] / 2)
 
 
 def test_explorer_redraws_on_a_choice(monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "show", lambda figure: shown.append(figure.alt))
+    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.alt))
     menus = explorer(RESULTS).children[0].children
     assert [m.description for m in menus] == ["task", "tier", "split", "metric", "against"]
     menus[3].value = "kl_to_init"
@@ -300,7 +356,7 @@ def test_explorer_redraws_on_a_choice(monkeypatch):
 
 
 def test_explorer_offers_your_tiers_and_splits(monkeypatch):
-    monkeypatch.setattr(figures, "show", lambda figure: shown.append(figure.get_suptitle()))
+    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.get_suptitle()))
     shown = []
     mine = synthetic(seeds=(0,)).assign(source="yours", preset="llama-11b")
     mine["split"] = mine.split.replace("id_seen", "rule_five")
@@ -312,7 +368,7 @@ def test_explorer_offers_your_tiers_and_splits(monkeypatch):
 
 def test_explored_runs_of_yours_begin_at_your_init():
     mine = synthetic(seeds=(0,)).assign(source="yours", preset="llama-11b")
-    lines = label_lines(figures.explore(mine, x="step", preset="llama-11b").axes[0])
+    lines = label_lines(plots.explore(mine, x="step", preset="llama-11b").axes[0])
     assert set(lines) == {"yours: RL", "yours: SFT"}
     assert lines["yours: RL"].get_xdata()[0] == 0
 
@@ -320,15 +376,15 @@ def test_explored_runs_of_yours_begin_at_your_init():
 def test_the_model_as_delivered_is_a_point_of_its_own():
     base = RESULTS[(RESULTS.source == "ours") & (RESULTS.method == "init")]
     base = base.assign(method="base", step=0, value=base.value / 2)
-    lines = label_lines(figures.explore(pd.concat([RESULTS, base]), x="step").axes[0])
+    lines = label_lines(plots.explore(pd.concat([RESULTS, base]), x="step").axes[0])
     assert list(lines["base"].get_xdata()) == [0]
 
 
 def test_an_init_of_yours_without_arms_does_not_stand_for_ours():
     lone = RESULTS[(RESULTS.source == "ours") & (RESULTS.method == "init")]
     lone = lone.assign(source="yours", run_id="lone", value=lone.value / 2)
-    ours = label_lines(figures.explore(RESULTS).axes[0])["RL"].get_ydata()
-    both = label_lines(figures.explore(pd.concat([RESULTS, lone])).axes[0])["RL"].get_ydata()
+    ours = label_lines(plots.explore(RESULTS).axes[0])["RL"].get_ydata()
+    both = label_lines(plots.explore(pd.concat([RESULTS, lone])).axes[0])["RL"].get_ydata()
     assert list(both) == pytest.approx(list(ours))
 
 
@@ -336,7 +392,7 @@ def test_a_rollouts_episode_is_rendered_with_every_try():
     wrong = Verdict(False, -1.0, "wrong_value", "your formula equals 23 and not 24")
     right = Verdict(True, 5.0, "solved", "correct")
     played = Episode(None, [Turn([1], [2], "first", wrong), Turn([3], [4], "second", right)])
-    row = runs.episode_row("What is 24?", played, split="rule_ood")
+    row = episode_row("What is 24?", played, split="rule_ood")
     assert row["solved"] and row["turns"] == ["first", "second"]
     page = render_episode(row)
     assert "Try 2" in page and "wrong value (-1): your formula equals 23" in page

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MllamaForConditionalGeneration
 
-from sftrl_lib import foundation, prompts
-from sftrl_lib.foundation import pretrain
-from sftrl_lib.model_card import card_text
-from sftrl_lib.policy import FOUNDATIONS, Policy
-from sftrl_lib.pretraining import WALK_FORMATS, Pretraining, Seeing
-from sftrl_lib.tasks import cities
+from foundry import cities, foundation
+from foundry.foundation import pretrain
+from foundry.model_card import card_text
+from foundry.pretraining import WALK_FORMATS, Pretraining, Seeing
+from sftrl_lib.models.load import FOUNDATIONS
+from sftrl_lib.models.policy import Policy
 from sftrl_lib.tasks import general_points as gp
+from sftrl_lib.tasks import general_points_texts as texts
+from sftrl_lib.tasks import navigation_texts as walks
 from sftrl_lib.tasks.navigation import Navigation
 
 
@@ -37,8 +39,8 @@ def test_tokenizer_loses_nothing(tokenizer, text):
 
 def test_prompt_and_answer_meet_the_token_budget(tokenizer):
     deal = gp.GeneralPoints().item("rule_ood", 0, 0)
-    answer = prompts.gp_answer(deal.cards, deal.numbers, deal.solutions()[0])
-    assert len(tokenizer.encode(prompts.gp_prompt(deal))) < 45
+    answer = texts.answer(deal.cards, deal.numbers, deal.solutions()[0])
+    assert len(tokenizer.encode(texts.prompt(deal))) < 45
     assert len(tokenizer.encode(answer)) < 40
 
 
@@ -58,7 +60,7 @@ def test_every_word_of_a_landmark_is_one_token_wherever_it_stands(tokenizer):
 
 
 def test_the_loss_is_taken_on_the_actions_of_a_history_too(tokenizer):
-    task = Navigation(actions="relative")
+    task = Navigation(rule="relative")
     step = task.positions("train", task.routes("train")[0])[-1]
     talk = [("user", task.prompt(step)), ("assistant", task.expert(step, None))]
     ids, labels = foundation.encode(talk, tokenizer)
@@ -83,7 +85,8 @@ def test_model_is_small_and_its_image_token_comes_last(tokenizer):
     model = foundation.build_model()
     assert sum(p.numel() for p in model.parameters()) <= 2_000_000
     assert tokenizer.image_token_id == model.config.text_config.vocab_size
-    phrases = tokenizer.convert_tokens_to_ids(list(prompts.PICTURE_PHRASES))  # read, never written
+    read = [*texts.PICTURE_PHRASES, *walks.PICTURE_PHRASES]  # never written
+    phrases = tokenizer.convert_tokens_to_ids(read)
     assert phrases == [tokenizer.image_token_id + 1 + i for i in range(7)]
     assert len(model.get_input_embeddings().weight) >= len(tokenizer)
 
@@ -155,6 +158,7 @@ def test_a_picture_is_learned_from_as_a_policy_is_shown_it(tokenizer):
     assert ids[: len(asked)] == asked
 
 
+@pytest.mark.slow
 def test_learning_to_see_leaves_what_text_says_bit_equal(tmp_path):
     shutil.copytree(FOUNDATIONS / "default", tmp_path / "copy")
     pretrain(Seeing(steps=2, looks=1, batch=6, walks=3, towns=1), tmp_path / "copy", 1, False)

@@ -13,15 +13,18 @@ from statistics import fmean
 import pytest
 import yaml
 
-from sftrl_lib import figures, stats
-from sftrl_lib.claims import claims_table
-from sftrl_lib.config import Experiment
+from sftrl_lib import stats
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.notebook import recorded_episodes
-from sftrl_lib.prompts import split_landmark
-from sftrl_lib.runs import load_results, read_manifest
+from sftrl_lib.registry import TASKS
+from sftrl_lib.results import load_results
+from sftrl_lib.run_files import read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
 from sftrl_lib.tasks.navigation import observed
+from sftrl_lib.tasks.navigation_texts import split_landmark
+from study import figures
+from study.claims import claims_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
@@ -41,8 +44,9 @@ def test_every_requirement_is_pinned_exactly_and_once():
 
 
 def test_the_private_methods_we_override_belong_to_the_pinned_versions():
-    trl_compat = pytest.importorskip("sftrl_lib.trl_compat")
-    assert {name: pins()[name] for name in trl_compat.PINNED} == trl_compat.PINNED
+    from sftrl_lib.methods.trainer import PINNED
+
+    assert PINNED and {name: pins()[name] for name in PINNED} == PINNED
 
 
 def test_installed_versions_are_the_pinned_ones():
@@ -77,7 +81,18 @@ def make_targets() -> set[str]:
 
 
 def test_makefile_has_the_promised_targets():
-    assert {"book", "test", "lab", "html", "experiments", "clean"} <= make_targets()
+    promised = {"book", "test", "test-slow", "test-all", "lab", "html", "experiments", "clean"}
+    assert promised <= make_targets()
+
+
+def test_quick_and_slow_tests_are_all_tests():
+    said = {}
+    for target in ("test", "test-slow", "test-all"):
+        command = ["make", "-n", "-o", ".venv/.installed", target]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        (line,) = (line for line in done.stdout.splitlines() if "-m pytest" in line)
+        said[target] = line.partition("worksteal")[2].strip()
+    assert said == {"test": '-m "not slow"', "test-slow": "-m slow", "test-all": ""}
 
 
 def test_readme_and_notebooks_name_only_make_targets_that_exist():
@@ -101,8 +116,8 @@ def test_makefile_says_what_to_do_without_a_python():
 
 
 def test_ci_runs_what_a_reader_runs():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert script.rstrip().endswith("make test")
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [line for line in lines if "test" in line] == ["make test", "make test-slow"]
 
 
 def test_no_notebook_is_committed_with_outputs():
@@ -112,7 +127,7 @@ def test_no_notebook_is_committed_with_outputs():
 
 
 def test_code_is_clean():
-    folders = ["sftrl_lib", "tests", "notebooks", "benchmarks", "book"]
+    folders = ["sftrl_lib", "study", "foundry", "tests", "notebooks", "benchmarks", "book"]
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", *folders], cwd=ROOT, capture_output=True, text=True
     )
@@ -178,7 +193,7 @@ README_ROWS = (
 def test_results_in_the_readme_are_those_of_the_recorded_runs(row):
     words, task, split, metric = row
     grid = stats.main_grid(load_results(yours=None).query("task == @task and preset == 'tiny'"))
-    whole = metric in ("success", stats.HEADLINE[task])
+    whole = metric in ("success", TASKS[task].headline)
     tries = stats.headline_tries(grid) if whole else 1
     ends = [dict(stats.last(grid, m, split, metric, tries).value) for m in ("init", "rl", "sft")]
     cells = [f"{100 * fmean(ends[0].values()):.1f}"]
@@ -211,6 +226,7 @@ def test_why_the_readme_calls_a_claim_not_supported():
     assert f"{said} corrected for ({first['p_holm']:.3f}" in readme
 
 
+@pytest.mark.slow
 def test_landmarks_that_are_named_in_the_readme_are_those_of_the_kept_answers():
     task, named = make_task(Experiment(task="virl-vl")), defaultdict(list)
     sides = defaultdict(list)

@@ -53,7 +53,7 @@ def test_each_card_lies_in_its_quarter(size, place):
     assert red == [i == place for i in range(4)]
 
 
-@pytest.mark.parametrize("size", [64, 560])
+@pytest.mark.parametrize("size", [64, pytest.param(560, marks=pytest.mark.slow)])
 def test_two_ranks_differ_more_than_the_noise(size):
     """Averaged over 20 ways to lie, each pair of ranks differs somewhere."""
 

@@ -1,11 +1,14 @@
 """A sample of the benchmark of hostile answers, and its recorded result."""
 
 import json
+import runpy
+from types import SimpleNamespace
 
 import pytest
-from test_proof import script
 
-hostile = script("hostile")
+from sftrl_lib.places import ROOT
+
+hostile = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "hostile.py")))
 
 
 def test_hostile_answers_get_a_verdict_within_the_bound():

@@ -11,9 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from sftrl_lib import SftrlError, book, places
-from sftrl_lib.__main__ import main
+from sftrl_lib import SftrlError, places
+from sftrl_lib.cli import main
 from sftrl_lib.places import ROOT
+from sftrl_lib.registry import COMMANDS
+from study import book
 
 SHORT = "sft --steps 1 --batch 8 --eval_episodes 1 --final_episodes 1 --eval_points 1".split()
 
@@ -63,6 +65,7 @@ def test_threads_that_wait_sleep(code, env, policy, threads):
     assert done.stdout == f"{threads}\n"
 
 
+@pytest.mark.slow
 def test_a_notebooks_kernel_has_threads_that_sleep_though_it_loads_torch_first(tmp_path):
     text = '# %% tags=["parameters"]\nn = 0\n# %%\nimport torch, os\nos.environ["OMP_WAIT_POLICY"]'
     (tmp_path / "torch_first.py").write_text(text)
@@ -76,7 +79,7 @@ def test_a_notebooks_kernel_has_threads_that_sleep_though_it_loads_torch_first(t
 def wheel(tmp_path_factory):
     """A read-only folder into which the wheel was unpacked, as an installer does."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in ("sftrl_lib", "data"):
+    for name in ("foundry", "sftrl_lib", "study", "data"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, source)
@@ -92,6 +95,7 @@ def wheel(tmp_path_factory):
         path.chmod(path.stat().st_mode | 0o200)
 
 
+@pytest.mark.slow
 @needs_setpriv
 def test_a_wheel_trains_without_a_home_and_writes_only_where_it_is_told(wheel, tmp_path):
     before = sorted(wheel.rglob("*"))
@@ -102,6 +106,7 @@ def test_a_wheel_trains_without_a_home_and_writes_only_where_it_is_told(wheel, t
     assert sorted(wheel.rglob("*")) == before and [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 @needs_setpriv
 def test_a_wheel_has_the_rows_that_the_claims_are_held_to(wheel, tmp_path):
     done = python("-m", "sftrl_lib", "claims", "--json", env={"PYTHONPATH": str(wheel)}, cwd="/")
@@ -109,6 +114,7 @@ def test_a_wheel_has_the_rows_that_the_claims_are_held_to(wheel, tmp_path):
     assert done.returncode == 0 and done.stdout == here.stdout
 
 
+@pytest.mark.slow
 @needs_setpriv
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -145,7 +151,7 @@ def test_a_full_disk_is_one_sentence(monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device", "here")
 
-    monkeypatch.setattr("sftrl_lib.__main__._claims", full)
+    monkeypatch.setattr(COMMANDS["claims"], "run", full)
     assert main(["claims"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: here cannot be written") and "No space left" in said

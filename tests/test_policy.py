@@ -15,23 +15,29 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from sftrl_lib import PRESETS, Experiment, SftrlError, experiments, foundation, policy, prompts
-from sftrl_lib.__main__ import main
+from foundry import foundation
+from sftrl_lib import PRESETS, Experiment, SftrlError, runner
+from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.policy import FOUNDATIONS, load_policy, resolve_precision
+from sftrl_lib.experiment import resolve_precision
+from sftrl_lib.models import allocator, load
+from sftrl_lib.models.adapters import LORA_TARGETS
+from sftrl_lib.models.load import FOUNDATIONS, load_policy
+from sftrl_lib.models.policy import Policy
 from sftrl_lib.runs import Run
+from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
 WEIGHTS = FOUNDATIONS / "default"
-UNPACKED_DTYPE = policy.unpacked_dtype  # as it is: the other tests see a GPU's
+UNPACKED_DTYPE = load.unpacked_dtype  # as it is: the other tests see a GPU's
 
 
 @pytest.fixture(scope="module", autouse=True)
 def sixteen_bits():
     """What is not packed is in bf16, as on a GPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "unpacked_dtype", as_on_a_gpu)
+        patch.setattr(load, "unpacked_dtype", as_on_a_gpu)
         yield
 
 
@@ -56,7 +62,7 @@ def gpu(monkeypatch):
 
 
 def answers(of):
-    asked = [of.first_turn(prompts.gp_prompt(deal)) for deal in DEALS]
+    asked = [of.first_turn(texts.prompt(deal)) for deal in DEALS]
     return [of.decode(ids) for ids in of.generate(asked, 40)]
 
 
@@ -64,8 +70,8 @@ def loss(of):
     """Nats a token on right answers."""
     total = tokens = 0
     for deal in DEALS:
-        question = of.first_turn(prompts.gp_prompt(deal))
-        text = prompts.gp_answer(deal.cards, deal.numbers, deal.solutions()[0])
+        question = of.first_turn(texts.prompt(deal))
+        text = texts.answer(deal.cards, deal.numbers, deal.solutions()[0])
         answer = of.tokenizer.encode(text, add_special_tokens=False) + [of.end_id]
         ids = torch.tensor([question + answer], device=of.device)
         with torch.no_grad():
@@ -91,7 +97,7 @@ def refused(exp, path=None):
 # --- precision ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("preset, precision", [("tiny", "full"), ("llama-11b", "qlora")])
 def test_auto_precision_is_the_presets_with_its_reason(preset, precision):
-    assert resolve_precision(Experiment(preset=preset)) == (precision, PRESETS[preset]["why"])
+    assert resolve_precision(Experiment(preset=preset)) == (precision, PRESETS[preset].why)
 
 
 @pytest.mark.parametrize("precision", ["qlora", "lora", "full"])
@@ -105,7 +111,7 @@ def test_tiny_preset_is_the_foundation_model_in_fp32(tiny):
     head = stored["language_model.lm_head.weight"]
     assert torch.equal(tiny.model.lm_head.weight, head.float())
     assert {p.dtype for p in tiny.model.parameters()} == {torch.float32}
-    assert (tiny.precision, tiny.why) == ("full", PRESETS["tiny"]["why"])
+    assert (tiny.precision, tiny.why) == ("full", PRESETS["tiny"].why)
     assert not tiny.model.training
 
 
@@ -131,7 +137,7 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
 
     def arrive(source, **options):
         asked.update(options, source=source)
-        return foundation.build_model()
+        return foundation.build_model(), {"missing_keys": []}
 
     config = foundation.build_model().config
     monkeypatch.setattr(AutoConfig, "from_pretrained", lambda _: config)
@@ -152,7 +158,7 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
 def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
     model = foundation.build_model()
     linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    found = {n for n, _ in model.named_modules() if re.fullmatch(policy.LORA_TARGETS, n)}
+    found = {n for n, _ in model.named_modules() if re.fullmatch(LORA_TARGETS, n)}
     assert found == {n for n in linear if n.startswith("model.language_model.")}
     assert len(found) == 6 * 7 and linear - found  # self- and cross-attention layers
 
@@ -160,11 +166,7 @@ def test_lora_targets_are_the_linear_layers_of_the_language_model_alone():
 def test_qlora_quantises_the_language_model_and_nothing_else(qlora):
     small = {n for n, m in qlora.model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
     every = (n for n, _ in qlora.model.named_modules())
-    base = {
-        n
-        for n in every
-        if re.fullmatch(rf"base_model\.model\.{policy.LORA_TARGETS}\.base_layer", n)
-    }
+    base = {n for n in every if re.fullmatch(rf"base_model\.model\.{LORA_TARGETS}\.base_layer", n)}
     assert small == base and len(small) == 6 * 7
     for name in small:
         state = qlora.model.get_submodule(name).weight.quant_state
@@ -188,7 +190,7 @@ def test_qlora_answers_about_as_well_as_full_precision(tiny, qlora):
 
 
 def test_qlora_gradients_reach_the_adapters(qlora):
-    question = qlora.first_turn(prompts.gp_prompt(DEALS[0]))
+    question = qlora.first_turn(texts.prompt(DEALS[0]))
     ids = torch.tensor([question], device=qlora.device)
     qlora.model(input_ids=ids, labels=ids).loss.backward()
     slopes = {n: p.grad for n, p in qlora.model.named_parameters() if p.grad is not None}
@@ -204,7 +206,7 @@ def test_qlora_gradients_are_those_over_the_unpacked_weights():
     for name, parameter in adapters(qlora).items():
         if "lora_B" in name:  # zero at first, and then lora_A has no gradient
             parameter.normal_(std=0.02)
-    ids = torch.tensor([qlora.first_turn(prompts.gp_prompt(DEALS[0]))])
+    ids = torch.tensor([qlora.first_turn(texts.prompt(DEALS[0]))])
 
     def slopes(model):
         model.train()
@@ -325,29 +327,30 @@ def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeyp
     assert all(words in said for words in ("accept the licence", "HF_TOKEN", "SFTRL_ONLINE=1"))
 
 
+@pytest.mark.slow
 def test_another_model_has_an_init_of_its_own_and_says_how_to_make_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    monkeypatch.setattr(runner, "YOURS", tmp_path)
     short = dict(model=str(WEIGHTS), precision="lora", steps=1, batch=8, eval_episodes=2)
     first = Experiment(method="init", model=short["model"], precision="lora")
     arm = Experiment(method="sft", **short)
     with pytest.raises(SftrlError, match="no weights of the init in .*; make them with 'python -m"):
-        experiments.start_policy(arm)
-    base = experiments.start_policy(arm.but(start="model"))
+        runner.start_policy(arm)
+    base = runner.start_policy(arm.replace(start="model"))
     assert not any(p.abs().max() > 0 for n, p in adapters(base).items() if "lora_B" in n)
-    run = experiments.run_experiment(
+    run = runner.run_experiment(
         Experiment(method="init", **short), tmp_path, False, {"id_unseen": 2}
     )
     run.path.rename(tmp_path / first.run_id)  # as if it had the preset's length
-    started = experiments.start_policy(arm)
+    started = runner.start_policy(arm)
     assert adapters(started).keys() == adapters(base).keys()
-    again = experiments.start_policy(arm.but(start=str(tmp_path / first.run_id / "weights")))
+    again = runner.start_policy(arm.replace(start=str(tmp_path / first.run_id / "weights")))
     assert all(torch.equal(p, adapters(again)[n]) for n, p in adapters(started).items())
 
 
 def test_an_adapter_of_another_rank_is_no_start(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"r": 4}')
     with pytest.raises(SftrlError, match="has rank 4, and the run's rank is 16; set rank=4"):
-        experiments.start_policy(Experiment(method="sft", start=str(tmp_path), precision="lora"))
+        runner.start_policy(Experiment(method="sft", start=str(tmp_path), precision="lora"))
 
 
 def test_a_package_that_is_not_installed_says_how_to_get_it():
@@ -373,7 +376,7 @@ def test_a_template_that_knows_of_pictures_is_told_of_one_and_never_of_todays_da
     """As Llama-3.2-Vision's does: a system turn with the date, unless there is a picture."""
     processor = foundation.build_processor()
     processor.chat_template = LLAMAS.replace("<|image|>", processor.image_token)
-    of = policy.Policy(tiny.model, processor)
+    of = Policy(tiny.model, processor)
     asked = of.tokenizer.decode(of.first_turn("Cards: 7", picture=True))
     assert asked.count(processor.image_token) == 1 and "Today" not in asked
     assert "Today: 26 Jul 2024" in of.tokenizer.decode(of.first_turn("Cards: 7"))
@@ -383,36 +386,38 @@ def test_a_model_without_a_chat_template_is_refused(tiny):
     processor = foundation.build_processor()
     processor.chat_template = processor.tokenizer.chat_template = None
     with pytest.raises(SftrlError, match="has no chat template"):
-        policy.Policy(tiny.model, processor)
+        Policy(tiny.model, processor)
 
 
 def test_a_tokenizer_without_padding_pads_with_the_end(tiny):
     processor = foundation.build_processor()
     processor.tokenizer.pad_token = None
-    of = policy.Policy(tiny.model, processor)
+    of = Policy(tiny.model, processor)
     assert of.tokenizer.pad_token_id == of.end_id
 
 
 def test_pictures_are_refused_for_a_model_that_the_library_cannot_show_them(monkeypatch):
     model = foundation.build_model()
     model.config.model_type = "qwen2_5_vl"
-    monkeypatch.setattr(policy, "load_model", lambda *_, **__: (model, None))
-    assert "shows them to Mllama alone" in refused(Experiment(task="gp-vl", model="some/model"))
+    monkeypatch.setattr(load, "load_model", lambda *_, **__: (model, None))
+    said = refused(Experiment(task="gp-vl", model="some/model"))
+    assert "shows them to models of the families mllama, not to qwen2_5_vl" in said
 
 
 def test_of_several_inits_one_is_to_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "YOURS", tmp_path)
+    monkeypatch.setattr(runner, "YOURS", tmp_path)
     arm = Experiment(method="sft", model="no/model")
     for steps in (1, 2):
-        Run.open(arm.but(method="init", steps=steps), tmp_path).finish()
+        Run.open(arm.replace(method="init", steps=steps), tmp_path).finish()
     with pytest.raises(SftrlError, match="several inits fit this run: .*; name one with start="):
-        experiments.init_folder(arm)
-    for exp in (arm.but(start=str(tmp_path)), arm.but(method="init", steps=3)):  # ask for none
+        runner.init_folder(arm)
+    needs_none = arm.replace(start=str(tmp_path)), arm.replace(method="init", steps=3)
+    for exp in needs_none:
         with pytest.raises(SftrlError, match="there are no weights|cannot load 'no/model'"):
-            experiments.run_experiment(exp, tmp_path / "runs", progress=False)
-    usual = Run.open(arm.but(method="init"), tmp_path)
+            runner.run_experiment(exp, tmp_path / "runs", progress=False)
+    usual = Run.open(arm.replace(method="init"), tmp_path)
     usual.finish()
-    assert experiments.init_folder(arm) == usual.path / "weights"
+    assert runner.init_folder(arm) == usual.path / "weights"
 
 
 def test_a_new_adapter_is_drawn_by_the_seed():
@@ -421,7 +426,7 @@ def test_a_new_adapter_is_drawn_by_the_seed():
     first = adapters(load_policy(exp))
     after = torch.rand(1)
     torch.manual_seed(2)
-    again, other = adapters(load_policy(exp)), adapters(load_policy(exp.but(seed=1)))
+    again, other = adapters(load_policy(exp)), adapters(load_policy(exp.replace(seed=1)))
     assert all(torch.equal(p, again[n]) for n, p in first.items())
     assert not all(torch.equal(p, other[n]) for n, p in first.items())
     torch.manual_seed(1)
@@ -431,7 +436,7 @@ def test_a_new_adapter_is_drawn_by_the_seed():
 def test_an_adapter_is_no_start_for_all_weights(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"r": 16}')
     with pytest.raises(SftrlError, match="precision full trains all weights; use precision=lora"):
-        experiments.start_policy(Experiment(start=str(tmp_path)))
+        runner.start_policy(Experiment(start=str(tmp_path)))
 
 
 def test_an_adapter_finds_its_base_where_it_lies_on_this_machine(tmp_path):
@@ -446,19 +451,20 @@ def test_an_adapter_finds_its_base_where_it_lies_on_this_machine(tmp_path):
 @pytest.mark.parametrize("start", ["tianzhechu/GP-L-Init", "folder"])
 def test_a_start_is_a_folder_or_a_hub_id(start, tmp_path, monkeypatch):
     name = str(tmp_path) if start == "folder" else start
-    monkeypatch.setattr(experiments, "load_policy", lambda exp, path: path)
-    found = experiments.start_policy(Experiment(start=name))
+    monkeypatch.setattr(runner, "load_policy", lambda exp, path: path)
+    found = runner.start_policy(Experiment(start=name))
     assert found == (tmp_path if start == "folder" else name)
 
 
+@pytest.mark.slow
 def test_a_run_on_pictures_in_four_bits_is_kept_loaded_by_peft_and_merged(tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "unpacked_dtype", UNPACKED_DTYPE)  # bf16 would take minutes here
-    monkeypatch.setattr(experiments, "KlToInit", functools.partial(KlToInit, answers=2))
+    monkeypatch.setattr(load, "unpacked_dtype", UNPACKED_DTYPE)  # bf16 would take minutes here
+    monkeypatch.setattr(runner, "KlToInit", functools.partial(KlToInit, answers=2))
     exp = Experiment(task="gp-vl", method="rl", precision="qlora", steps=1, batch=8, group=4,
                      warmup=0.0, eval_episodes=2)  # fmt: skip
-    run = experiments.run_experiment(exp, tmp_path, False, {"rule_ood": 2})
+    run = runner.run_experiment(exp, tmp_path, False, {"rule_ood": 2})
     kept = run.path / "weights"
-    base = AutoModelForImageTextToText.from_pretrained(experiments.init_folder(exp))
+    base = AutoModelForImageTextToText.from_pretrained(runner.init_folder(exp))
     theirs = PeftModel.from_pretrained(base, kept)  # without this library
     theirs, ours = dict(theirs.named_parameters()), adapters(load_policy(exp, kept))
     assert ours and all(torch.equal(p, theirs[n]) for n, p in ours.items())
@@ -475,7 +481,7 @@ def test_the_hub_is_off_whatever_was_imported_first():
 
 HOLES = """
 import psutil, torch
-from sftrl_lib.policy import SMALL, keep_freed_blocks
+from sftrl_lib.models.allocator import SMALL, keep_freed_blocks
 keep_freed_blocks(SMALL)
 torch.ones(6_000_000)  # from now on the C library would keep blocks of up to 24 MB
 before, held = psutil.Process().memory_info().rss, []
@@ -494,14 +500,16 @@ def test_freed_memory_goes_back_to_the_system():
 
 def test_beside_a_large_model_the_caches_of_a_rollout_alone_are_kept(monkeypatch):
     said = []
-    monkeypatch.setattr(policy, "keep_freed_blocks", said.append)
-    monkeypatch.setattr(policy, "_kept", 0)  # a test before this one may have loaded a large one
+    for module in (allocator, load):
+        monkeypatch.setattr(module, "keep_freed_blocks", said.append)
+    # A test before this one may have loaded a large one.
+    monkeypatch.setattr(allocator, "_largest_kept", 0)
     load_policy(Experiment())
-    with policy.caches_kept():
+    with allocator.caches_kept():
         assert said == []  # a small one pays more for it than it saves
     load_policy(Experiment(model=str(WEIGHTS)))
-    monkeypatch.setattr(policy, "_kept", policy.SMALL)
-    with pytest.raises(KeyboardInterrupt), policy.caches_kept():
-        assert said == [policy.SMALL, policy.LARGE]
+    monkeypatch.setattr(allocator, "_largest_kept", allocator.SMALL)
+    with pytest.raises(KeyboardInterrupt), allocator.caches_kept():
+        assert said == [allocator.SMALL, allocator.LARGE]
         raise KeyboardInterrupt
-    assert said[2:] == [policy.SMALL]
+    assert said[2:] == [allocator.SMALL]

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftrl_lib import prompts
-from sftrl_lib.pretraining import (
+from foundry.pretraining import (
     Pretraining,
     Seeing,
     _town,
@@ -17,9 +16,12 @@ from sftrl_lib.pretraining import (
     view_patches,
     worked_steps,
 )
+from sftrl_lib import verify_formula
 from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks.navigation import Step, observed, rail, sentences
+from sftrl_lib.tasks import navigation_texts as walks_texts
+from sftrl_lib.tasks.navigation import Step, observed
+from sftrl_lib.tasks.rail import lay_rail, sentences
 from sftrl_lib.tasks.routes import TURNS, turn_word
 
 RECIPE = Pretraining(batch=64, walks=64)
@@ -43,7 +45,7 @@ def test_pretraining_never_sees_a_held_out_multiset_with_the_task_target(deals):
 
 
 def test_pretraining_formulas_solve_their_deals(deals):
-    assert all(gp.verify_formula(f, d.numbers, d.target).ok for d, f in deals[:500])
+    assert all(verify_formula(f, d.numbers, d.target).ok for d, f in deals[:500])
 
 
 def test_conversations_end_with_a_right_answer_after_wrong_ones():
@@ -73,7 +75,7 @@ def test_worked_steps_are_true_and_refuse_fractions():
 @given(st.lists(st.integers(1, 13), min_size=4, max_size=4), st.integers(0, 10**6))
 def test_random_formula_value_is_what_the_verifier_computes(numbers, seed):
     formula, value = random_formula(numbers, random.Random(seed))
-    verdict = gp.verify_formula(formula, numbers, 24)
+    verdict = verify_formula(formula, numbers, 24)
     assert verdict.value == value
     assert verdict.reason in (("illegal_formula",) if value is None else ("solved", "wrong_value"))
 
@@ -98,7 +100,7 @@ def test_pretraining_never_names_a_landmark_of_a_city(routes):
 
 
 def test_the_landmarks_of_all_ten_cities_are_recorded():
-    for name in cities.CITIES:
+    for name in cities.names():
         assert {x.name for x in cities.city(name).landmarks.values()} <= recorded_names()
 
 
@@ -130,7 +132,7 @@ def test_a_walk_in_the_tasks_format_is_solved_by_its_last_answer(routes):
 def test_wrong_actions_are_wrong_and_of_several_kinds(routes):
     rng, kinds = random.Random(0), set()
     for route in routes[:200]:
-        laid = rail(route, 3, 0.5)
+        laid = lay_rail(route, 3, 0.5)
         step = Step(route, sentences(route), laid, rng.randrange(len(laid)), "relative")
         wrong = RECIPE.wrong_action(step, rng)
         assert wrong != step.action
@@ -149,7 +151,7 @@ def test_conversations_about_pictures_do_not_say_what_is_shown(shown):
     for one in shown[0]:
         assert "of the picture" in one.talk[0][1]
     for one in shown[1]:
-        assert one.talk[0][1].count(prompts.LOOK) == 1
+        assert one.talk[0][1].count(walks_texts.LOOK) == 1
 
 
 def test_learning_to_see_has_few_red_cards():

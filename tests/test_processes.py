@@ -11,9 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sftrl_lib.runs import ROOT, Run, read_manifest
+from sftrl_lib.places import ROOT
+from sftrl_lib.run_files import read_manifest
+from sftrl_lib.runs import Run
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 def launch(method: str, folder: Path, processes: int) -> None:

@@ -10,10 +10,13 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from sftrl_lib import foundation, plan
-from sftrl_lib.config import Experiment
-from sftrl_lib.policy import Policy, adapt, load_policy
-from sftrl_lib.runs import ROOT
+from foundry import foundation
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models import memory
+from sftrl_lib.models.adapters import adapt
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.models.policy import Policy
+from sftrl_lib.places import ROOT
 
 SMOL = LlamaConfig(  # SmolLM2-135M
     hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -48,31 +51,32 @@ def test_random_weights_are_packed_as_a_loaded_model_is(proof):
 
 
 def test_rewards_of_the_proof_differ_so_that_there_is_a_gradient(proof):
-    task = proof.Graded(pictures=True)
+    task = proof.Graded()
     deal = task.item("train", 0, 0)
     assert [task.verify(deal, "").reward for _ in range(3)] == [-2.0, -1.0, -2.0]
 
 
-@pytest.mark.parametrize("stage", plan.STAGES)
+@pytest.mark.parametrize("stage", memory.STAGES)
 def test_the_recorded_proof_fits_24_gb_and_is_within_15_percent_of_the_plan(proof, stage):
     (row,) = [r for r in json.loads(proof.OUT.read_text())["stages"] if r["stage"] == stage]
-    shape = plan.Shape(plan.architecture(Experiment(**proof.SETTINGS)), 16)
-    exp = Experiment(**proof.SETTINGS).but(method="sft" if stage == "sft" else "rl")
+    shape = memory.Shape(memory.architecture(Experiment(**proof.SETTINGS)), 16)
+    exp = Experiment(**proof.SETTINGS).replace(method="sft" if stage == "sft" else "rl")
     policy = load_policy(Experiment(task="gp-vl"))  # has the tokens of the proof
-    planned = proof.planned(exp, stage, shape, policy, proof.Graded(pictures=True))
+    planned = proof.planned(exp, stage, shape, policy, proof.Graded())
     assert row["peak_gb"] < 24 and row["peak_gb"] == pytest.approx(planned, rel=0.15)
 
 
 def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
     rows = json.loads((ROOT / "data" / "proof" / "memory.json").read_text())["rows"]
-    assert {row["stage"] for row in rows} == set(plan.STAGES)
+    assert {row["stage"] for row in rows} == set(memory.STAGES)
     for row in rows:
         exp = Experiment(
             task=row["task"], preset=row["preset"], precision=row["precision"],
             method="sft" if row["stage"] == "sft" else "rl",
         )  # fmt: skip
-        exp, shape = exp.but(final_episodes=exp.chunk), plan.Shape(plan.architecture(exp), exp.rank)
-        planned = plan.total(plan.pieces(exp, row["stage"], shape, "cpu"), "cpu") / plan.GB
+        exp = exp.replace(final_episodes=exp.machine.generation_batch_size)
+        shape = memory.Shape(memory.architecture(exp), exp.model.rank)
+        planned = memory.total(memory.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
         assert row["peak_gb"] < 1.15 * planned, row
 
 
@@ -81,10 +85,11 @@ def test_the_recorded_runs_of_the_small_real_model_took_what_is_planned(stage):
     (path,) = (ROOT / "data" / "runs").glob(f"gp-l-{stage}-smol-*/manifest.json")
     facts = json.loads(path.read_text())
     exp = Experiment(**facts["config"])
-    exp = exp.but(chunk=min(exp.chunk, exp.final_episodes))
+    side_by_side = min(exp.machine.generation_batch_size, exp.evaluation.final_episodes)
+    exp = exp.replace(generation_batch_size=side_by_side)
     # the published sizes, so that the package is not needed; of its tokenizer the lengths
-    shape = plan.Shape(SMOL, exp.rank)
-    planned = plan.total(plan.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / plan.GB
+    shape = memory.Shape(SMOL, exp.model.rank)
+    planned = memory.total(memory.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / memory.GB
     assert 0.8 < facts["peak_memory_mb"] / 1024 / planned < 1.15
 
 
@@ -103,6 +108,7 @@ def test_four_bit_products_are_those_of_the_unpacked_weights(check):
     assert check.four_bits("cpu") < 0.02
 
 
+@pytest.mark.slow
 def test_stages_of_the_check_run_in_four_bits_on_pictures_and_are_planned(check):
     settings = dict(
         task="gp-vl", precision="qlora", group=2, micro_batch=2, tries=2, eval_tries=2,
@@ -110,7 +116,7 @@ def test_stages_of_the_check_run_in_four_bits_on_pictures_and_are_planned(check)
     )  # fmt: skip
     exp = Experiment(**settings)
     loaded = load_policy(exp)
-    policy = Policy(loaded.model, loaded.processor, "qlora", chunk=4)
+    policy = Policy(loaded.model, loaded.processor, "qlora", generation_batch_size=4)
     before = {n: p.detach().clone() for n, p in policy.model.named_parameters()}
     rows = check.stages(exp, policy, "cpu")
     now = dict(policy.model.named_parameters())

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from sftrl_lib import experiments
-from sftrl_lib.config import Experiment
-from sftrl_lib.errors import SftrlError
+from sftrl_lib import Experiment, SftrlError, grid
+from sftrl_lib.run_files import find_run
 
 SHORT = dict(method="sft", steps=1, batch=8, eval_episodes=2)
 
@@ -14,18 +13,19 @@ SHORT = dict(method="sft", steps=1, batch=8, eval_episodes=2)
 def test_a_missing_ray_is_told_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(SftrlError, match="pip install -r requirements-ray.txt"):
-        experiments.run_grid([Experiment(**SHORT)], tmp_path, engine="ray")
+        grid.run_grid([Experiment(**SHORT)], tmp_path, engine="ray")
 
 
+@pytest.mark.slow
 def test_runs_on_ray_are_those_of_processes(tmp_path):
     pytest.importorskip("ray", reason="an optional install: requirements-ray.txt")
     runs = [Experiment(**SHORT, seed=seed) for seed in (0, 1)]
     for engine in ("processes", "ray"):
         root, final = tmp_path / engine, {"id_unseen": 2}
-        experiments.run_grid(runs, root, workers=1, final=final, engine=engine)
+        grid.run_grid(runs, root, workers=1, final=final, engine=engine)
     for run in runs:
         losses = [
-            json.loads((tmp_path / engine / run.run_id / "metrics.jsonl").read_text())["loss"]
+            json.loads((find_run(run, tmp_path / engine) / "metrics.jsonl").read_text())["loss"]
             for engine in ("processes", "ray")
         ]
         assert losses[0] == losses[1]

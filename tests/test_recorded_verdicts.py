@@ -3,7 +3,8 @@
 import json
 from functools import cache
 
-from sftrl_lib.config import Experiment
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.run_files import read_manifest
 from sftrl_lib.runs import RUNS
 from sftrl_lib.tasks import make_task
 
@@ -15,12 +16,12 @@ def judged_again():
     """(recorded verdict, new verdict, text) of the answers of some kept episodes of every run."""
     found = []
     for path in sorted(RUNS.glob("*/episodes.jsonl")):
-        exp = Experiment(**json.loads((path.parent / "manifest.json").read_text())["config"])
+        exp = Experiment(**read_manifest(path.parent)["config"])
         task, walks = make_task(exp), {}
         for line in path.read_text().splitlines()[::EVERY]:
             episode = json.loads(line)
             split, index = episode["split"], episode["index"]
-            if "virl" in exp.task:
+            if "virl" in exp.task.name:
                 walks[split] = walks.get(split) or task.test_items(split, exp.seed, 40)
                 item = walks[split][index]
             else:

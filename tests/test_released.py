@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sftrl_lib import Experiment, SftrlError, experiments
-from sftrl_lib.__main__ import main
-from sftrl_lib.config import sweep
+from sftrl_lib import Experiment, SftrlError, runner
+from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.runs import Run, read_manifest, results_table
+from sftrl_lib.experiment import sweep
+from sftrl_lib.results import results_table
+from sftrl_lib.run_files import read_manifest
+from sftrl_lib.runs import Run
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import NAVIGATION_ID
-from sftrl_lib.tasks.navigation import Navigation, released
+from sftrl_lib.tasks.navigation import Navigation, NavigationVL, released
 from sftrl_lib.tasks.routes import load_routes
 
 INIT = Path(__file__).parents[1] / "data" / "init"
@@ -118,8 +120,10 @@ def test_rail_observations_and_actions_of_released_routes_are_the_papers(
     tmp_path_factory, route, relative
 ):
     folder = write(tmp_path_factory.mktemp("set"), [route])
-    task = Navigation("relative" if relative else "absolute", straight_line_length=5, drop_rate=0,
-                      data={"train": load_routes(folder)})  # fmt: skip
+    task = Navigation(
+        data={"train": load_routes(folder)}, rule="relative" if relative else "absolute",
+        straight_line_length=5, drop_rate=0,
+    )  # fmt: skip
     steps = task.positions("train", task.routes("train")[0])
     wanted = expected(*route, relative)
     found = [(s.position.observation, s.position.sentence, s.action) for s in steps]
@@ -163,7 +167,7 @@ def picture_folder(tmp_path_factory) -> Path:
 
 
 def pictured(folder: Path) -> Navigation:
-    return Navigation(straight_line_length=5, data={"train": load_routes(folder)}, pictures=True)
+    return NavigationVL(data={"train": load_routes(folder)}, straight_line_length=5)
 
 
 # --- Panoramas that are missing -------------------------------------------------------------------
@@ -264,9 +268,16 @@ def test_folder_too_small_for_both_shares_is_refused(tmp_path):
         walks(folder)
 
 
-def test_rails_of_released_routes_have_the_papers_five_points(text_folder):
-    assert make_task(walks(text_folder)).straight_line_length == 5
-    assert make_task(Experiment(task="virl-l")).straight_line_length == 3
+def test_rails_of_released_routes_have_the_papers_five_points_and_generated_ones_three(text_folder):
+    for exp, points in (
+        (walks(text_folder, drop_rate=0), 5),
+        (Experiment(task="virl-l", drop_rate=0), 3),
+    ):
+        task = make_task(exp)
+        route = task.routes("train")[0]
+        laid = task.positions("train", route)
+        forward = sum(step.position.kind == "forward" for step in laid)
+        assert forward == points * len(route.points)
 
 
 def test_visual_ood_is_the_second_folder_or_is_not_measured(text_folder):
@@ -298,8 +309,8 @@ def test_mapping_belongs_to_what_a_folder_holds(tmp_path, picture_folder, text_f
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"task": "gp-l"}, "routes is .* empty for task gp-l"),
-        ({"routes": "", "ood_routes": "somewhere"}, "ood_routes is 'somewhere'"),
+        ({"task": "gp-l"}, "routes is no setting of task gp-l"),
+        ({"routes": "", "ood_routes": "somewhere"}, "ood_routes needs routes"),
         ({"routes": "nowhere"}, "nowhere.route_infos.json"),
         ({"ood_routes": "nowhere"}, "nowhere.route_infos.json"),
     ],
@@ -319,8 +330,8 @@ SMALL = SMALL.split()
 @pytest.fixture
 def yours(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr(experiments, "YOURS", tmp_path / "runs")
-    monkeypatch.setattr(experiments, "KlToInit", partial(KlToInit, answers=4))  # else most of it
+    monkeypatch.setattr(runner, "YOURS", tmp_path / "runs")
+    monkeypatch.setattr(runner, "KlToInit", partial(KlToInit, answers=4))  # else most of it
     return tmp_path / "runs"
 
 
@@ -333,6 +344,7 @@ def only(folder: Path, method: str) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_text_is_trained_and_measured_from_command_line_and_file(capsys, text_folder, yours):
     routes = ["--routes", text_folder, "--ood_routes", text_folder]
     assert call("sft", "--task", "virl-l", *routes, *SMALL, "--root", yours) == 2
@@ -344,7 +356,9 @@ def test_text_is_trained_and_measured_from_command_line_and_file(capsys, text_fo
         assert call(method, "--config", file, *SMALL, "--root", yours) == 0
         run = only(yours, method)
         exp = walks(text_folder, ood_routes=str(text_folder))
-        assert read_manifest(run)["state"] == "done" and read_manifest(run)["data"] == exp.data
+        assert (
+            read_manifest(run)["state"] == "done" and read_manifest(run)["data"] == exp.task.data()
+        )
         rows = [json.loads(line) for line in (run / "evals.jsonl").read_text().splitlines()]
         assert {"id_unseen", "rule_ood", "visual_ood"} <= {row["split"] for row in rows}
     first = {row["split"] for row in rows if row["step"] == 0}  # which the init did not measure
@@ -357,6 +371,7 @@ def test_text_is_trained_and_measured_from_command_line_and_file(capsys, text_fo
     assert {row["split"] for row in rows} == {"visual_ood"}
 
 
+@pytest.mark.slow
 def test_pictures_are_trained_and_measured_without_a_second_folder(
     capsys, picture_folder, yours, tmp_path
 ):

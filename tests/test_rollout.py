@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from sftrl_lib import SftrlError, foundation
-from sftrl_lib.policy import Policy
+from foundry import foundation
+from sftrl_lib import SftrlError
+from sftrl_lib.models.policy import Policy
 from sftrl_lib.rollout import rollout
+from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 
@@ -22,7 +24,7 @@ class Scripted:
 
     end_id = image_size = 0
     turn_end = [0]
-    chunk = 256
+    generation_batch_size = 256
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
@@ -48,9 +50,7 @@ GOLD = ""
 
 
 def _gold(deal):
-    from sftrl_lib import prompts
-
-    return prompts.gp_answer(deal.cards, deal.numbers, deal.solutions()[0])
+    return texts.answer(deal.cards, deal.numbers, deal.solutions()[0])
 
 
 def test_a_solved_episode_leaves_the_batch(monkeypatch):
@@ -68,7 +68,7 @@ def test_a_retry_reads_the_whole_conversation():
 
 
 def test_episodes_come_back_in_order_with_tries_at_most(policy, monkeypatch):
-    monkeypatch.setattr(policy, "chunk", 4)
+    monkeypatch.setattr(policy, "generation_batch_size", 4)
     episodes = rollout(policy, task, items, tries=2, max_new_tokens=6)
     assert [e.item for e in episodes] == items
     assert all(1 <= len(e.turns) <= 2 for e in episodes)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sftrl_lib import SftrlError
-from sftrl_lib.__main__ import main
+from sftrl_lib.cli import main
 from sftrl_lib.tasks import panoramas, routes
 from sftrl_lib.tasks.panoramas import PUBLIC_VIEWS, Panoramas, distance, load_panoramas, street_view
 from sftrl_lib.tasks.routes import (
@@ -370,7 +370,7 @@ def test_killed_writer_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     if not (child := os.fork()):  # is killed when the routes are written, but not the mapping
         monkeypatch.setattr(routes.pickle, "dumps", lambda _: os._exit(9))
         try:
-            write_routes(tmp_path / "set", [READ])
+            write_routes(tmp_path / "set", [READ], panoramas={})
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -386,7 +386,7 @@ def test_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(routes.pickle, "dumps", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_routes(tmp_path / "set", [READ])
+        write_routes(tmp_path / "set", [READ], panoramas={})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from sftrl_lib import runs
-from sftrl_lib.config import Experiment
+from sftrl_lib import cli, results, run_files, runs
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.runs import COLUMNS, Compute, Run, read_jsonl
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.places import ROOT
+from sftrl_lib.results import COLUMNS, condition, load_results, results_table, write_results
+from sftrl_lib.run_files import experiment_of, find_run, is_done, read_jsonl, read_manifest
+from sftrl_lib.runs import RUNS, Compute, Run
+from study.grids import STUDIED, grids
 
 EXP = Experiment(method="rl", seed=3)
 
@@ -48,14 +54,14 @@ def test_a_finished_run_is_done_and_says_what_it_was(tmp_path):
     assert saved["state"] == "done" and saved["precision"] == "full" and saved["wall_s"] >= 0
     assert saved["peak_memory_mb"] > 10
     assert Run.open(EXP, tmp_path).done
-    assert not (run.path / ".lock").exists()
+    FileLock(run.path / ".lock").acquire(blocking=False).lock.release()  # it is free
 
 
 def test_ctrl_c_leaves_an_interrupted_run_that_opens_again(tmp_path):
     with pytest.raises(KeyboardInterrupt), Run.open(EXP, tmp_path) as run:
         run.log(step=1, loss=2.0)
         raise KeyboardInterrupt
-    assert runs.read_manifest(run.path)["state"] == "interrupted"
+    assert read_manifest(run.path)["state"] == "interrupted"
     with Run.open(EXP, tmp_path) as again:
         again.log(step=2, loss=1.0)
     assert list(again.metrics().step) == [1, 2]
@@ -65,11 +71,11 @@ def test_ctrl_c_leaves_an_interrupted_run_that_opens_again(tmp_path):
 def test_kill_9_loses_no_logged_step_and_frees_the_lock(tmp_path):
     """A real process is killed in the middle of a log line; the next one cuts the torn line."""
     code = (
-        "import sys, time; from sftrl_lib import runs; from sftrl_lib.config import Experiment\n"
+        "import sys, time; from sftrl_lib import runs; from sftrl_lib import Experiment\n"
         "runs.machine = lambda exp: {}\n"
         "run = runs.Run.open(Experiment(method='rl', seed=3), sys.argv[1])\n"
         "[run.log(step=i) for i in range(5)]\n"
-        "run.add_evals([dict(step=4, split='x', metric='y', value=0)])\n"
+        "run.add_evals([dict(step=4, split='x', metric='y', value=0.5)])\n"
         "open(run.path / 'metrics.jsonl', 'a').write('{\"step\": 5, \"lo')\n"
         "print('ready', flush=True); time.sleep(60)"
     )
@@ -83,7 +89,7 @@ def test_kill_9_loses_no_logged_step_and_frees_the_lock(tmp_path):
     run = Run.open(EXP, tmp_path)
     assert list(run.metrics().step) == [0, 1, 2, 3, 4]
     assert (run.path / "metrics.jsonl").read_text().endswith('{"step": 4}\n')
-    assert list(run.evals().value) == [0]
+    assert list(run.evals().value) == [0.5]
     run.finish()
 
 
@@ -107,18 +113,108 @@ def test_another_configuration_is_refused_by_name(tmp_path):
 
 
 def test_settings_that_change_the_result_change_the_folder(tmp_path):
-    with Run.open(EXP, tmp_path) as one, Run.open(EXP.but(kl_weight=0.1), tmp_path) as other:
+    with Run.open(EXP, tmp_path) as one, Run.open(EXP.replace(kl_weight=0.1), tmp_path) as other:
         assert one.path != other.path
-    with Run.open(EXP.but(report_to="tensorboard"), tmp_path) as same:
+    with Run.open(EXP.replace(report_to="tensorboard"), tmp_path) as same:
         assert same.path == one.path
 
 
-def test_a_younger_setting_leaves_recorded_runs_their_hash():
-    """A setting that a manifest does not know has the value under which the run was recorded."""
-    recorded = [runs.read_manifest(path.parent) for path in runs.RUNS.glob("*/manifest.json")]
-    assert recorded
-    for facts in recorded:
-        assert Experiment(**facts["config"]).hash == facts["hash"]
+RECORDED = {path.parent.name: read_manifest(path.parent) for path in RUNS.glob("*/manifest.json")}
+
+
+def test_a_recorded_run_has_the_hash_of_its_settings():
+    """A setting that came later has, where a manifest does not know it, its default."""
+    assert len(RECORDED) == 62
+    for facts in RECORDED.values():
+        exp = Experiment(**facts["config"])
+        assert exp.hash == facts["hash"]
+        assert Experiment(**exp.flat) == exp
+
+
+def test_every_run_of_the_book_is_recorded():
+    """Though settings that came later have changed what a folder would be called today."""
+    wanted = [exp for grid, *_ in grids() for exp in grid]
+    wanted += [Experiment(task=task, method="init") for task in STUDIED]
+    folders = {exp: find_run(exp, RUNS) for exp in wanted}
+    left = {exp for exp, folder in folders.items() if not is_done(folder)}
+    assert {(exp.method.tries, exp.seed) for exp in left} == {(5, 3), (5, 4)}  # never run
+    found = set(folders.values()) - {folders[exp] for exp in left}
+    assert len(found) == len(wanted) - len(left)
+    smol = {name for name, facts in RECORDED.items() if facts["config"]["preset"] == "smol"}
+    assert {folder.name for folder in found} | smol == set(RECORDED)
+
+
+def test_a_recorded_run_is_of_the_condition_in_the_table():
+    table = dict(load_results(yours=None).drop_duplicates("run_id").set_index("run_id").condition)
+    ours = {
+        name: condition(experiment_of(facts["config"]), facts.get("data", {}))
+        for name, facts in RECORDED.items()
+    }
+    inits = {find_run(Experiment(task=task, method="init"), RUNS).name for task in STUDIED}
+    assert {name: table[name] for name in set(ours) - inits} == {
+        name: said for name, said in ours.items() if name not in inits
+    }
+    assert {ours[name] for name in inits} == {"{}"}  # their rows are those of each seed's RL run
+
+
+def test_the_table_is_rebuilt_byte_for_byte(tmp_path, monkeypatch, capsys):
+    again = tmp_path / "results.csv"
+    monkeypatch.setattr(write_results, "__defaults__", ((RUNS,), again))
+    assert cli.main(["experiments", "--table"]) == 0
+    assert again.read_bytes() == results.RESULTS.read_bytes()
+    assert "rows in data/results.csv" in capsys.readouterr().out
+
+
+def test_a_run_is_found_by_its_hash_whatever_its_folder_is_called(tmp_path):
+    assert find_run(EXP, tmp_path) == tmp_path / EXP.run_id
+    with Run.open(EXP, tmp_path) as run:
+        run.add_evals([row()])
+    before = run.path.with_name(run.path.name.rpartition("-")[0] + "-01234567")
+    run.path.rename(before)
+    assert find_run(EXP, tmp_path) == before and Run.open(EXP, tmp_path).done
+    other = EXP.replace(tries=7)
+    assert find_run(other, tmp_path) == tmp_path / other.run_id
+
+
+def test_a_folder_under_another_runs_name_is_refused(tmp_path):
+    other = EXP.replace(tries=7)
+    with Run.open(other, tmp_path) as run:
+        run.add_evals([row()])
+    run.path.rename(tmp_path / EXP.run_id)
+    with pytest.raises(SftrlError, match=f"another run, {other.hash} and not {EXP.hash}"):
+        Run.open(EXP, tmp_path)
+    (tmp_path / EXP.run_id).rename(tmp_path / "gp-l-rl-tiny-s4-01234567")
+    with pytest.raises(SftrlError, match="a folder of a name that begins with gp-l-rl-tiny-s3"):
+        results_table([tmp_path])
+
+
+def test_a_copy_of_a_run_beside_it_is_not_counted_twice(tmp_path):
+    with Run.open(EXP, tmp_path) as run:
+        run.add_evals([row()])
+    shutil.copytree(run.path, tmp_path / "gp-l-rl-tiny-s3-copy")
+    with pytest.raises(SftrlError, match="hold the same run, whose rows would count twice"):
+        results_table([tmp_path])
+
+
+@pytest.mark.parametrize("wrong", [{"routes": "0" * 12}, {}])
+def test_routes_that_are_gone_are_known_by_their_hash_in_the_manifest(tmp_path, wrong):
+    shutil.copytree(ROOT / "data" / "cities" / "unseen", tmp_path / "routes")
+    with Run.open(Experiment(task="virl-l", routes=str(tmp_path / "routes")), tmp_path) as run:
+        run.add_evals([row()])
+    shutil.rmtree(tmp_path / "routes")
+    assert len(results_table([tmp_path])) == 1
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    (run.path / "manifest.json").write_text(json.dumps(manifest | {"data": wrong}))
+    with pytest.raises(SftrlError, match=f"has the hash .*, not {manifest['hash']}"):
+        results_table([tmp_path])
+
+
+def test_one_process_does_not_open_a_run_twice(tmp_path):
+    run = Run.open(EXP, tmp_path)
+    with pytest.raises(SftrlError, match="being written by another process"):
+        Run.open(EXP, tmp_path)
+    run.finish()
+    assert sorted(path.name for path in run.path.iterdir()) == ["manifest.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"config": {}, "hash": "a", "state": "done"}'])
@@ -126,7 +222,7 @@ def test_a_damaged_manifest_is_one_sentence_that_names_the_file(tmp_path, text):
     with Run.open(EXP, tmp_path) as run:
         pass
     (run.path / "manifest.json").write_text(text)
-    for use in (lambda: Run.open(EXP, tmp_path), lambda: runs.results_table([tmp_path])):
+    for use in (lambda: Run.open(EXP, tmp_path), lambda: results_table([tmp_path])):
         with pytest.raises(SftrlError, match=r"manifest\.json is damaged.*delete the folder") as e:
             use()
         assert "\n" not in str(e.value)
@@ -184,7 +280,11 @@ def test_episodes_are_kept_once(tmp_path):
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     run = Run.open(EXP, tmp_path)
     run.add_evals([row()])
-    monkeypatch.setattr(runs.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no power")))
+
+    def fail(*_):
+        raise OSError("no power")
+
+    monkeypatch.setattr(run_files.os, "replace", fail)
     with pytest.raises(OSError, match="no power"):
         run.add_evals([row(successes=9)])
     assert list(run.evals().successes) == [3]
@@ -192,14 +292,14 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_results_have_the_protocols_columns_and_conditions(tmp_path):
     sft = Experiment(method="sft", seed=3)
-    for exp in (EXP, EXP.but(tries=1), EXP.but(seed=4, eval_episodes=7), sft):
+    for exp in (EXP, EXP.replace(tries=1), EXP.replace(seed=4, eval_episodes=7), sft):
         with Run.open(exp, tmp_path) as run:
             run.add_evals([row()])
-    table = runs.results_table([tmp_path])
+    table = results_table([tmp_path])
     assert list(table.columns) == COLUMNS
     assert set(table.run_id.str[:9]) == {"gp-l-rl-t", "gp-l-sft-"}
     main = table[table.condition == "{}"]
-    assert len(main) == 3 and set(main.train_tries) == {1, EXP.tries}
+    assert len(main) == 3 and set(main.train_tries) == {1, EXP.method.tries}
     assert list(table[table.condition != "{}"].condition) == ['{"tries": 1}']
     assert set(table.source) == {"ours"}
 
@@ -209,14 +309,14 @@ def test_results_file_is_the_same_bytes_whatever_the_order(tmp_path):
     for order in (1, -1):
         root = tmp_path / str(order)
         for seed in (0, 1, 2)[::order]:
-            with Run.open(EXP.but(seed=seed), root) as run:
+            with Run.open(EXP.replace(seed=seed), root) as run:
                 rows = [row(tries=t, successes=seed + t, value=(seed + t) / 7) for t in (1, 2)]
                 run.add_evals(rows[::order])
         files.append(tmp_path / f"results{order}.csv")
-        runs.write_results([root], files[-1])
+        write_results([root], files[-1])
     assert files[0].read_bytes() == files[1].read_bytes()
-    table = runs.results_table([tmp_path / "1"])
-    loaded = runs.load_results(files[0], paper=tmp_path / "none.csv", yours=None)
+    table = results_table([tmp_path / "1"])
+    loaded = load_results(files[0], paper=tmp_path / "none.csv", yours=None)
     assert list(loaded.value) == list(table.value)
     assert (loaded.dtypes == table.dtypes).all()
 
@@ -227,29 +327,29 @@ def test_your_runs_stand_beside_ours_and_are_marked(tmp_path):
         run.add_evals([row()])
     (tmp_path / "yours").mkdir()
     run.path.rename(tmp_path / "yours" / run.path.name)
-    table = runs.load_results(tmp_path / "none", yours=tmp_path / "yours")
+    table = load_results(tmp_path / "none", yours=tmp_path / "yours")
     assert list(table[table.run_id == run.path.name].source) == ["yours"]
-    assert "yours" not in set(runs.load_results(tmp_path / "none", yours=None).source)
+    assert "yours" not in set(load_results(tmp_path / "none", yours=None).source)
 
 
 def test_unfinished_runs_are_shown_but_not_recorded(tmp_path):
     run = Run.open(EXP, tmp_path)
     run.add_evals([row()])
-    assert len(runs.results_table([tmp_path])) == 1
-    assert len(runs.write_results([tmp_path], tmp_path / "results.csv")) == 0
+    assert len(results_table([tmp_path])) == 1
+    assert len(write_results([tmp_path], tmp_path / "results.csv")) == 0
     run.finish()
-    assert len(runs.write_results([tmp_path], tmp_path / "results.csv")) == 1
+    assert len(write_results([tmp_path], tmp_path / "results.csv")) == 1
 
 
 def test_a_damaged_results_file_is_named(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("task,method\ngp-l,rl\n")
     with pytest.raises(SftrlError, match=r"results\.csv is not a results table.*experiments"):
-        runs.load_results(path)
+        load_results(path)
 
 
 def test_the_papers_numbers_are_those_of_its_table():
-    paper = runs.load_results(runs.ROOT / "none.csv", yours=None)
+    paper = load_results(ROOT / "none.csv", yours=None)
     assert set(paper.source) == {"paper"}
     table = paper[paper.metric != "success_change"]
     cells = table.groupby(["task", "split"]).apply(

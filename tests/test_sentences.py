@@ -8,11 +8,16 @@ import jupytext
 import pandas as pd
 import pytest
 
-from sftrl_lib import book, figures, notebook, stats
-from sftrl_lib.config import Experiment
+from sftrl_lib import notebook, plots, stats
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.notebook import recorded_episodes
-from sftrl_lib.runs import ROOT, RUNS, load_results, read_manifest
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import ABLATIONS
+from sftrl_lib.results import load_results
+from sftrl_lib.run_files import read_manifest
+from sftrl_lib.runs import RUNS
 from sftrl_lib.tasks import make_task
+from study import book
 
 FACES = ("J", "Q", "K")
 PAGES = [f"notebooks/{path.name}" for path in book.NOTEBOOKS]
@@ -45,7 +50,7 @@ def run_cell(name: str, word: str, **names) -> dict:
     """The names that one code cell of a notebook, the one with this word in it, leaves behind."""
     cells = [c.source for c in jupytext.read(ROOT / "notebooks" / name).cells]
     (cell,) = (source for source in cells if word in source)
-    exec(cell, names := {"preset": "tiny", "seed": 0, "figures": figures} | names)
+    exec(cell, names := {"preset": "tiny", "seed": 0, "plots": plots} | names)
     return names
 
 
@@ -210,7 +215,7 @@ def test_how_many_runs_were_made_on_uncommitted_changes():
     arms = stats.main_grid(ours)
     arms = set(arms[arms.method.isin(["rl", "sft"])].run_id)
     inits = {path.name for path in RUNS.glob("*-init-tiny-*")}
-    tries = set(stats.tries_ablation(ours[ours.task == "gp-l"]).run_id) - arms
+    tries = set(ABLATIONS["tries"].rows(ours).run_id) - arms
     dirty = {path.name for path in RUNS.iterdir() if read_manifest(path)["git"].endswith("-dirty")}
     assert (len(arms), len(arms & dirty)) == (40, 10)
     assert inits <= dirty and tries <= dirty and (len(inits), len(tries)) == (4, 13)
@@ -225,7 +230,8 @@ def test_how_many_runs_were_made_on_uncommitted_changes():
 
 def test_temperature_is_ours_and_not_the_papers():
     configs = [read_manifest(path)["config"] for path in RUNS.iterdir()]
-    assert {config["temperature"] for config in configs} == {1.0}
+    assert {config["eval_temperature"] for config in configs} == {1.0}
+    assert {config.get("temperature", 1.0) for config in configs} == {1.0}
     assert "at temperature 1, in training and in tests; the authors' rollouts use 0.2." in text(
         "README.md"
     )
@@ -279,7 +285,7 @@ def test_most_probable_answers_on_street_views_gain_little():
 
 
 def test_first_answers_are_equally_right_whatever_the_tries_in_training():
-    rows = stats.tries_ablation(results().query("task == 'gp-l' and preset == 'tiny'"))
+    rows = ABLATIONS["tries"].rows(results().query("preset == 'tiny'"))
     rows = rows.query("split == 'rule_ood' and metric == 'success' and tries == 1")
     rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
     shares = rows.groupby("train_tries").value.mean()
@@ -300,7 +306,7 @@ def test_rates_at_the_edge_of_what_was_tried():
     )
     for task, foundation in (("virl-l", "h48-500"), ("virl-vl", "default")):
         tried = attempts(task, "per_step", "id_unseen", 2)[foundation]
-        rl, sft = (Experiment(task=task, method=m).lr for m in ("rl", "sft"))
+        rl, sft = (Experiment(task=task, method=m).method.lr for m in ("rl", "sft"))
         assert rl == min(tried["rl"].index) and sft == max(tried["sft"].index)
 
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sftrl_lib import Experiment, config, experiments
-from sftrl_lib.config import PRESETS, SIZES, resolve_precision
+from foundry.foundation import build_model
+from sftrl_lib import Experiment, experiment, runner
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.foundation import build_model
-from sftrl_lib.policy import FOUNDATIONS
-from sftrl_lib.sources import parameters
+from sftrl_lib.experiment import resolve_precision
+from sftrl_lib.models.load import FOUNDATIONS
+from sftrl_lib.models.presets import PRESETS, SIZES
+from sftrl_lib.models.sources import parameters
 
 WEIGHTS = FOUNDATIONS / "default" / "model.safetensors"
 
@@ -63,42 +64,43 @@ def test_a_gguf_file_says_its_size(tmp_path):
 )
 @pytest.mark.parametrize("method", ["init", "sft", "rl"])
 def test_a_model_named_alone_has_the_numbers_of_its_size(monkeypatch, count, row, method):
-    monkeypatch.setattr(config, "parameters", lambda source: count)
-    exp, numbers = Experiment(model="a/model", method=method), SIZES[row][1]
-    assert (exp.lr, exp.steps, exp.batch) == tuple(numbers[method].values())
-    sizes = ("micro_batch", "max_new_tokens", "chunk")
-    assert [getattr(exp, name) for name in sizes] == [numbers[name] for name in sizes]
-    assert resolve_precision(exp) == (numbers["precision"], numbers["why"])
-    said = exp.but(lr=7e-7).defaults_by_size
-    assert said.startswith(f"a/model has {count / 1e6:,.1f} million parameters, hence steps=")
-    assert said.endswith(numbers["why"]) and "lr" not in said  # which was given
+    monkeypatch.setattr(experiment, "parameters", lambda source: count)
+    exp, size = Experiment(model="a/model", method=method), list(SIZES.values())[row]
+    numbers = {**size.numbers, **size.methods[method]}
+    assert {name: exp.flat[name] for name in numbers} == numbers
+    assert resolve_precision(exp) == (size.precision, size.why)
+    said = exp.replace(lr=7e-7).defaults_by_size
+    assert said.startswith(f"a/model has {count / 1e6:,.1f} million parameters, hence ")
+    assert f"steps={exp.method.steps}" in said and said.endswith(size.why)
+    assert "lr=" not in said  # which was given
 
 
 def test_a_model_of_unknown_size_is_taken_for_a_small_real_one():
     exp = Experiment(model="no/model")
-    assert exp.tier is SIZES[1][1]
-    assert "a size that is not known here" in exp.defaults_by_size
+    assert exp.model.tier is list(SIZES.values())[1]
+    assert "a size not known here" in exp.defaults_by_size
 
 
 def test_a_preset_that_is_named_holds_for_another_model_too():
-    assert Experiment(model="no/model", preset="smol").steps == PRESETS["smol"]["rl"]["steps"]
+    steps = PRESETS["smol"].methods["rl"]["steps"]
+    assert Experiment(model="no/model", preset="smol").method.steps == steps
     for preset in PRESETS:
         assert Experiment(preset=preset).defaults_by_size == ""
 
 
 def test_another_model_fills_in_its_own_numbers():
     alone = Experiment(model="no/model", method="rl")
-    assert Experiment(method="rl").but(model="no/model") == alone
-    assert Experiment(method="rl", steps=7).but(model="no/model") == alone.but(steps=7)
-    assert alone.but(model="") == Experiment(method="rl")
+    assert Experiment(method="rl").replace(model="no/model") == alone
+    assert Experiment(method="rl", steps=7).replace(model="no/model") == alone.replace(steps=7)
+    assert alone.replace(model="") == Experiment(method="rl")
 
 
 def test_a_run_says_its_numbers_and_why(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(experiments, "KlToInit", functools.partial(KlToInit, answers=2))
+    monkeypatch.setattr(runner, "KlToInit", functools.partial(KlToInit, answers=2))
     torch.manual_seed(0)
     exp = Experiment(model=str(WEIGHTS.parent), method="sft", start="model", steps=1, batch=8,
                      eval_episodes=1)  # fmt: skip
-    experiments.run_experiment(exp, tmp_path, final={"id_unseen": 1})
+    runner.run_experiment(exp, tmp_path, final={"id_unseen": 1})
     said = capsys.readouterr().out
-    assert "has 1.6 million parameters, hence lr=0.0003, micro_batch=64" in said
-    assert f"precision full: {SIZES[0][1]['why']}" in said
+    assert "has 1.6 million parameters, hence " in said and "lr=0.0003" in said
+    assert f"precision full: {list(SIZES.values())[0].why}" in said

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from results_fixture import live, synthetic, table, with_ablation
 
 from sftrl_lib import stats
+from sftrl_lib.registry import ABLATIONS
+
+TRIES = ABLATIONS["tries"]
 
 
 def test_wilson_matches_a_published_example():
@@ -111,13 +114,13 @@ def test_curve_starts_at_the_init_of_its_own_seed():
 
 def test_ablation_of_tries_keeps_what_only_spends_equal_compute():
     rows = with_ablation(synthetic())
-    fewer = rows.assign(condition='{"batch": 80, "tries": 10}')
+    fewer = rows.assign(condition='{"steps": 80, "tries": 10}')
     other = rows.assign(condition='{"kl_weight": 0.1, "tries": 10}')
     short = rows.assign(condition='{"steps": 5}')
-    assert set(stats.tries_ablation(rows).train_tries) == {1, 3, 10}
-    assert set(stats.tries_ablation(rows).method) == {"rl"}
-    assert len(stats.tries_ablation(fewer)) == len(stats.tries_ablation(rows))
-    assert len(stats.tries_ablation(other)) == len(stats.tries_ablation(short)) == 0
+    assert set(TRIES.rows(rows).train_tries) == {1, 3, 10}
+    assert set(TRIES.rows(rows).method) == {"rl"}
+    assert len(TRIES.rows(fewer)) == len(TRIES.rows(rows))
+    assert len(TRIES.rows(other)) == len(TRIES.rows(short)) == 0
 
 
 def test_main_grid_leaves_out_ablations_other_foundations_and_development_seeds():
@@ -142,7 +145,7 @@ def test_yours_do_not_mix_with_the_recorded_grid():
     book = synthetic(seeds=(0,))
     both = table([*book.to_dict("records"), *book.assign(source="yours").to_dict("records")])
     assert set(stats.main_grid(both).source) == {"ours"}
-    assert set(stats.tries_ablation(both).source) == {"ours"}
+    assert set(TRIES.rows(both).source) == {"ours"}
 
 
 def test_headline_tries_are_the_most_that_all_runs_share():

@@ -1,7 +1,5 @@
 """SFT and RL: what is learned, at what cost, and that a stopped run goes on exactly."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import math
@@ -13,21 +11,32 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers_training import FakeRun, WordTask, experiment, small_policy, weights
+from helpers_training import (
+    FakeRun,
+    Killed,
+    WordTask,
+    assert_equal,
+    assert_same,
+    experiment,
+    killed_at,
+    small_policy,
+    train,
+    weights,
+    without_seconds,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from trl import SFTConfig
 
-from sftrl_lib import trl_compat
-from sftrl_lib.config import Experiment
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.policy import load_policy
-from sftrl_lib.rl import discounted_returns, episode_row, group_advantages, train_rl
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.methods import trainer
+from sftrl_lib.methods.grpo import discounted_returns, episode_row, group_advantages
+from sftrl_lib.methods.sft import expert_row
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.registry import METHODS
 from sftrl_lib.rollout import rollout
-from sftrl_lib.sft import expert_row, train_sft
 from sftrl_lib.tasks.general_points import GeneralPoints
-
-TRAIN = {"sft": train_sft, "rl": train_rl}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,22 +54,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def train(method, folder, policy=None, task=None, on_checkpoint=None, **changes):
-    """Train the small policy, and return it with its run."""
-    policy, run = policy or small_policy(), FakeRun(folder)
-    exp = experiment(method, **changes)
-    TRAIN[method](exp, policy, task or WordTask(), run, on_checkpoint, progress=False)
-    return policy, run
-
-
-def assert_same(a, b, **tolerance):
-    torch.testing.assert_close(weights(a), weights(b), **tolerance)
-
-
-def assert_equal(a, b):
-    assert_same(a, b, rtol=0, atol=0)
 
 
 # --- credit --------------------------------------------------------------------------------------
@@ -170,8 +163,8 @@ def log_probs(policy, ids, picture=None):
 
 
 def plain_loop(exp, policy, loss_of_step):
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=exp.lr, weight_decay=0.0)
-    for step in range(exp.steps):
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=exp.method.lr, weight_decay=0.0)
+    for step in range(exp.method.steps):
         optimizer.zero_grad()
         loss_of_step(step).backward()
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
@@ -205,7 +198,8 @@ def test_sft_equals_a_plain_loop(tmp_path, tiles):
     train("sft", tmp_path, ours, task, steps=3)
 
     def loss(step):
-        rows = [expert_row(exp, plain, task, step * exp.batch + i) for i in range(exp.batch)]
+        first, size = step * exp.method.batch, exp.method.batch
+        rows = [expert_row(exp, plain, task, first + i) for i in range(size)]
         targets = [torch.tensor(row["labels"][1:]) != -100 for row in rows]
         pairs = zip(rows, targets, strict=True)
         total = sum(
@@ -220,19 +214,19 @@ def test_sft_equals_a_plain_loop(tmp_path, tiles):
 
 def plain_grpo(exp, plain, task):
     """A hand-written GRPO with KL: row by row, no padding, no skipping."""
-    reference = small_policy()
+    reference, own = small_policy(), exp.method
 
     def loss(step):
-        deals = [step * 3 + i for i in range(3) for _ in range(exp.group)]
+        deals = [step * 3 + i for i in range(3) for _ in range(own.group)]
         seed = random.Random(f"rollout/{exp.seed}/{step}").getrandbits(63)
         episodes = rollout(
-            plain, task, deals, tries=exp.tries, temperature=1.0, max_new_tokens=6,
+            plain, task, deals, tries=own.tries, temperature=1.0, max_new_tokens=6,
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
         total, tokens = 0.0, 0
-        for start in range(0, len(episodes), exp.group):
-            group = episodes[start : start + exp.group]
-            credits = group_advantages([e.rewards for e in group], exp.discount, exp.credit)
+        for start in range(0, len(episodes), own.group):
+            group = episodes[start : start + own.group]
+            credits = group_advantages([e.rewards for e in group], own.discount, own.credit)
             for episode, credit in zip(group, credits, strict=True):
                 ids, end = episode.ids(), 0
                 logp = log_probs(plain, ids, episode.picture)
@@ -241,10 +235,9 @@ def plain_grpo(exp, plain, task):
                     end += len(turn.prompt_ids) + len(turn.completion_ids)
                     said = slice(end - len(turn.completion_ids) - 1, end - 1)
                     ratio = (logp[said] - logp[said].detach()).exp()
-                    clipped = ratio.clamp(1 - exp.clip, 1 + exp.clip)
-                    gain = torch.min(ratio * advantage, clipped * advantage)
                     gap = ref[said] - logp[said]
-                    total += (exp.kl_weight * (gap.exp() - gap - 1) - gain).sum()
+                    pull = own.kl_weight * (gap.exp() - gap - 1)
+                    total += (pull - ratio * advantage).sum()
                     tokens += len(turn.completion_ids)
         return total / tokens
 
@@ -294,10 +287,10 @@ def test_a_frozen_tower_looks_once_at_the_pictures_of_a_step(tmp_path):
 
 
 def test_what_was_seen_is_kept_for_the_last_pictures_only(monkeypatch):
-    monkeypatch.setattr("sftrl_lib.policy.LOOKED", 2)
+    monkeypatch.setattr("sftrl_lib.models.images.VISION_CACHE", 2)
     policy, task = small_policy(lora=True), WordTask(pictures=True)
     played = rollout(policy, task, [0, 1, 2], max_new_tokens=2)
-    assert [id(e.picture) for e in played[1:]] == list(policy.looked)
+    assert [id(e.picture) for e in played[1:]] == list(policy.vision_cache)
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -322,7 +315,7 @@ def test_skipping_rows_without_advantage_leaves_the_gradient_as_it_is(tmp_path, 
     policies = small_policy(), small_policy()
     with recorded_gradients(policies[0]) as thrifty:
         _, run = train("rl", tmp_path / "a", policies[0], **settings)
-    monkeypatch.setattr(trl_compat, "lengths_with_signal", lambda b: b["completion_mask"].sum(1))
+    monkeypatch.setattr(trainer, "lengths_with_signal", lambda b: b["completion_mask"].sum(1))
     with recorded_gradients(policies[1]) as whole:
         _, full = train("rl", tmp_path / "b", policies[1], micro_batch=12, **settings)
     a, b = run.rows[0], full.rows[0]
@@ -336,7 +329,7 @@ def test_no_forward_pass_for_a_batch_without_advantage(tmp_path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("scored a row that has no gradient")
 
-    monkeypatch.setattr(trl_compat.EpisodeTrainer, "_get_per_token_logps_and_entropies", forbidden)
+    monkeypatch.setattr(trainer.EpisodeTrainer, "_get_per_token_logps_and_entropies", forbidden)
     policy, run = train("rl", tmp_path, task=WordTask(hopeless=0))
     assert run.rows[-1]["done_train_tokens"] == 0 < run.rows[-1]["train_tokens"]
     assert_equal(policy, small_policy())
@@ -348,13 +341,13 @@ def test_signal_ends_with_the_last_advantage():
         "completion_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]),
         "tool_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]),
     }
-    assert trl_compat.lengths_with_signal(batch).tolist() == [2, 0, 3, 1]
+    assert trainer.lengths_with_signal(batch).tolist() == [2, 0, 3, 1]
 
 
 def test_micro_batches_are_sorted_and_leave_out_empty_rows():
-    parts = trl_compat.by_length(torch.tensor([5, 0, 9, 1, 5, 0, 2]), 2)
+    parts = trainer.by_length(torch.tensor([5, 0, 9, 1, 5, 0, 2]), 2)
     assert [part.tolist() for part in parts] == [[3, 6], [0, 4], [2]]
-    assert trl_compat.by_length(torch.zeros(3), 2) == []
+    assert trainer.by_length(torch.zeros(3), 2) == []
 
 
 def test_compute_counts_every_token_of_every_conversation(tmp_path):
@@ -374,22 +367,6 @@ def test_compute_counts_every_token_of_every_conversation(tmp_path):
 
 
 # --- stopping and going on -----------------------------------------------------------------------
-class Killed(Exception):
-    pass
-
-
-def without_seconds(rows):
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
-
-
-def killed_at(step):
-    def on_checkpoint(policy, at, compute):
-        if at == step:
-            raise Killed
-
-    return on_checkpoint
-
-
 @pytest.mark.parametrize("method", ["sft", "rl"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_killed_run_goes_on_exactly(tmp_path, method, lora):
@@ -408,6 +385,7 @@ def test_killed_run_goes_on_exactly(tmp_path, method, lora):
     assert without_seconds(rest.rows) == without_seconds(run.rows[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "rl"])
 def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
     def fresh():
@@ -429,7 +407,7 @@ def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
 def test_adapters_on_a_gpu_have_the_paged_optimiser_in_8_bits(tmp_path):
     def optimiser(device, **model):
         policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
-        return trl_compat.arguments(experiment("sft"), policy, FakeRun(tmp_path))["optim"]
+        return trainer.arguments(experiment("sft"), policy, FakeRun(tmp_path))["optim"]
 
     assert optimiser("cuda", peft_config={}) == "paged_adamw_8bit"
     assert optimiser("cuda") == optimiser("cpu", peft_config={}) == "adamw_torch"
@@ -470,7 +448,7 @@ def test_ctrl_c_saves_the_step_and_the_run_goes_on_exactly(tmp_path, method, dea
 
 def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     straight, _ = train("sft", tmp_path / "a")
-    save_rng = trl_compat.Trainer._save_rng_state
+    save_rng = trainer.Trainer._save_rng_state
 
     def torn(self, folder):
         if self.state.global_step == 4:
@@ -478,7 +456,7 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         save_rng(self, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trl_compat.Trainer, "_save_rng_state", torn)
+        patch.setattr(trainer.Trainer, "_save_rng_state", torn)
         with pytest.raises(Killed):
             train("sft", tmp_path / "b")
     assert [p.name for p in (tmp_path / "b").glob("checkpoint-*")] == ["checkpoint-2"]
@@ -497,14 +475,14 @@ def test_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path, file):
 
 def test_checkpoints_follow_the_clock(tmp_path, monkeypatch):
     saved = []
-    save = trl_compat._Stepwise._save_checkpoint
+    save = trainer._Stepwise._save_checkpoint
     monkeypatch.setattr(
-        trl_compat._Stepwise, "_save_checkpoint",
+        trainer._Stepwise, "_save_checkpoint",
         lambda self, *a: (saved.append(self.state.global_step), save(self, *a)),
     )  # fmt: skip
     train("sft", tmp_path / "a")
     assert saved == [2, 4]
-    monkeypatch.setattr(trl_compat, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     train("sft", tmp_path / "b")
     assert saved == [2, 4, 1, 2, 3, 4]
 
@@ -516,7 +494,7 @@ def test_random_streams_go_on_as_if_nothing_had_been_measured():
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = draws()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    with trl_compat.preserved_rng():
+    with trainer.preserved_rng():
         draws()
     assert draws() == expected
 
@@ -575,7 +553,7 @@ def test_the_model_comes_back_as_it_was_lent(tmp_path, method, capfd):
 
 
 def test_progress_is_one_line(tmp_path, capfd):
-    train_rl(experiment("rl"), small_policy(), WordTask(), FakeRun(tmp_path))
+    METHODS["rl"].train(experiment("rl"), small_policy(), WordTask(), FakeRun(tmp_path))
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
     assert "RL: 100%" in err and "solved" in err
@@ -583,13 +561,13 @@ def test_progress_is_one_line(tmp_path, capfd):
 
 def test_one_process_trains_on_one_gpu_of_several(tmp_path):
     exp, policy = experiment("sft"), small_policy()
-    config = SFTConfig(**trl_compat.arguments(exp, policy, FakeRun(tmp_path)))
+    config = SFTConfig(**trainer.arguments(exp, policy, FakeRun(tmp_path)))
     config._n_gpu = 4  # as transformers finds them
-    assert trl_compat.one_gpu(config).n_gpu == 1
+    assert trainer.one_gpu(config).n_gpu == 1
 
 
 def test_other_versions_of_trl_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(trl_compat.PINNED, "trl", "1.15.9")
+    monkeypatch.setitem(trainer.PINNED, "trl", "1.15.9")
     with pytest.raises(SftrlError, match="trl==1.15.9"):
         train("sft", tmp_path)
 

@@ -1,7 +1,5 @@
 """The test set is data: what the recorded results were measured on must never change unnoticed."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_general_points import SPLITS, exact
 
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks.base import REASONS
-from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, verify_formula
+from sftrl_lib.tasks.formulas import REWARDS, verify_formula
+from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints
 
 TASK = GeneralPoints()
 DEAL = Deal((13, 4, 6, 2), tuple("SHCD"), NAMED_RULES["ten"])  # values 10, 4, 6, 2
@@ -57,7 +57,7 @@ def test_rewards_of_both_schemes(formula, reason, paper):
 
 
 def test_unknown_scheme_names_the_known_ones():
-    with pytest.raises(SftrlError, match="paper, binary, authors"):
+    with pytest.raises(SftrlError, match="paper, authors, binary"):
         verify_formula("1", (1,), scheme="dense")
 
 
@@ -153,7 +153,7 @@ def test_values_agree_with_pythons_grammar_and_exact_fractions(formula):
 @example("\ud800")
 def test_any_text_gets_a_verdict_and_is_legal_only_where_python_agrees(formula):
     verdict = verify_formula(formula, (1, 2))
-    assert verdict.reason in REASONS
+    assert verdict.reason in REWARDS["paper"]
     if verdict.value is not None:
         ascii_formula = formula.translate(str.maketrans("×·÷−–", "**/--")).partition("=")[0]
         assert verdict.value == exact(ascii_formula.strip())
@@ -236,7 +236,7 @@ def test_whole_answers_follow_the_scheme():
 def test_damaged_answers_get_a_verdict(noise, start, end):
     text = gold()[:start] + noise + gold()[end:]
     verdict = TASK.verify(DEAL, text)
-    assert verdict.reason in REASONS and verdict.ok == (verdict.reward == 5)
+    assert verdict.reason in REWARDS["paper"] and verdict.ok == (verdict.reward == 5)
     assert len(TASK.read_values(DEAL, text)) == 4
 
 

@@ -12,12 +12,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from sftrl_lib import Experiment, SftrlError, experiments, prompts
-from sftrl_lib.__main__ import main
+from sftrl_lib import Experiment, SftrlError, runner
+from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.experiments import INIT, run_experiment, start_policy
-from sftrl_lib.policy import FOUNDATIONS, Policy, fingerprint, load_policy
-from sftrl_lib.runs import ROOT, Run, is_done, read_manifest
+from sftrl_lib.models.adapters import fingerprint
+from sftrl_lib.models.load import FOUNDATIONS, load_policy
+from sftrl_lib.models.policy import Policy
+from sftrl_lib.places import ROOT
+from sftrl_lib.run_files import is_done, read_manifest
+from sftrl_lib.runner import INIT, run_experiment, start_policy
+from sftrl_lib.runs import Run
+from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 DEAL = GeneralPoints().item("id_unseen", 0, 0)
@@ -29,14 +34,14 @@ FINAL = {"id_unseen": 2}
 @pytest.fixture(scope="module", autouse=True)
 def short_kl():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "KlToInit", functools.partial(KlToInit, answers=2))
+        patch.setattr(runner, "KlToInit", functools.partial(KlToInit, answers=2))
         patch.setattr(torch, "set_num_threads", lambda count: None)
         yield
 
 
 @torch.no_grad()
 def logits(model, processor) -> torch.Tensor:
-    turn = [{"role": "user", "content": prompts.gp_prompt(DEAL)}]
+    turn = [{"role": "user", "content": texts.prompt(DEAL)}]
     text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
     ids = processor.tokenizer.encode(text, add_special_tokens=False, return_tensors="pt")
     return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
@@ -57,7 +62,7 @@ def kept(request, tmp_path_factory):
 
     exp = Experiment(precision=request.param, **SHORT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "start_policy", start)
+        patch.setattr(runner, "start_policy", start)
         run = run_experiment(exp, tmp_path_factory.mktemp("runs"), False, FINAL)
     return run, trained[0]
 
@@ -84,6 +89,7 @@ def test_a_run_keeps_what_transformers_and_peft_load_without_this_library(kept):
     assert (theirs - untrained).abs().max() > 1
 
 
+@pytest.mark.slow
 def test_kept_weights_are_measured_and_started_from_by_the_command_line(kept, tmp_path, capsys):
     run, trained = kept
     weights, precision = run.path / "weights", ["--precision", trained.precision]
@@ -100,7 +106,7 @@ def test_kept_weights_are_measured_and_started_from_by_the_command_line(kept, tm
 
 def test_what_is_kept_decides_no_result():
     assert Experiment(keep="none").hash == Experiment().hash
-    with pytest.raises(SftrlError, match="keep is 'all', but it must be final or none"):
+    with pytest.raises(SftrlError, match="keep is 'all', but it must be 'final' or 'none'"):
         Experiment(keep="all")
 
 
@@ -110,6 +116,7 @@ def test_an_init_is_kept_whatever_was_asked(tmp_path):
     assert (run.path / "weights" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_saves_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
     def killed(policy, folder):
         folder.mkdir()
@@ -159,16 +166,17 @@ def refused(call, *arguments, **settings) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_an_adapter_whose_base_has_moved_is_refused_until_it_is_named(adapter, tmp_path, capsys):
     before = logits_of(load_policy(LORA, adapter))
     (tmp_path / "base").rename(tmp_path / "moved")
     said = refused(load_policy, LORA, adapter)
     assert f"{tmp_path / 'base'}, which is not there" in said and "--base FOLDER" in said
     moved = str(tmp_path / "moved")
-    assert torch.equal(logits_of(load_policy(LORA.but(base=moved), adapter)), before)
-    arm = LORA.but(method="sft", start=str(adapter))
+    assert torch.equal(logits_of(load_policy(LORA.replace(base=moved), adapter)), before)
+    arm = LORA.replace(method="sft", start=str(adapter))
     refused(start_policy, arm)
-    assert torch.equal(logits_of(start_policy(arm.but(base=moved))), before)
+    assert torch.equal(logits_of(start_policy(arm.replace(base=moved))), before)
     for command in (["evaluate", adapter, "--episodes", 2, "--precision", "lora"],
                     ["merge", adapter, tmp_path / "whole"]):  # fmt: skip
         command = [str(word) for word in command]
@@ -181,7 +189,7 @@ def test_an_adapter_whose_base_has_moved_is_refused_until_it_is_named(adapter, t
 
 def test_another_base_is_refused_wherever_it_lies(adapter, tmp_path):
     other = str(FOUNDATIONS / "default")
-    said = refused(load_policy, LORA.but(base=other), adapter)
+    said = refused(load_policy, LORA.replace(base=other), adapter)
     assert f"{other}, whose weights are not those that it was trained on" in said
     file = tmp_path / "base" / "model.safetensors"
     tensors = load_file(file)
@@ -212,7 +220,7 @@ def test_an_adapter_of_other_software_needs_its_base_and_is_said_to_be_unchecked
     assert f"whether {tmp_path / 'base'} is the right one" in capsys.readouterr().err
     (tmp_path / "base").rename(tmp_path / "moved")
     assert "--base FOLDER" in refused(load_policy, LORA, adapter)
-    assert load_policy(LORA.but(base=str(tmp_path / "moved")), adapter)
+    assert load_policy(LORA.replace(base=str(tmp_path / "moved")), adapter)
 
 
 @pytest.mark.parametrize("file", ["sftrl.json", "adapter_config.json"])

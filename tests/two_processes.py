@@ -14,10 +14,11 @@ import torch
 from helpers_training import WordTask, experiment, small_policy, weights
 from safetensors.torch import save_file
 
-from sftrl_lib import rl
-from sftrl_lib.rollout import rollout
+from sftrl_lib import rollout as rollouts
+from sftrl_lib.registry import METHODS
 from sftrl_lib.runs import RANK, Run
-from sftrl_lib.sft import train_sft
+
+rollout = rollouts.rollout
 
 
 def seeded_rollout(policy, task, items, **settings):
@@ -32,9 +33,9 @@ def seeded_rollout(policy, task, items, **settings):
 
 if __name__ == "__main__":
     (method, pictures, _), folder = sys.argv[1].partition("-vl"), Path(sys.argv[2])
-    rl.rollout = seeded_rollout
+    rollouts.rollout = seeded_rollout
     exp, policy = experiment(method, batch=16, steps=3, lr=1e-3), small_policy()
     with Run.open(exp, folder) as run:
-        train = rl.train_rl if method == "rl" else train_sft
-        train(exp, policy, WordTask(6, bool(pictures)), run, progress=False)
+        task = WordTask(6, bool(pictures))
+        METHODS[method].train(exp, policy, task, run, progress=False)
     save_file(weights(policy), folder / f"weights-{RANK}.safetensors")

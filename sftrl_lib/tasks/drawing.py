@@ -139,7 +139,8 @@ def _walls(ways: nx.Graph) -> dict[tuple, tuple[complex, complex]]:
 def _plan(city: City) -> _Plan:
     rng = random.Random(f"looks/{city.name}")
     lowest, window = rng.randint(2, 4), (rng.uniform(0.4, 0.65), rng.uniform(0.4, 0.65))
-    ways, walls, color, height = _ways(city), [], [], []
+    ways, walls, color = _ways(city), [], []
+    height: list[float] = []
     for (a, b), (start, end) in _walls(ways).items():
         along = ways.nodes[b]["at"] - ways.nodes[a]["at"]
         along /= abs(along)
@@ -155,9 +156,11 @@ def _plan(city: City) -> _Plan:
             height.append(STOREY * (storeys + rng.choice((0.3, 0.45, 0.6, 1.3))))
     streets = [[complex(*city.xy(node)) for node in edge] for edge in city.graph.edges]
     canals = [[complex(*place) for place in ends] for ends in city.water]
+    columns = map(np.array, zip(*walls, strict=True))
+    of_walls = zip(("start", "span", "street", "light", "first", "count"), columns, strict=True)
     bare = _Plan(
-        *map(np.array, zip(*walls, strict=True)), np.array(color, np.float32), np.array(height),
-        np.array(streets), np.array(canals).reshape(-1, 2), window, (),
+        **dict(of_walls), color=np.array(color, np.float32), height=np.array(height),
+        roads=np.array(streets), canals=np.array(canals).reshape(-1, 2), window=window, signs=(),
     )  # fmt: skip
     signs = [_sign(bare, complex(*city.xy(node)), mark) for node, mark in city.landmarks.items()]
     return replace(bare, signs=tuple(signs))
@@ -173,10 +176,10 @@ def _sign(plan: _Plan, crossing: complex, mark: Landmark) -> _Sign:
 
 
 def _cast(plan: _Plan, eye: complex, rays: np.ndarray) -> _Hits:
-    near = abs(plan.start + plan.span / 2 - eye) < REACH + abs(plan.span) / 2
-    near &= _cross(plan.span, eye - plan.start) > 0  # their street side is towards the eye
-    near[0] = True  # never none
-    near = np.flatnonzero(near)
+    seen = abs(plan.start + plan.span / 2 - eye) < REACH + abs(plan.span) / 2
+    seen &= _cross(plan.span, eye - plan.start) > 0  # their street side is towards the eye
+    seen[0] = True  # never none
+    near = np.flatnonzero(seen)
     to, span = (plan.start[near] - eye)[:, None], plan.span[near][:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         facing = _cross(rays, span)
@@ -281,9 +284,9 @@ def sign(kind: str, size: int) -> Image.Image:
     draw.rectangle((edge, edge, side - 1 - edge, side - 1 - edge), color)
     for part in _ICONS[kind].split(", "):
         name, *at = part.split()
-        at = [edge + (side - 2 * edge) * int(value) / 100 for value in at]
+        places = [edge + (side - 2 * edge) * int(value) / 100 for value in at]
         paint = draw.ellipse if name in ("oval", "hole") else draw.polygon
-        paint(at, ink if name in ("oval", "shape") else color)
+        paint(places, ink if name in ("oval", "shape") else color)
     return picture.reduce(4)
 
 
@@ -292,8 +295,8 @@ def _put_signs(picture: Image.Image, plan: _Plan, eye: complex, ahead: complex) 
     whole, moved inwards at the edges. Names where they can be read."""
     ways = np.array([sign.place for sign in plan.signs], complex) - eye
     seen = ways / ahead  # real: metres ahead; imaginary: metres to the left
-    near = (abs(seen.imag) <= 1.0001 * seen.real) & (abs(seen) < SIGNS)  # none between two views
-    near = np.flatnonzero(near)
+    in_view = abs(seen.imag) <= 1.0001 * seen.real  # none between two views
+    near = np.flatnonzero(in_view & (abs(seen) < SIGNS))
     near = near[_cast(plan, eye, ways[near]).depth > 0.99] if len(near) else near
     draw, side = ImageDraw.Draw(picture), picture.width
     for i in near[np.argsort(-abs(seen[near]))]:

@@ -1,7 +1,7 @@
 """The tasks as Gymnasium environments, so that other tools can use them: text in, text out.
 
 gymnasium.make("sftrl/GeneralPoints-v0", rule="five", tries=5): an episode is one deal.
-gymnasium.make("sftrl/Navigation-v0", actions="relative"): an episode is one route.
+gymnasium.make("sftrl/Navigation-v0", rule="relative"): an episode is one route.
 With pictures=True a question leaves out what render_mode="rgb_array" shows.
 """
 
@@ -14,11 +14,11 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
-from .. import prompts
 from ..errors import SftrlError, check
 from .base import FAILED, Task
-from .general_points import GeneralPoints, Rule
-from .navigation import Navigation
+from .general_points import GeneralPoints, GeneralPointsVL
+from .navigation import Navigation, NavigationVL
+from .texts import retry
 
 ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 PICTURE = 560  # pixels
@@ -31,6 +31,7 @@ class AnyText(Text):
         super().__init__(1_000, min_length=0, charset=string.printable)
 
     def contains(self, x: Any) -> bool:
+        """Whether it is a text at all."""
         return isinstance(x, str)
 
 
@@ -51,10 +52,13 @@ class TextEnv(gymnasium.Env[str, str]):
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
         modes = (None, *self.metadata["render_modes"])
         check("the render mode", render_mode, render_mode in modes, modes)
-        self.task, self.split, self.tries, self.render_mode = task, split, tries, render_mode
+        self.task: Any = task  # it can `draw`, which not every Task can
+        self.split, self.tries, self.render_mode = split, tries, render_mode
+        self._failed = FAILED[getattr(task.settings, "scheme", "paper")]
         self.observation_space, self.action_space = AnyText(), AnyText()
         self.items: Sequence[Any] = ()
-        self._at, self._tries_left, self._transcript = 0, 0, []
+        self._at, self._tries_left = 0, 0
+        self._transcript: list[str] = []
 
     def _deal(self, number: int, **options: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         """The items of an episode, from a random number below 2**31, and what `info` says."""
@@ -63,6 +67,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
+        """The first question, and `info`; a wrong option is an SftrlError."""
         super().reset(seed=seed)
         for name in options or {}:
             known = self.reset_options or "absent: this environment has none"
@@ -73,6 +78,7 @@ class TextEnv(gymnasium.Env[str, str]):
         return self._transcript[-1], info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """(next message, reward, whether it is over, False, info); ResetNeeded once it is over."""
         if not isinstance(action, str):
             raise SftrlError(
                 f"the action is {reprlib.repr(action)}, but it must be a text (str), the model's "
@@ -84,8 +90,8 @@ class TextEnv(gymnasium.Env[str, str]):
         reward = verdict.reward
         if not verdict.ok:
             self._tries_left -= 1
-            reward += 0.0 if self._tries_left else FAILED[self.task.scheme]
-            reply = prompts.retry(verdict.message)
+            reward += 0.0 if self._tries_left else self._failed
+            reply = retry(verdict.message)
         elif self._at + 1 == len(self.items):
             self._tries_left = 0
             reply = verdict.message
@@ -105,38 +111,48 @@ class TextEnv(gymnasium.Env[str, str]):
 
 
 class GeneralPointsEnv(TextEnv):
-    """One deal an episode. Parameters as in `GeneralPoints`, plus `split` and `tries`; `info` holds
-    the deal (after reset) or the verdict (after step) in plain numbers and words."""
+    """One deal an episode. Parameters: the task's settings, `split`, `tries`, and `pictures`;
+    `info` holds the deal (after reset) or the verdict (after step) in plain numbers and words."""
 
     def __init__(
-        self, rule: str | Rule = "ten", target: int = 24, tries: int = 3, split: str = "train",
-        scheme: str = "paper", render_mode: str | None = None, **task_options: Any,
-    ) -> None:  # fmt: skip
-        task = GeneralPoints(rule, target=target, scheme=scheme, **task_options)
+        self,
+        tries: int = 3,
+        split: str = "train",
+        render_mode: str | None = None,
+        pictures: bool = False,
+        **settings: Any,
+    ) -> None:
+        task = (GeneralPointsVL if pictures else GeneralPoints)(**settings)
         super().__init__(task, split, tries, render_mode)
 
-    def _deal(self, number: int) -> tuple[Sequence[Any], dict[str, Any]]:
+    def _deal(self, number: int, **options: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         self.deal = deal = self.task.item(self.split, 0, number)
         return [deal], {"cards": deal.cards, "numbers": deal.numbers, "rule": deal.rule.name}
 
 
 class NavigationEnv(TextEnv):
-    """One route an episode, `tries` at each position. Parameters as in `Navigation`, plus `split`;
-    `info` holds the route's index and number of positions (after reset), or the verdict.
+    """One route an episode, `tries` at each position. Parameters: the task's settings, or its
+    `data`, `split`, `tries`, and `pictures`; `info` holds the route's index and number of positions
+    (after reset), or the verdict.
     `reset(options={"route_idx": i})` plays the route of that index; the seed still draws its rail.
     """
 
     reset_options = ("route_idx",)
 
     def __init__(
-        self, split: str = "train", render_mode: str | None = None, **task_options: Any
+        self,
+        tries: int = 2,
+        split: str = "train",
+        render_mode: str | None = None,
+        pictures: bool = False,
+        **settings: Any,
     ) -> None:
-        task = Navigation(**task_options)
+        task = (NavigationVL if pictures else Navigation)(**settings)
         self._routes = {route.index: route for route in task.routes(split)}
-        super().__init__(task, split, task.tries, render_mode)
+        super().__init__(task, split, tries, render_mode)
 
     def _deal(
-        self, number: int, route_idx: int | None = None
+        self, number: int, route_idx: int | None = None, **options: Any
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         known = list(self._routes)
         if route_idx is None:

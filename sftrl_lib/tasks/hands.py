@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,7 +31,8 @@ _SUITS = {
     "D": "shape 50 1 88 50 50 99 12 50",
 }
 _L, _M, _R = 0.3, 0.5, 0.7  # columns of the pips on a large card
-_PIPS = {  # by column, from the top, in shares of the height between the first row and the last
+# By column, from the top, in shares of the height between the first row and the last.
+_PIPS: dict[int, dict[float, tuple[float, ...]]] = {
     1: {_M: (0.5,)},
     2: {_M: (0, 1)},
     3: {_M: (0, 0.5, 1)},
@@ -48,6 +48,8 @@ _PIPS = {  # by column, from the top, in shares of the height between the first 
 
 @lru_cache(maxsize=64)
 def _font(height: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # slow, and only its font is wanted
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
     return ImageFont.truetype(path, height)
 

@@ -1,13 +1,11 @@
 """Navigation: follow a route's instruction through a city, position by position (appendix A).
 
-Top to bottom: the rail that a route's positions lie on, how answers are judged, the task that puts
-these together, and what is counted.
+Top to bottom: how answers are judged, what is asked at one position, which routes there are, the
+two tasks (observations in words, V-IRL-L; in street views, V-IRL-VL), and what is counted.
 
 A prompt depends on the route, the position and the failed tries there only: a wrong action is never
 carried out. So RL trains on groups of one position, and an evaluation plays all positions at once.
 """
-
-from __future__ import annotations
 
 import random
 import re
@@ -15,118 +13,34 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
+from pydantic import Field
 
-from .. import prompts
 from ..errors import SftrlError, check
+from ..experiment import TaskSettings, Text
+from ..registry import register_task
 from . import cities, drawing
+from . import navigation_texts as texts
 from .answers import read_fields
-from .base import Counts, Verdict, by_cluster
-from .panoramas import NEAR, Panoramas, Point, distance, missing_files, street_view
+from .base import Counts, Task, Verdict, by_cluster
+from .panoramas import NEAR, missing_files, read_json, street_view
+from .rail import NO_PANORAMAS, Position, lay_rail, sentences
 from .routes import (
     COMPASS,
     MAPPING,
     TURNS,
-    Milestone,
     Route,
     RouteSet,
-    compass_word,
     content_hash,
     load_routes,
-    turn_word,
+    unseen,
 )
+from .texts import FEEDBACK, feedback
 
 WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
-NO_PANORAMAS = Panoramas()
 
-
-# --- Rail -----------------------------------------------------------------------------------------
-NO_STREET, APART = 5.0, 8.0  # metres: shortest segment that is walked; panoramas from its ends
-
-
-@dataclass(frozen=True)
-class Position:
-    """One position of a rail: what is seen there and what is to be done."""
-
-    kind: str  # "turn" (at the start and at crossings), "forward" or "stop"
-    observation: str
-    sentence: str  # the instruction that is due
-    absolute: str  # the right action in either action space
-    relative: str
-    at_intersection: bool
-    location: Point
-    heading: int  # which way the agent faces before it acts: degrees clockwise from north
-
-    @property
-    def seen(self) -> str:
-        """The observation as a picture of any size shows it, e.g. "A Cafe is on your left;": a sign
-        has the icon of a kind, whose word ends the name of every generated landmark."""
-        name, there, side = prompts.split_landmark(self.observation)
-        kind = name.rpartition(" ")[2]
-        return f"A {kind}{there}{side}" if kind.lower() in cities.KINDS else self.observation
-
-
-def sentences(route: Route, wrap: bool = True) -> tuple[str, ...]:
-    """The instruction: for each milestone a sentence that turns and one that walks."""
-    said = []
-    for i, stone in enumerate(route.milestones, 1):
-        turn = turn_word(stone.heading_before, stone.heading, wrap)
-        said.append(prompts.turn_sentence(turn, compass_word(stone.heading), first=i == 1))
-        last = i == len(route.milestones)
-        said.append(prompts.walk_sentence(_landmark(stone, last), last))
-    return tuple(said)
-
-
-def _landmark(stone: Milestone, last: bool) -> str:
-    return prompts.landmark_text(stone.landmark, stone.side, destination=last)
-
-
-def _forward_points(
-    a: Point, b: Point, count: int, drop_rate: float, rng: random.Random, panoramas: Panoramas
-) -> list[Point]:
-    """Where the agent is asked between a and b (see `rail`)."""
-    shares = [j / (count + 1) for j in range(1, count + 1) if distance(a, b) > NO_STREET]
-    kept = [share for share in shares if rng.random() >= drop_rate]
-    points = [(a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share) for share in kept]
-    if panoramas.ids:
-        moved = filter(None, map(panoramas.nearest, points))
-        far = [place for place in moved if min(distance(place, a), distance(place, b)) > APART]
-        points = list(dict.fromkeys(far))  # two points at one panorama are one step
-    return points
-
-
-def rail(
-    route: Route, straight_line_length: int, drop_rate: float, seed: object = 0,
-    wrap: bool = True, panoramas: Panoramas = NO_PANORAMAS,
-) -> tuple[Position, ...]:  # fmt: skip
-    """The positions of a route, from the turn at the start to the stop at the destination.
-
-    On every segment of more than NO_STREET metres lie `straight_line_length` evenly spaced forward
-    points, each left out with probability `drop_rate`: the same for the same (route, seed). With
-    `panoramas` they move to the nearest one within 20 m, and are left out where there is none, or
-    none that is more than APART metres from both ends.
-    """
-    rng = random.Random(f"rail/{seed}/{route.index}")
-    said, places = sentences(route, wrap), (route.start, *route.points)
-    positions, observed = [], prompts.observation()
-    for i, stone in enumerate(route.milestones):
-        words = compass_word(stone.heading), turn_word(stone.heading_before, stone.heading, wrap)
-        turn = observed, said[2 * i], *map(prompts.turn_action, words), i > 0
-        positions.append(Position("turn", *turn, places[i], stone.heading_before))
-        walk = prompts.observation(), said[2 * i + 1], prompts.FORWARD, prompts.FORWARD, False
-        between = *places[i : i + 2], straight_line_length, drop_rate, rng, panoramas
-        positions += [
-            Position("forward", *walk, place, stone.heading) for place in _forward_points(*between)
-        ]
-        last = i == len(route.milestones) - 1
-        observed = prompts.observation(_landmark(stone, last), at_intersection=not last)
-    stop = observed, said[-1], prompts.STOP, prompts.STOP, False
-    return *positions, Position("stop", *stop, places[-1], stone.heading)
-
-
-# --- Verifier -------------------------------------------------------------------------------------
 # "paper": the rewards that the paper states; "authors": those of the authors' code; "binary": the
 # outcome alone.
 _PAPER = {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0}
@@ -161,7 +75,9 @@ def claims_intersection(observation: str) -> bool:
     return "intersection" in _DENIED.sub("", said)
 
 
-# --- Task -----------------------------------------------------------------------------------------
+DRAWN = RouteSet((), (), NO_PANORAMAS, 0, generated=True)  # of a route that belongs to no set
+
+
 @dataclass(frozen=True)
 class Step:
     """One position of one route under one action space: what is asked in one prompt."""
@@ -171,10 +87,11 @@ class Step:
     rail: tuple[Position, ...]
     index: int  # of the position on the rail
     actions: str  # "absolute" or "relative"
-    data: RouteSet | None = field(default=None, compare=False, repr=False)  # that it comes from
+    data: RouteSet = field(default=DRAWN, compare=False, repr=False)  # that it comes from
 
     @property
     def position(self) -> Position:
+        """The one at which is asked."""
         return self.rail[self.index]
 
     @property
@@ -201,16 +118,25 @@ _DATA = {
 
 @cache
 def generated(name: str) -> RouteSet:
-    """The routes of a generated data set ("train", "unseen" or "other"), written on first use."""
-    return replace(load_routes(cities.dataset(name)), generated=True)
+    """The routes of a generated data set ("train", "unseen" or "other"), in data/cities. SftrlError
+    if they are not the recorded ones: what is tested on must never change unnoticed."""
+    folder = cities.FOLDER / name
+    recorded = read_json(cities.FOLDER / "checksums.json")[name]
+    found = content_hash(folder)
+    if found != recorded:
+        raise SftrlError(
+            f"{folder} has changed: its checksum is {found}, not {recorded}; restore it from the "
+            "repository."
+        )
+    return replace(load_routes(folder), generated=True)
 
 
 @lru_cache(maxsize=4)
 def _released(folder: str, content: str) -> dict[str, RouteSet]:
     found = load_routes(folder)
-    shares = {"other": found.routes, "train": [], "unseen": []}
+    shares: dict[str, list[Route]] = {"other": [*found.routes], "train": [], "unseen": []}
     for route in found.routes:
-        shares["unseen" if cities.unseen(route, "") else "train"].append(route)
+        shares["unseen" if unseen(route) else "train"].append(route)
     return {name: replace(found, routes=tuple(routes)) for name, routes in shares.items()}
 
 
@@ -234,9 +160,12 @@ def released(routes: str, ood_routes: str = "") -> dict[str, RouteSet]:
 @lru_cache(maxsize=8)
 def _pictured(data: RouteSet, straight_line_length: int) -> tuple[list[str], list[str]]:
     """The panoramas that rails through these routes show, and the places that have none."""
-    panos, bare = {}, []
+    panos: dict[str, None] = {}
+    bare = []
     for route in data.routes:
-        for position in rail(route, straight_line_length, drop_rate=0, panoramas=data.panoramas):
+        for position in lay_rail(
+            route, straight_line_length, drop_rate=0, panoramas=data.panoramas
+        ):
             place = data.panoramas.nearest(position.location)
             if place is None:
                 where = "{:.6f}, {:.6f}".format(*position.location)
@@ -257,53 +186,99 @@ def missing_pictures(data: RouteSet, straight_line_length: int) -> list[str]:
     return [f"{data.folder}/{file}" for file in files] + bare
 
 
-class Navigation:
-    """The tasks V-IRL-L and V-IRL-VL: seeded positions of routes, their questions, expert answers
-    and verdicts. With `pictures` (V-IRL-VL) the question shows four views instead of saying what is
-    observed now; crossings, too, must be seen.
+class NavigationSettings(TaskSettings):
+    """The action spaces of training and test, how rails are laid, whose routes they are."""
+
+    rule: Literal["absolute", "relative"] = Field(
+        "absolute", description="training: absolute | relative"
+    )
+    ood_rule: Literal["absolute", "relative"] = Field(
+        "relative", description="action space of the OOD test"
+    )
+    scheme: Literal["paper", "binary", "authors"] = Field("paper", description=" | ".join(REWARDS))
+    feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
+    straight_line_length: int | None = Field(
+        None, ge=0, le=100, description="forward points on a segment (ours 3, the paper's routes 5)"
+    )
+    drop_rate: float = Field(0.5, ge=0, le=1, description="share of forward points left out")
+    wrap: bool = Field(True, description="False: bearings as in the public code, not wrapped")
+    routes: Text = Field("", description="folder of released routes to train on; a quarter unseen")
+    ood_routes: Text = Field("", description="folder of released routes in other cities")
+
+    def data(self) -> dict[str, str]:
+        """Routes are known by what they are, not by the path."""
+        named = {name: getattr(self, name) for name in ("routes", "ood_routes")}
+        return {name: content_hash(folder) for name, folder in named.items() if folder}
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | self.data()
+
+
+@register_task("virl-l", rank=1)
+class Navigation(Task):
+    """V-IRL-L: seeded positions of routes, their questions, expert answers and verdicts.
 
         train, id_seen    training routes, training actions; two streams of the same distribution
         id_unseen         evaluation routes of the training city, training actions
         rule_ood          the same routes and rails, the other actions
         visual_ood        routes of other cities, training actions
 
-    `data`: other routes than the generated ones, by name ("train", "unseen", "other"), see
-    `released`; a split without data is none of `splits`. The released data has 5 forward points on
-    a segment (appendix A); 3 keep routes at 8 to 16 positions or so.
+    Routes come from `data`, by name ("train", "unseen", "other"), from the folders that the
+    settings name, or are the generated ones; a split without data is none of `splits`. 3 forward
+    points keep the generated routes at 8 to 16 positions or so.
     """
 
-    splits: tuple[str, ...] = tuple(_DATA)
+    settings_class = NavigationSettings
+    splits = tuple(_DATA)
+    side_splits: Sequence[str] = ("id_seen", "visual_ood")
+    headline, counted = "per_step", "routes"
+    numbers = {"tries": 2, "eval_tries": 2, "eval_episodes": 40, "final_episodes": 200}
+    tuned = {
+        "tiny": {
+            "init": {"steps": 30},
+            "sft": {"lr": 1e-3, "steps": 136},
+            "rl": {"lr": 1e-4, "steps": 50},
+        }
+    }
+    metrics = {
+        "success": "success (%)",
+        "per_step": "per-step accuracy (%)",
+        "per_step_full": "right first tries, all positions (%)",
+        "turn_accuracy": "turns right (%)",
+        "turn_found": "due turn found, in either words (%)",
+        "words_right": "turns in the words asked for (%)",
+    }
+    split_labels = Task.split_labels | {"visual_ood": "other cities"}
+    mechanism = (
+        "is the due turn found, and said in the words asked for?",
+        [("rule_ood", metric) for metric in ("turn_found", "words_right", "turn_accuracy")],
+    )
 
-    def __init__(
-        self, actions: str = "absolute", ood_actions: str = "relative",
-        straight_line_length: int = 3, drop_rate: float = 0.5, wrap: bool = True, tries: int = 2,
-        scheme: str = "paper", data: Mapping[str, RouteSet] | None = None, pictures: bool = False,
-        feedback: str = "full",
-    ) -> None:  # fmt: skip
-        check("the action space", actions, actions in WORDS, WORDS)
-        check("the action space of the OOD test", ood_actions, ood_actions in WORDS, WORDS)
-        allowed = type(straight_line_length) is int and 0 <= straight_line_length <= 100
-        check("straight_line_length", straight_line_length, allowed, "a whole number from 0 to 100")
-        allowed = isinstance(drop_rate, int | float) and 0 <= drop_rate <= 1
-        check("drop_rate", drop_rate, allowed, "a number from 0 to 1")
-        check("wrap", wrap, isinstance(wrap, bool), "True or False")
-        check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
-        check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
-        self.actions, self.ood_actions = actions, ood_actions
-        check("the feedback", feedback, feedback in prompts.FEEDBACK, prompts.FEEDBACK)
-        self.tries, self.scheme, self.feedback = tries, scheme, feedback
-        self.straight_line_length, self.drop_rate, self.wrap = straight_line_length, drop_rate, wrap
-        self.data, self.pictures = data, pictures
-        self.name = "virl-vl" if pictures else "virl-l"
-        if data is not None:
-            self.splits = tuple(split for split, name in _DATA.items() if name in data)
-        side = ("id_seen",) if pictures else ("id_seen", "visual_ood")
-        self.side_splits = tuple(split for split in side if split in self.splits)
-        if pictures and data:
-            self._need_pictures(data.values())
+    def __init__(self, data: Mapping[str, RouteSet] | None = None, **given: Any) -> None:
+        super().__init__(**given)
+        own = self.settings
+        if own.ood_routes and not own.routes:
+            raise SftrlError("ood_routes needs routes, the folder that is trained on; name it too.")
+        self.data = released(own.routes, own.ood_routes) if own.routes else data
+        usual = 5 if own.routes else 3
+        given_length = own.straight_line_length
+        self._length = usual if given_length is None else given_length
+        if self.data is not None:
+            self.splits = tuple(split for split, name in _DATA.items() if name in self.data)
+            self.side_splits = tuple(s for s in self.side_splits if s in self.splits)
+            self.curve_splits = tuple(s for s in self.curve_splits if s in self.splits)
 
-    def _need_pictures(self, sets: Iterable[RouteSet]) -> None:
-        length = self.straight_line_length
+    def _observation(self, step: "Step") -> str:
+        """What the question says is observed now."""
+        return step.position.observation
+
+    def _seen(self, step: "Step") -> str:
+        """What an expert says is observed now."""
+        return step.position.observation
+
+    def need_pictures(self, sets: Iterable[RouteSet]) -> None:
+        """SftrlError, which names the first few, where pictures of these routes are missing."""
+        length = self._length
         found = (what for data in sets for what in missing_pictures(data, length))
         lacking = list(dict.fromkeys(found))
         if lacking:
@@ -327,11 +302,11 @@ class Navigation:
 
     def positions(self, split: str, route: Route, seed: object = 0) -> tuple[Step, ...]:
         """All positions of a route, in order, on the rail that `seed` draws in any split."""
-        actions = self.ood_actions if split == "rule_ood" else self.actions
-        layout = self.straight_line_length, self.drop_rate, seed, self.wrap
+        actions = self.settings.ood_rule if split == "rule_ood" else self.settings.rule
+        layout = self._length, self.settings.drop_rate, seed, self.settings.wrap
         data = self._set(split)
-        laid = rail(route, *layout, data.panoramas)
-        told = sentences(route, self.wrap)
+        laid = lay_rail(route, *layout, data.panoramas)
+        told = sentences(route, self.settings.wrap)
         return tuple(Step(route, told, laid, index, actions, data) for index in range(len(laid)))
 
     def item(self, split: str, seed: int, index: int) -> Step:
@@ -341,12 +316,8 @@ class Navigation:
         return rng.choice(self.positions(split, rng.choice(self.routes(split)), key))
 
     def prompt(self, step: Step) -> str:
-        observed = prompts.LOOK if self.pictures else step.position.observation
-        return prompts.nav_prompt(step.actions, step.sentences, step.history, observed)
-
-    def picture(self, step: Step, size: int) -> Image.Image | None:
-        """What the question shows: the four views of the position, or None in text."""
-        return self.draw(step, size) if self.pictures else None
+        observed = self._observation(step)
+        return texts.prompt(step.actions, step.sentences, step.history, observed)
 
     def draw(self, step: Step, size: int) -> Image.Image:
         """The four views of a position: drawn in a generated city, else of the panorama there.
@@ -358,14 +329,14 @@ class Navigation:
             return drawing.street_views(city, at, position.heading, size)
         place = data.panoramas.nearest(position.location)
         if place is None:
-            self._need_pictures([data])
+            self.need_pictures([data])
+        assert place is not None  # else need_pictures has raised
         return street_view(data.folder, data.panoramas.ids[place], position.heading, size)
 
     def expert(self, step: Step, rng: random.Random) -> str:
         """The correct answer; there is one, so nothing is drawn."""
         position = step.position
-        observed = step.seen if self.pictures else position.observation
-        return prompts.nav_answer(observed, position.sentence, step.action)
+        return texts.answer(self._seen(step), position.sentence, step.action)
 
     def verify(self, step: Step, text: str) -> Verdict:
         """Judge an answer by its action; a wrong one also by whether it saw an intersection.
@@ -374,12 +345,12 @@ class Navigation:
         needs the action only, exactly, and takes any mention of an intersection for a claim.
         """
         crossing = step.position.at_intersection
-        if self.scheme == "authors":
+        if self.settings.scheme == "authors":
             right = _said(text, "action") == step.action
             readable, claim = True, "intersection" in _said(text, KEYS[0])
         else:
             fields = read_fields(text, KEYS) or {}
-            said = [fields.get(key) for key in KEYS]
+            said: list[Any] = [fields.get(key) for key in KEYS]
             readable = all(isinstance(value, str) for value in said)
             right = readable and _spaced(said[2]) == step.action
             claim = readable and claims_intersection(said[0])
@@ -389,9 +360,9 @@ class Navigation:
             reason = "solved"
         else:
             reason = "wrong_action" if claim == crossing else "wrong_observation"
-        message = prompts.nav_message(reason, crossing, authors=self.scheme == "authors")
-        told = prompts.feedback(reason, message, self.feedback)
-        return Verdict(right, REWARDS[self.scheme][reason], reason, told)
+        message = texts.verdict_message(reason, crossing, authors=self.settings.scheme == "authors")
+        message = feedback(reason, message, self.settings.feedback, texts.REASONS)
+        return Verdict(right, REWARDS[self.settings.scheme][reason], reason, message)
 
     def test_items(self, split: str, seed: int, count: int) -> list[Step]:
         """All positions of `count` routes, drawn by the seed: the same for both action spaces. Of
@@ -418,13 +389,57 @@ class Navigation:
         for name, right in {"turn_found": _found, "words_right": _uses_words}.items():
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
-        if self.pictures:
-            marks = defaultdict(list)
-            for e in episodes:
-                for name, right in sighted(e.item, observed(e.turns[0].text)).items():
-                    marks[name, 1].append((e.item.route, right))
-            counts |= {what: by_cluster(found) for what, found in marks.items()}
         return counts
+
+
+@register_task("virl-vl", rank=3)
+class NavigationVL(Navigation):
+    """V-IRL-VL: the question shows four views instead of saying what is observed now; crossings,
+    too, must be seen."""
+
+    pictures = True
+    side_splits = ("id_seen",)
+    curve_splits = ("id_unseen", "rule_ood", "visual_ood")
+    tuned = {
+        "tiny": {
+            "init": {"steps": 30},
+            "sft": {"lr": 1e-3, "steps": 136},
+            "rl": {"lr": 3e-5, "steps": 50},
+        }
+    }
+    metrics = Navigation.metrics | {
+        "recognition": "observations right (%)",
+        "landmark_seen": "landmarks seen right (%)",
+        "intersection_seen": "crossings seen right (%)",
+    }
+    mechanism = (
+        "is the street seen, and the due turn said in the words asked for?",
+        [("rule_ood", name) for name in ("landmark_seen", "intersection_seen", "words_right")],
+    )
+
+    def __init__(self, data: Mapping[str, RouteSet] | None = None, **given: Any) -> None:
+        super().__init__(data, **given)
+        if self.data:
+            self.need_pictures(self.data.values())
+
+    def _observation(self, step: "Step") -> str:
+        return texts.LOOK
+
+    def _seen(self, step: "Step") -> str:
+        return step.seen
+
+    def picture(self, step: "Step", size: int) -> Image.Image:
+        return self.draw(step, size)
+
+    def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
+        """V-IRL-L's, and what first answers saw: recognition, is the observation right;
+        landmark_seen, is its landmark, where there is one; intersection_seen."""
+        marks = defaultdict(list)
+        for e in episodes:
+            for name, right in sighted(e.item, observed(e.turns[0].text)).items():
+                marks[name, 1].append((e.item.route, right))
+        seen = {what: by_cluster(found) for what, found in marks.items()}
+        return super().measures(episodes, tries) | seen
 
 
 def _said(text: str, key: str) -> str:
@@ -447,7 +462,7 @@ def _found(step: Step, text: str) -> bool:
 
 
 def _uses_words(step: Step, text: str) -> bool:
-    return _action(text) in map(prompts.turn_action, WORDS[step.actions])
+    return _action(text) in map(texts.turn_action, WORDS[step.actions])
 
 
 def sighted(step: Step, said: str) -> dict[str, bool]:
@@ -458,12 +473,11 @@ def sighted(step: Step, said: str) -> dict[str, bool]:
         "recognition": said == _spaced(step.seen),
         "intersection_seen": claims_intersection(said) == position.at_intersection,
     }
-    if all(prompts.split_landmark(step.seen)):
+    if all(texts.split_landmark(step.seen)):
         right["landmark_seen"] = said.partition(";")[0] == _spaced(step.seen).partition(";")[0]
     return right
 
 
-# --- Metrics --------------------------------------------------------------------------------------
 def route_metrics(
     played: Iterable[tuple[Step, Sequence[Verdict]]], tries: int
 ) -> dict[str, Counts]:
@@ -495,35 +509,3 @@ def route_metrics(
         counts["turn_accuracy"].append((sum(turns), len(turns)))
         counts["success"].append((int(all(passed)), 1))
     return dict(counts)
-
-
-def _random_action(step: Step, rng: random.Random) -> str:
-    turns = map(prompts.turn_action, WORDS[step.actions])
-    return rng.choice([prompts.FORWARD, prompts.STOP, *turns])
-
-
-# Answers that need no understanding, to hold every result against. "compass_words" follows the
-# instruction faultlessly but says its compass words whatever the action space: where SFT ends.
-BASELINES = {
-    "always_forward": lambda step, rng: prompts.FORWARD,
-    "compass_words": lambda step, rng: step.position.absolute,
-    "random_legal": _random_action,
-}
-
-
-def baseline_metrics(
-    task: Navigation, split: str, name: str, seed: int = 0, count: int | None = None
-) -> dict[str, Counts]:  # fmt: skip
-    """The `route_metrics` of one of BASELINES on the first `count` (by default all) routes."""
-    check("the baseline", name, name in BASELINES, BASELINES)
-    rng, played = random.Random(f"nav/{name}/{split}/{seed}"), []
-    for route in task.routes(split)[:count]:
-        for step in task.positions(split, route, seed):
-            verdicts: list[Verdict] = []
-            while len(verdicts) < task.tries and not any(verdict.ok for verdict in verdicts):
-                action = BASELINES[name](step, rng)
-                position = step.position
-                answer = prompts.nav_answer(position.observation, position.sentence, action)
-                verdicts.append(task.verify(step, answer))
-            played.append((step, verdicts))
-    return route_metrics(played, task.tries)

@@ -62,7 +62,9 @@ def read_json(path: Path) -> Any:
 
 def as_point(pair: Any) -> Point:
     """Latitude and longitude from a pair of numbers; ValueError if it is something else."""
-    lat, lng = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (None, None)
+    if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+        raise ValueError("not a pair")
+    lat, lng = pair
     if not {type(lat), type(lng)} <= {int, float}:
         raise ValueError("not two numbers")
     if not (abs(lat) <= 90 and abs(lng) <= 180):  # NaN and infinities fail this too

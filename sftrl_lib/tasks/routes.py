@@ -90,7 +90,7 @@ class RouteSet:
     problems: tuple[Problem, ...]
     panoramas: Panoramas
     found: int  # routes in the file, usable or not
-    folder: Path | None = None  # where the panoramas' pictures lie
+    folder: Path = Path()  # where the panoramas' pictures lie
     generated: bool = False  # in one of `cities`, which can be drawn: no panoramas are needed
 
     def summary(self) -> dict[str, Any]:
@@ -169,7 +169,8 @@ def _blocks(text: Any) -> list[dict[str, str]]:
     """The blocks of a milestone_info text, line by line: a name may hold quotes and braces."""
     if not isinstance(text, str) or _HALF_CHARACTER.search(text):
         raise _Refused("milestone_info", "is not a readable text")
-    blocks, block = [], None
+    blocks: list[dict[str, str]] = []
+    block: dict[str, str] | None = None
     for number, line in enumerate(text.split("\n"), 1):
         line = line.strip().removesuffix(",").rstrip()
         pair = _PAIR.fullmatch(line)
@@ -187,9 +188,16 @@ def _blocks(text: Any) -> list[dict[str, str]]:
     return blocks
 
 
+def _whole(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    """ValueError unless the pattern is that of the whole text."""
+    if found := pattern.fullmatch(text):
+        return found
+    raise ValueError
+
+
 def _bearing(text: str) -> int:
     """Degrees of "298 (northwest)"; ValueError if number and word disagree by over a degree."""
-    degrees, word = _BEARING.fullmatch(text.strip()).groups()
+    degrees, word = _whole(_BEARING, text.strip()).groups()
     for near in (int(degrees), int(degrees) + 1, int(degrees) - 1):  # the word goes by fractions
         if int(degrees) <= 360 and word in (None, compass_word(near)):
             return near % 360
@@ -227,10 +235,10 @@ def _milestones(
             heading = _bearing(block[key])
             key = "distance"
             computed = f"{round(distance(path[i], path[i + 1]))}"
-            meters = int(_DISTANCE.fullmatch(block.get(key, computed))[1])
+            meters = int(_whole(_DISTANCE, block.get(key, computed))[1])
             key = "landmarks"
             name, side = _landmark(block.get(key, _NO_LANDMARK), i == len(blocks) - 1)
-        except (ValueError, AttributeError, TypeError, KeyError):
+        except (ValueError, KeyError):
             what = f"is unreadable: {reprlib.repr(block[key])}" if key in block else "is missing"
             raise _Refused(f"milestone_info, block {i + 1}, {key}", what) from None
         if i and claimed != before:
@@ -254,9 +262,11 @@ def _route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
         stones, doubts = _milestones(blocks, init_heading, (start, *points))
     except _Refused as refused:
         return None, [Problem(index, *refused.args)]
+    destination = stones[-1].landmark
+    assert destination is not None  # a last block without one is refused
     origin = given["start_place"].get("name")
     origin = origin if isinstance(origin, str) and not _HALF_CHARACTER.search(origin) else ""
-    route = Route(index, start, points, stones, init_heading, stones[-1].landmark, origin)
+    route = Route(index, start, points, stones, init_heading, destination, origin)
     return route, [Problem(index, *doubt) for doubt in doubts]
 
 
@@ -328,7 +338,7 @@ def _block(number: int, stone: Milestone, last: bool) -> str:
 
 
 def _as_json(route: Route, places: Mapping[str, Point]) -> dict[str, Any]:
-    def place(name: str | None, stands: Point) -> dict[str, Any]:
+    def place(name: str, stands: Point) -> dict[str, Any]:
         return {"name": name, "geocode": list(places.get(name, stands)),
                 "relocated_geocode": list(stands)}  # fmt: skip
 
@@ -382,7 +392,8 @@ def write_routes(
         (partial / STREET_VIEWS).mkdir(parents=True)
         text = json.dumps([listed, len(listed)], ensure_ascii=False)
         (partial / ROUTES).write_text(text, encoding="utf-8")
-        (partial / MAPPING).write_bytes(pickle.dumps(dict(panoramas or {})))
+        if panoramas is not None:
+            (partial / MAPPING).write_bytes(pickle.dumps(dict(panoramas)))
         for pano, (picture, rotation) in (pictures or {}).items():
             picture.save(partial / STREET_VIEWS / f"{pano}.jpg", quality=90)
             told = json.dumps({"rotation": rotation})
@@ -394,3 +405,9 @@ def write_routes(
         raise SftrlError(f"cannot write {folder} ({error.strerror}); name a new folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def unseen(route: Route, city: str = "") -> bool:
+    """Whether its pair of start and destination belongs to the quarter that no training sees."""
+    pair = f"{city}/{route.origin}/{route.destination}"
+    return hashlib.sha256(pair.encode()).digest()[0] < 64

@@ -1,0 +1,252 @@
+"""What the foundation model has seen and what it can do, written beside its weights."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.models.policy import Policy
+from sftrl_lib.rollout import rollout
+from sftrl_lib.runs import write_atomic
+from sftrl_lib.tasks import general_points_texts as cards
+from sftrl_lib.tasks import navigation_texts as walks
+from sftrl_lib.tasks.base import Task
+from sftrl_lib.tasks.formulas import verify_formula
+from sftrl_lib.tasks.general_points import COLORS, GeneralPoints, GeneralPointsVL
+from sftrl_lib.tasks.navigation import WORDS, Navigation, NavigationVL, sighted
+
+
+def walking(policy: Policy, routes: int = 50, seed: int = 0) -> dict:
+    """Per action space and answer format, at all positions of unseen routes of the training city,
+    greedy: the share of right actions, of all and of those that are turns."""
+    report: dict = {"routes": routes, "by_format": {}}
+    for actions in WORDS:
+        task = Navigation(rule=actions)
+        steps = task.test_items("id_unseen", seed, routes)
+        for style in walks.FORMATS:
+            asked = [
+                walks.prompt(actions, s.sentences, s.history, s.position.observation, style)
+                for s in steps
+            ]
+            written = policy.generate([policy.first_turn(text) for text in asked], 40)
+            done = [_acted(policy.decode(ids), style) for ids in written]
+            right = [action == s.action for action, s in zip(done, steps, strict=True)]
+            at_turns = [r for r, s in zip(right, steps, strict=True) if s.position.kind == "turn"]
+            shares = {"actions": sum(right) / len(right), "turns": sum(at_turns) / len(at_turns)}
+            report["by_format"].setdefault(style, {})[actions] = shares
+    return report
+
+
+def looking(policy: Policy, deals: int = 300, routes: int = 30, seed: int = 0) -> dict:
+    """What is seen before any post-training, greedy: cards, by colour, in answers that name them
+    before they calculate; and what is to be observed on walks through the training city and the
+    other cities, in answers that say it first."""
+    report: dict = {"deals": deals, "routes": routes, "cards": {}, "views": {}}
+    for color in COLORS:
+        task = GeneralPointsVL(color=color)
+        items = [task.item("id_unseen", seed, i) for i in range(deals)]
+        asked = [cards.prompt(item, "named", cards=False) for item in items]
+        said = _shown(policy, task, items, asked)
+        right = [
+            [part.startswith(f"{card} is ") for card, part in zip(item.cards, parts, strict=False)]
+            for item, parts in zip(items, (text.split(", ") for text in said), strict=True)
+        ]
+        report["cards"][color] = {
+            "cards": sum(map(sum, right)) / 4 / deals,
+            "hands": sum(sum(each) == 4 for each in right) / deals,
+        }
+    task = NavigationVL()
+    for split in ("id_unseen", "visual_ood"):
+        steps = task.test_items(split, seed, routes)
+        asked = [
+            walks.prompt(s.actions, s.sentences, s.history, walks.LOOK, "report") for s in steps
+        ]
+        said = _shown(policy, task, steps, asked)
+        marks: dict[str, list[bool]] = defaultdict(list)
+        for step, text in zip(steps, said, strict=True):
+            seen = text.removeprefix("Seen: ").partition(" Due: ")[0]
+            for name, right in sighted(step, seen).items():
+                marks[name].append(right)
+        report["views"][split] = {name: sum(m) / len(m) for name, m in marks.items()}
+    return report
+
+
+def _shown(policy: Policy, task: Task, items: list, asked: list[str], part: int = 100) -> list[str]:
+    """The answers to questions about the items' pictures."""
+    written = []
+    for i in range(0, len(items), part):
+        pictures = [task.draw(item, policy.image_size) for item in items[i : i + part]]
+        turns = [policy.first_turn(text, picture=True) for text in asked[i : i + part]]
+        written += policy.generate(turns, 64, pictures=pictures)
+    return list(map(policy.decode, written))
+
+
+def _acted(text: str, style: str) -> str:
+    """The action in an answer of some format."""
+    mark = '"action": "' if style == "json" else "Action: "
+    return text.rpartition(mark)[2].strip(' "}')
+
+
+def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
+    """What a foundation model can do before any post-training: per answer format the share of deals
+    solved, of face cards read right and of calculation steps that are true, under unseen random
+    rules and the named rules (held-out multisets, greedy); and success by number of tries in the
+    task's format."""
+    splits = {"ten": "id_paired", "eleven_twelve_thirteen": "rule_paired", "five": "rule_five",
+              "held-out mappings": "rule_random"}  # fmt: skip
+    task = GeneralPoints()
+    report: dict = {"deals": deals, "by_format": {}, "by_tries": {}}
+    for rule, split in splits.items():
+        items = [task.item(split, seed, i) for i in range(deals)]
+        for style in cards.FORMATS:
+            asked = [policy.first_turn(cards.prompt(item, style)) for item in items]
+            answers = [policy.decode(ids) for ids in policy.generate(asked, 64)]
+            report["by_format"].setdefault(style, {})[rule] = _skill(items, answers, style)
+        played = rollout(policy, task, items, tries=5)
+        report["by_tries"][rule] = [
+            sum(any(turn.verdict.ok for turn in e.turns[:t]) for e in played) / deals
+            for t in range(1, 6)
+        ]
+    return report
+
+
+def _skill(items: list, answers: list[str], style: str) -> dict[str, float]:
+    solved = read = faces = true = steps = 0
+    for item, text in zip(items, answers, strict=True):
+        formula = re.split(r'Formula: |"formula": "', text)[-1].rstrip('"}')
+        solved += verify_formula(formula, item.numbers, item.target).ok
+        claimed = [int(n) for n in re.findall(r"\d+", cards.claimed_values(text, style))]
+        for card, n, value in zip(item.cards, claimed, item.numbers, strict=False):
+            if card in "JQK":
+                faces, read = faces + 1, read + (n == value)
+        for left, sign, right, value in re.findall(r"(\d+)([-+*/])(\d+)=(\d+)", text):
+            steps += 1
+            true += verify_formula(f"{left}{sign}{right}", [int(left), int(right)], int(value)).ok
+    shares = {"solved": (solved, len(items)), "faces_read": (read, faces)}
+    shares["steps_true"] = (true, steps)
+    return {name: count / n for name, (count, n) in shares.items() if n}
+
+
+def write_card(folder: Path) -> None:
+    """Measure the skills, put them into foundation.json, and write MODEL_CARD.md from that file."""
+    policy = load_policy(Experiment(foundation=folder.name), folder)
+    facts = json.loads((folder / "foundation.json").read_text())
+    facts |= {"skills": skills(policy), "walking": walking(policy)}
+    if "seeing" in facts:
+        facts["looking"] = looking(policy)
+    write_atomic(folder / "foundation.json", json.dumps(facts, indent=1) + "\n")
+    write_atomic(folder / "MODEL_CARD.md", card_text(folder.name, facts))
+
+
+def card_text(name: str, facts: dict) -> str:
+    """The model card, from nothing but foundation.json."""
+    recipe, measured = facts["recipe"], facts["skills"]
+    rules = list(next(iter(measured["by_format"].values())))
+    formats, walk_formats = (
+        ", ".join(f"{style} {share:.1%}" for style, share in facts[kind].items())
+        for kind in ("cards", "walks")
+    )
+    never = ", ".join(str(tuple(r)) for r in facts["never_seen"]["rules"])
+    table = [f"| format | {' | '.join(rules)} |", "|---" * (len(rules) + 1) + "|"]
+    for style, by_rule in measured["by_format"].items():
+        shares = [map(by_rule[r].get, ("solved", "faces_read", "steps_true")) for r in rules]
+        cells = [" / ".join("-" if v is None else f"{v:.1%}" for v in cell) for cell in shares]
+        table.append(f"| {style} | {' | '.join(cells)} |")
+    tries = [f"- {r}: {', '.join(f'{v:.1%}' for v in measured['by_tries'][r])}" for r in rules]
+    walks = [f"| format | {' | '.join(WORDS)} |", "|---" * (len(WORDS) + 1) + "|"]
+    for style, by_space in facts["walking"]["by_format"].items():
+        cells = [f"{s['actions']:.1%} / {s['turns']:.1%}" for s in map(by_space.get, WORDS)]
+        walks.append(f"| {style} | {' | '.join(cells)} |")
+    table, tries, walks = "\n".join(table), "\n".join(tries), "\n".join(walks)
+    stage, pictures, looks = (
+        "Its vision tower and cross-attention are present and untrained.",
+        "images",
+        "",
+    )
+    if "seeing" in facts:
+        stage, looks = _seeing(facts["seeing"]), _looking(facts["looking"])
+        pictures = "pictures of the ten cities"
+    return f"""# Foundation model `{name}`
+
+A Llama-3.2-Vision (Mllama) architecture with {facts["parameters"]:,} parameters, pre-trained from \
+scratch by `python -m sftrl_lib foundation` in {facts["seconds"] / 60:.0f} minutes \
+({facts["workers"]} processes of one thread): {recipe["steps"]:,} steps of {recipe["batch"]} \
+conversations about cards and {recipe["walks"]} about walks, \
+{facts["tokens"] / 1e6:.1f} million tokens, seed {recipe["seed"]}. {stage}
+
+## What it has seen
+
+**Cards.** Four cards under a random rule (J, Q and K each count as a random value from 1 to \
+13), the target 24 in {recipe["target_24"]:.0%} of the deals and another one in the rest; in \
+{recipe["faces"]:.0%} of the deals every card is a face card with probability 1/2 or more. \
+{recipe["conversations"]:.0%} are conversations in which one or two wrong answers get the \
+verifier's message and a right answer follows. Loss on the last answer only, and it is always \
+right. Answer formats: {formats}.
+
+**Walks.** Routes through no city, with all four ways to turn and all directions equally often, up \
+to one position of the walk; in half of them turns are said as directions (absolute), in half as \
+ways to turn (relative). {recipe["conversations"]:.0%} have a wrong answer and the verifier's \
+message before the right one. Loss on the last answer and on the actions of the history, all of \
+them right. Answer formats: {walk_formats}.
+
+## What it has never seen
+
+The rules J, Q, K = {never}; the held-out quarter of the value multisets together with the target \
+24; the streets, routes and landmark names of the ten cities (the words of the names, in other \
+combinations, it has seen); {pictures}.
+
+## Measured skills
+
+Greedy, {measured["deals"]} deals a cell, each with a face card and a held-out multiset, before \
+any post-training: solved / face cards read right / calculation steps that are true.
+
+{table}
+
+Solved within 1 to 5 tries, in the task's own format (json):
+
+{tries}
+
+Navigation, greedy, all positions of {facts["walking"]["routes"]} unseen routes of the training \
+city: right actions / right turns, by action space.
+
+{walks}
+{looks}"""
+
+
+def _seeing(facts: dict) -> str:
+    recipe = facts["recipe"]
+    hands = recipe["steps"] * recipe["batch"]
+    return f"""
+
+**Pictures**, in a second stage of {facts["seconds"] / 60:.0f} minutes in which every weight that \
+text alone passes stayed as it was: {recipe["steps"]} steps of {recipe["batch"]} hands and \
+{recipe["walks"]} street views of {recipe["towns"]} random cities, {recipe["size"]} pixels. In the \
+first {recipe["looks"]} steps each patch learned to name what its part shows (a card; a crossing, \
+the sign of a landmark) and where it is, through a head that was thrown away. Then the tower \
+stayed as it was, and the layers that look at it learned from conversations about the pictures, in \
+the formats above with {recipe["json"]:.0%} json, and to bring about, where the question has a \
+card of the picture, what the text layers hold where it names one. {recipe["red"]:.0%} of \
+the {hands:,} hands were red (about {recipe["red"] * hands:,.0f}), all others black. In \
+{recipe["conversations"]:.0%} of the conversations the answer is a second or third one, after \
+wrong ones, every other of which also misreads a card."""
+
+
+def _looking(facts: dict) -> str:
+    lines = [
+        "",
+        f"Seen right, greedy, before any post-training, in answers that name what there is to see "
+        f"before anything else; {facts['deals']} deals a colour, a card counts in its own place; "
+        f"{facts['routes']} routes a row:",
+        "",
+        "| pictures | | |",
+        "|---|---|---|",
+    ]
+    for color, seen in facts["cards"].items():
+        lines.append(f"| {color} | cards {seen['cards']:.1%} | whole hands {seen['hands']:.1%} |")
+    for split, seen in facts["views"].items():
+        place = "training city" if split == "id_unseen" else "other cities"
+        shares = [f"{name.partition('_')[0]}s {seen[name]:.1%}" for name in list(seen)[1:]]
+        lines.append(f"| {place} | {' | '.join(shares)} |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,290 @@
+"""Command line: python -m sftrl_lib COMMAND. Every method is a command that trains; commands of
+other packages register themselves (`registry.register_command`)."""
+
+import argparse
+import ast
+import errno
+import inspect
+import json
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import SftrlError
+from .experiment import MOST, Experiment, all_settings, named, read_settings, sections
+from .methods.base import Method
+from .registry import COMMANDS, METHODS, TASKS, register_command
+from .threads import use_threads
+
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every error of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see '{self.prog} --help'.\n")
+
+
+def at_least_one(text: str) -> int:
+    """A whole number of at least 1, as an option's type."""
+    if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(
+            f"{text[:100]!r} is not a whole number of at least 1, at most {MOST:,}"
+        )
+    return int(text)
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """NAME=VALUE, as an option's type; a value that is no Python literal is a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _gigabytes(text: str) -> float:
+    number = re.fullmatch(r"(\d{1,6}(?:\.\d+)?) ?(?:GB|GiB|G)?", text, re.IGNORECASE)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 24GB")
+    return float(number[1])
+
+
+def _settings(option: Callable, method: str = "") -> None:
+    """An option for every setting; what it may be, the experiment says. Those of other methods than
+    this one are not listed: they are there to be refused in a sentence."""
+    said = {"task": {" | ".join(TASKS): None}, "seed": {"deals, sampling and shuffling [0]": None}}
+    for task, way in product(TASKS, [method] if method else METHODS):
+        for section in sections(task, way).values():
+            for name, field in section.model_fields.items():
+                usual = "" if field.is_required() else f" [{field.default}]"
+                said.setdefault(name, {})[f"{field.description or name}{usual}"] = None
+    for name in ("task", "seed", *all_settings()):
+        what = "; ".join(said.get(name, ())).replace("%", "%%")
+        option(f"--{name}", help=what or argparse.SUPPRESS, default=argparse.SUPPRESS)
+
+
+def _given(args: Namespace) -> dict[str, Any]:
+    """The settings that the command line names."""
+    known = {"task", "method", "seed", *all_settings()}
+    return {k: v for k, v in vars(args).items() if k in known}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m sftrl_lib", description="Train, measure and compare.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, method in METHODS.items():
+        made = commands.add_parser(name, help=f"train {method.label}. {_about(method)}")
+        _training_options(made.add_argument, name)
+        made.set_defaults(run=_train)
+    for name, command in COMMANDS.items():
+        made = commands.add_parser(name, help=" ".join((command.__doc__ or "").split()))
+        command.options(made.add_argument)
+        made.set_defaults(run=command.run)
+    return parser
+
+
+def _about(method: type[Method]) -> str:
+    """The first sentence that a method's module says of itself."""
+    paragraph, *_ = inspect.cleandoc(sys.modules[method.__module__].__doc__ or "").split("\n\n")
+    sentence, *_ = re.split(r"(?<=\.)\s", paragraph)
+    return " ".join(sentence.split()).replace("%", "%%")
+
+
+def _training_options(option: Callable, method: str) -> None:
+    option("--config", type=Path, help="YAML file with the same settings")
+    option("--root", type=Path, help="folder for the run (default: runs/yours/)")
+    option("--threads", type=at_least_one, help="CPU threads [OMP_NUM_THREADS, or 2]")
+    _settings(option, method)
+
+
+def _experiment(args: Namespace) -> Experiment:
+    """The experiment of a training command: a file's settings, then the command line's."""
+    values = read_settings(args.config) if args.config else {}
+    several = [name for name, given in values.items() if len(given) != 1]
+    if several:
+        raise SftrlError(
+            f"{args.config} has several values of {', '.join(several)}, and this command makes one "
+            f"run; use 'python -m sftrl_lib experiments {args.config}'."
+        )
+    settings = {name: given[0] for name, given in values.items()}
+    if settings.setdefault("method", args.command) != args.command:
+        raise SftrlError(
+            f"{args.config} is for method {settings['method']}, not {args.command}; use the "
+            f"command {settings['method']}, or another file."
+        )
+    given = _given(args)
+    if not args.config:
+        return Experiment(**settings | given)
+    task = {k: v for k, v in settings.items() if k == "task" and v in TASKS}
+    Experiment(method=args.command, **task | given)  # what was typed is never left out
+    with named(args.config):
+        return Experiment(lenient=True, **settings | given)
+
+
+def _train(args: Namespace) -> None:
+    exp = _experiment(args)
+    from .runner import WEIGHTS_OF_RUN, run_experiment  # slow to import: a typo is answered at once
+    from .runs import YOURS
+
+    use_threads(args.threads)
+    run = run_experiment(exp, args.root or YOURS)
+    table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
+    print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
+    kept = run.path / WEIGHTS_OF_RUN
+    print(f"the run is in {run.path}" + f", its weights in {kept}" * kept.exists())
+
+
+@register_command("evaluate")
+class Evaluate:
+    """Measure a folder of weights."""
+
+    @staticmethod
+    def options(option: Callable) -> None:
+        option("weights", help="e.g. data/init/gp-l/default; or a Hub id")
+        option("--split", action="append", help="repeatable (default: those of a curve)")
+        option("--episodes", type=at_least_one, help="deals, or routes, a split (as in a curve)")
+        option("--json", action="store_true")
+        _settings(option)
+
+    @staticmethod
+    def run(args: Namespace) -> None:
+        from .models.presets import SIZES
+        from .models.sources import parameters, whole
+
+        settings = _given(args)
+        if "tries" in settings:
+            settings["eval_tries"] = settings.pop("tries")
+        small = settings.get("preset", "tiny") == "tiny" and "model" not in settings
+        if small and parameters(args.weights) > min(SIZES):
+            settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
+        exp = Experiment(lenient=True, **settings)
+        if exp.defaults_by_size:
+            print(exp.defaults_by_size, file=sys.stderr)
+        from .evaluate import evaluate
+        from .models import memory
+        from .models.load import load_policy
+        from .tasks import make_task
+
+        task = make_task(exp)
+        wanted = args.split or list(task.curve_splits)
+        for split in wanted:
+            if split not in task.splits:
+                known = ", ".join(task.splits)
+                raise SftrlError(f"unknown split {split!r}; the splits are {known}.")
+        memory.require(exp, "evaluate")
+        use_threads()
+        weights = Path(args.weights)
+        policy = load_policy(exp, weights if weights.is_dir() else args.weights)
+        episodes = args.episodes or exp.evaluation.eval_episodes
+        rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, episodes))
+        if args.json:
+            print(json.dumps(rows, indent=1))
+        else:
+            import pandas as pd
+
+            print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+@register_command("routes")
+class Routes:
+    """Check a folder of routes of the released V-IRL shape."""
+
+    @staticmethod
+    def options(option: Callable) -> None:
+        option("folder", type=Path, help="has route_infos.json")
+        option("--json", action="store_true")
+
+    @staticmethod
+    def run(args: Namespace) -> int:
+        """0 if there are usable routes, else 1; what cannot be read at all is an SftrlError."""
+        from .tasks.routes import load_routes
+
+        summary = load_routes(args.folder).summary()
+        if args.json:
+            print(json.dumps(summary, indent=1))
+        else:
+            problems = summary.pop("problems")
+            print(", ".join(f"{count} {what}" for what, count in summary.items()))
+            for problem in problems[:20]:
+                where = "the folder" if problem["route"] is None else f"route {problem['route']}"
+                print(f"{where}: {problem['field']} {problem['what']}")
+            if problems[20:]:
+                print(f"and {len(problems) - 20} more problems; --json lists them all")
+        return 0 if summary["usable"] else 1
+
+
+@register_command("plan")
+class Plan:
+    """Estimate the memory each stage needs, before anything is loaded."""
+
+    @staticmethod
+    def options(option: Callable) -> None:
+        _settings(option)
+        option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
+        option("--json", action="store_true")
+
+    @staticmethod
+    def run(args: Namespace) -> int:
+        """0 if every stage fits, else 1."""
+        from .models.memory import main
+
+        planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
+        return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)
+
+
+@register_command("merge")
+class Merge:
+    """Write an adapter and its base as one checkpoint."""
+
+    @staticmethod
+    def options(option: Callable) -> None:
+        option("adapter", type=Path, help="e.g. runs/RUN/weights")
+        option("folder", type=Path, help="of the checkpoint")
+        option("--base", default="", help="folder of the adapter's base, where it has moved")
+
+    @staticmethod
+    def run(args: Namespace) -> None:
+        from .models.adapters import merge
+
+        merge(args.adapter, args.folder, base=args.base)
+        print(f"the checkpoint is in {args.folder}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; what went wrong is one sentence, and 2."""
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's cannot
+        sys.stdout.reconfigure(errors="replace")  # of signs that the terminal's code page lacks
+    try:
+        try:
+            args = _parser().parse_args(argv)
+            return args.run(args) or 0
+        finally:
+            sys.stdout.flush()  # while a reader that has gone is still ours to notice
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of the signal
+    except SftrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        print(
+            f"error: {error.filename or 'a file'} cannot be written or read ({error.strerror}); "
+            "make room or set the permissions, or set SFTRL_HOME to a folder that you may write "
+            "to.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where this one ended.", file=sys.stderr)
+        return 130

@@ -1,0 +1,143 @@
+"""Many runs: how long they would take, and side by side on this machine or on a Ray cluster."""
+
+import concurrent.futures
+import contextlib
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers.utils import logging as hf_logging
+
+from .errors import SftrlError
+from .experiment import Experiment
+from .registry import METHODS
+from .run_files import experiment_of, find_run, is_done, read_manifest
+from .runner import run_experiment
+from .runs import RUNS, YOURS, Run, end_with_parent
+
+
+def your_runs(
+    experiments: list[Experiment], workers: int, only_estimate: bool = False,
+    engine: str = "processes",
+) -> None:  # fmt: skip
+    """Runs of a reader's, in runs/yours, where explorer and figures find them."""
+    seconds = estimate(experiments, YOURS)
+    known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 60:.0f} core-minutes"
+    print(f"{known} left of {len(experiments)} runs")
+    if not only_estimate:
+        inits = [e for e in experiments if not METHODS[e.method.name].is_arm]  # others start there
+        for grid in (inits, [exp for exp in experiments if exp not in inits]):
+            if grid:
+                run_grid(grid, YOURS, workers, engine=engine)
+        print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
+
+
+def _arm(exp: Experiment) -> tuple:
+    """What runs must share for one's time to tell the other's."""
+    own = exp.model
+    return own.preset, own.model, own.precision, exp.task.name, exp.method.name
+
+
+def _measured(exp: Experiment) -> int:
+    """Episodes of a split that a run plays, over all its measurements."""
+    own = exp.evaluation
+    return own.eval_points * own.eval_episodes + own.final_episodes
+
+
+def _known_times() -> dict[tuple, list[tuple[float, float]]]:
+    """Seconds of an answer in training, and of an episode measured with all that comes on top, of
+    the finished runs, by arm and by arm and tries."""
+    known: dict[tuple, list[tuple[float, float]]] = {}
+    for path in (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json")):
+        facts = read_manifest(path.parent)
+        if facts["state"] == "done":
+            steps, exp = Run(path.parent, facts).metrics(), experiment_of(facts["config"])
+            trained = steps.seconds.sum() if "seconds" in steps else 0.0
+            around = (facts["wall_s"] - trained) / _measured(exp)
+            found = trained / (exp.method.steps * exp.method.batch), around
+            for key in (_arm(exp), (*_arm(exp), getattr(exp.method, "tries", 1))):
+                known.setdefault(key, []).append(found)
+    return known
+
+
+def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
+    """Seconds of one core for the runs that are not done, from the finished runs of the same model,
+    precision, task and method and, where there are such, of as many tries (nan if there are
+    none)."""
+    known, total = _known_times(), 0.0
+    for exp in experiments:
+        if not is_done(find_run(exp, root)):
+            arm, unknown = _arm(exp), [(math.nan, math.nan)]
+            times = known.get((*arm, getattr(exp.method, "tries", 1))) or known.get(arm, unknown)
+            answer, around = (sum(column) / len(times) for column in zip(*times, strict=True))
+            total += exp.method.steps * exp.method.batch * answer + _measured(exp) * around
+    return total
+
+
+def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
+    torch.set_num_threads(1)
+    hf_logging.disable_progress_bar()  # one bar for all: the grid's
+    return run_experiment(exp, root, progress=False, final=final).path.name
+
+
+@contextlib.contextmanager
+def _engine(name: str, workers: int) -> Iterator[Callable]:
+    """A function that has `_worker` called with its arguments by somebody, and returns a future:
+    processes of this machine, or a Ray cluster (RAY_ADDRESS; else one on this machine), whose
+    machines need this library and see the same folder of runs."""
+    if name == "ray":
+        try:
+            import ray
+        except ImportError as error:
+            raise SftrlError(
+                "engine ray needs the package ray; run `pip install -r requirements-ray.txt`."
+            ) from error
+        ray.init(log_to_driver=False, configure_logging=False)
+        gpus = min(1, ray.cluster_resources().get("GPU", 0))  # one run a GPU, where there are some
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_worker)
+        try:
+            yield lambda *job: remote.remote(*job).future()
+        finally:
+            ray.shutdown()
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+        try:
+            yield lambda *job: pool.submit(_worker, *job)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_grid(
+    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None,
+    engine: str = "processes",
+) -> None:  # fmt: skip
+    """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
+    it at any time; the same command goes on."""
+    minutes = estimate(experiments, root) / 60 / workers
+    about = "a time not yet known" if math.isnan(minutes) else f"about {minutes:.0f} minutes"
+    print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command "
+          "goes on.")  # fmt: skip
+    bar = tqdm(
+        total=sum(e.method.steps for e in experiments), desc="grid", unit="step", smoothing=0
+    )
+    with _engine(engine, workers) as submit:
+        waiting = {submit(e, root, final): e for e in experiments}
+        while waiting:
+            done, _ = concurrent.futures.wait(waiting, timeout=2)
+            for future in done:
+                waiting.pop(future)
+                tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
+            bar.n = sum(_steps_done(e, root) for e in experiments)
+            bar.refresh()
+    bar.close()
+
+
+def _steps_done(exp: Experiment, root: Path) -> int:
+    log = find_run(exp, root) / "metrics.jsonl"
+    return min(exp.method.steps, log.read_bytes().count(b"\n")) if log.exists() else 0

@@ -1,0 +1,1 @@
+"""How a policy is trained: one file a method, and what is bent in TRL's trainers for all."""

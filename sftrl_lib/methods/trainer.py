@@ -1,0 +1,590 @@
+"""What is changed inside TRL's and transformers' trainers, all of it, in one place.
+
+The trainers stay TRL's; this module overrides private methods of exactly pinned versions so that
+(1) a backward pass costs no more than the rows and tokens that carry a gradient, (2) a killed run
+goes on exactly, and (3) one line of progress is shown. The methods say what is learned.
+"""
+
+import contextlib
+import copy
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+from safetensors.torch import load_model, save_model
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as hf_logging
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer.utils import add_fused_lm_head, pad, use_adapter
+
+from ..errors import SftrlError, check
+from ..experiment import Experiment
+from ..models.images import ImageConditioner
+from ..models.policy import Policy
+from ..registry import METHODS
+from ..rollout import tokens_read
+from ..runs import RANK, WORLD, Compute, Run
+
+PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
+SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next step's end
+LEDGER, WEIGHTS, SEAL = "compute.json", "weights.safetensors", "seal.json"
+LOGGED = ("loss", "grad_norm", "learning_rate", "reward", "entropy", "kl", "mean_token_accuracy")
+
+
+def check_versions() -> None:
+    """Other versions may have other private methods: refuse them before anything is trained."""
+    for name, pinned in PINNED.items():
+        found = metadata.version(name)
+        if found != pinned:
+            raise SftrlError(
+                f"{name} {found} is installed, but the trainers override private methods of {name} "
+                f"{pinned} only; run `pip install {name}=={pinned}`."
+            )
+
+
+def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
+    """What both arms share. The learning rate is constant after its warm-up, so that every curve
+    point is a model one could have stopped at; one batch of rows makes one step."""
+    cpu, adapters = policy.device.type == "cpu", hasattr(policy.model, "peft_config")
+    return {
+        "output_dir": str(run.path),
+        "max_steps": exp.method.steps,
+        "per_device_train_batch_size": exp.method.batch // WORLD,
+        "ddp_timeout": 36_000,  # the others wait while the first process measures
+        "learning_rate": exp.method.lr,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": math.ceil(exp.method.warmup * exp.method.steps),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "seed": exp.seed,
+        "use_cpu": cpu,
+        "bf16": False,  # weights below adapters are bf16 already; adapters are to stay fp32
+        # Adapters mean a large model: its layers are run again rather than kept.
+        "gradient_checkpointing": adapters,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "optim": "paged_adamw_8bit" if adapters and not cpu else "adamw_torch",
+        "report_to": exp.machine.report_to,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",  # `_Boundary` says when
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+def one_gpu(config: Any) -> Any:
+    """One process trains on one GPU: transformers would spread its model over all that it sees."""
+    if WORLD == 1:
+        config._n_gpu = min(1, config.n_gpu)
+    return config
+
+
+def by_length(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Micro-batches of row numbers, shortest first, so that little is padded; rows of length 0 have
+    no gradient and are in none. lengths (B,)."""
+    order = lengths.argsort(stable=True)[int((lengths <= 0).sum()) :]
+    return list(order.split(size)) if len(order) else []
+
+
+def lengths_with_signal(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B,) completion tokens up to the last one with an advantage. What comes after cannot change
+    the gradient: attention is causal, and its own loss is zero."""
+    signal_ = batch["advantages"] * batch["completion_mask"] * batch["tool_mask"] != 0
+    return (signal_ * torch.arange(1, signal_.size(1) + 1, device=signal_.device)).amax(1)
+
+
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """{file: digest} of everything in a checkpoint but its seal."""
+    found = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if not path.is_dir() and path.name != SEAL:
+            with path.open("rb") as file:
+                found[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256")
+    return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+def seal(checkpoint: Path, run_hash: str) -> None:
+    """Write down whose checkpoint this is, of which step, and what is in it."""
+    facts = {"run": run_hash, "name": checkpoint.name, "files": _digests(checkpoint)}
+    (checkpoint / SEAL).write_text(json.dumps(facts))
+
+
+def check_seal(checkpoint: Path, run_hash: str) -> None:
+    """ValueError unless a checkpoint is this run's and nothing in it has been changed, cut, added
+    or exchanged. For transformers itself goes on without the optimizer's or the random streams'
+    state where their files are gone."""
+    if any(path.is_symlink() or path.is_fifo() for path in checkpoint.rglob("*")):
+        raise ValueError("it holds what is not a file")
+    facts = json.loads((checkpoint / SEAL).read_text())
+    if (facts["run"], facts["name"]) != (run_hash, checkpoint.name):
+        raise ValueError(f"it is {facts['name']} of the run {facts['run']}")
+    if wrong := sorted(name for name, _ in _digests(checkpoint).items() ^ facts["files"].items()):
+        raise ValueError(f"{wrong[0]} is not as it was written")
+
+
+def copy_adapter(model: Any) -> None:
+    """Keep the adapter as it is now beside itself, under the name "ref", as TRL does for the KL of
+    GRPO (an adapter that is handed in has learned something: without it the model is another)."""
+    model.add_adapter("ref", model.peft_config["default"])
+    for name, parameter in model.named_parameters():
+        if ".default." in name:
+            kept = model.get_parameter(name.replace(".default.", ".ref."))
+            kept.data.copy_(parameter.data)
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: str | None):
+    """SftrlError for whatever goes wrong while a checkpoint is read. transformers and PEFT load
+    tensors only (`weights_only`, safetensors): nothing in it is executed."""
+    try:
+        yield
+    except Exception as error:
+        raise SftrlError(
+            f"the checkpoint {checkpoint} cannot be read ({' '.join(str(error).split())[:200]}), "
+            "and nothing replaces it; delete that folder, and the run begins again."
+        ) from error
+
+
+class _Stepwise:
+    """One optimizer step = one batch: `parts` yields its micro-batches, whose losses add up."""
+
+    ledger: Compute
+    micro_batch: int
+    run_hash: str
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Replaces the step of Trainer and TRL: micro-batches are cut here, after the rollout, when
+        it is known which rows carry a gradient."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for part, items in self.parts(inputs):
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, part, num_items_in_batch=items)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        for parameter in self.optimizer.state:
+            if parameter.grad is None:  # nothing was executed: its gradient is zero, and on zero
+                parameter.grad = torch.zeros_like(parameter)  # AdamW moves by its momentum
+        return total
+
+    def store_flos(self) -> None:
+        """Nothing: the ledger counts, and not every process saves at the same time."""
+
+    def over_processes(self, count: int | torch.Tensor) -> int:
+        """The sum of a count over all processes of the run."""
+        if WORLD == 1:
+            return int(count)
+        return int(self.accelerator.reduce(torch.tensor(int(count), device=self.args.device)))
+
+    def most(self, count: int) -> int:
+        """The largest such count of a process."""
+        if WORLD == 1:
+            return count
+        return int(self.accelerator.gather(torch.tensor([count], device=self.args.device)).max())
+
+    def count_rollout(self, episodes: list) -> None:
+        """Put the tokens of some episodes into the ledger."""
+        read, processed = tokens_read(episodes)
+        self.ledger.rollout_tokens += self.over_processes(read)
+        self.ledger.done_rollout_tokens += self.over_processes(processed)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self.measured)
+        super().log(logs, start_time)
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        """Weights only, under the names they have in memory. transformers writes a Mllama under the
+        Hub's names, finds none of its own when it resumes, and quietly begins from the init."""
+        if hasattr(self.model, "peft_config"):
+            self.model.save_pretrained(output_dir)
+        else:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_model(self.model, str(Path(output_dir) / WEIGHTS))
+
+    def _load_from_checkpoint(self, checkpoint, model=None) -> None:
+        with _reading(checkpoint):
+            check_seal(Path(checkpoint), self.run_hash)
+            self.ledger = Compute(**json.loads((Path(checkpoint) / LEDGER).read_text()))
+            TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+            if hasattr(self.model, "peft_config"):
+                super()._load_from_checkpoint(checkpoint, model)
+            else:
+                load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
+
+    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
+        with _reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint) -> None:
+        with _reading(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
+        if RANK:
+            return
+        home = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        partial = home / ".saving"
+        shutil.rmtree(partial, ignore_errors=True)
+        self.args.output_dir = str(partial)
+        try:
+            Trainer._save_checkpoint(self, model, trial)  # TRL's would also write a model card
+        finally:
+            self.args.output_dir = str(home)
+        (partial / name / LEDGER).write_text(json.dumps(asdict(self.ledger)))
+        seal(partial / name, self.run_hash)
+        shutil.rmtree(home / name, ignore_errors=True)
+        os.replace(partial / name, home / name)
+        for old in home.glob("checkpoint-*"):
+            if old.name != name:
+                shutil.rmtree(old)
+        shutil.rmtree(partial)
+
+
+class AnswerTrainer(_Stepwise, SFTTrainer):
+    """SFTTrainer with sorted micro-batches, on the rows that its method makes."""
+
+    @classmethod
+    def of(
+        cls, method: Any, exp: Experiment, policy: Policy, task: Any, run: Run
+    ) -> "AnswerTrainer":
+        """A trainer for a method of the kind of `sft.Sft`."""
+        anchored = getattr(exp.method, "kl_weight", 0.0)
+        adapters = hasattr(policy.model, "peft_config")
+        # Before TRL replaces `forward`: a copy's would still be that of the model it was made of.
+        reference = copy.deepcopy(policy.model).eval() if anchored and not adapters else None
+        if anchored and adapters:
+            copy_adapter(policy.model)
+        config = SFTConfig(
+            **arguments(exp, policy, run),
+            train_sampling_strategy="sequential",
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            loss_type=method.loss_type,
+        )
+        trainer = cls(
+            model=policy.model,
+            args=one_gpu(config),
+            processing_class=policy.tokenizer,
+            train_dataset=Dataset.from_dict({"index": range(exp.method.steps * exp.method.batch)}),
+            # The rows themselves are made in the step: the loader is a batch ahead.
+            data_collator=lambda batch: {"indices": torch.tensor([one["index"] for one in batch])},
+        )
+        trainer.method, trainer.own, trainer.anchored = method, exp.method, anchored
+        trainer.reference = reference
+        trainer.made = lambda indices: method.rows(exp, policy, task, trainer, indices)
+        trainer.padded = DataCollatorForLanguageModeling(policy.tokenizer.pad_token_id)
+        return trainer
+
+    def parts(self, inputs):
+        """Yields (micro-batch, target tokens of the whole batch); rows without a target are in no
+        micro-batch."""
+        self.measured = {}
+        rows = self.made(inputs["indices"].tolist())
+        self.model.train()  # a rollout left it in eval mode
+        pictures = [row.pop("picture") for row in rows]
+        self.images = ImageConditioner(self.policy, [p for p in pictures if p is not None])
+        batch = self._prepare_inputs(self.padded(rows))
+        taught = batch["labels"][:, 1:] != -100
+        items = self.over_processes(taught.sum())
+        lengths = batch["attention_mask"].sum(1) * taught.any(1)
+        tokens = self.over_processes(lengths.sum())
+        self.ledger.train_tokens += tokens
+        self.ledger.done_train_tokens += tokens
+        if self.anchored:  # the reference reads every token, too
+            self.ledger.rollout_tokens += tokens
+            self.ledger.done_rollout_tokens += tokens
+        self.measured |= {"tokens": tokens}
+        order = by_length(lengths, self.micro_batch)
+        # Processes exchange gradients in every backward pass: one with fewer of them goes through
+        # row 0 again, with no target.
+        silent = self.most(len(order)) - len(order)
+        for number, self.rows in enumerate([*[torch.tensor([0])] * silent, *order]):
+            width = int(batch["attention_mask"][self.rows].sum(1).max())
+            part = {key: value[self.rows, :width] for key, value in batch.items()}
+            if number < silent:
+                part["labels"].fill_(-100)
+            yield part, items
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """TRL's loss with the pictures shown; where the method has an anchor, its own with that."""
+        if not self.anchored:
+            with self.images.of(self.rows, model):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # TRL's loss never has all logits, which a KL needs.
+        labels = inputs["labels"][:, 1:]
+        taught = labels != -100
+        now = self._log_probs(model, inputs, taught)
+        with torch.no_grad():
+            if self.reference is None:
+                with use_adapter(self.accelerator.unwrap_model(model), "ref"):
+                    before = self._log_probs(model, inputs, taught)
+            else:
+                before = self._log_probs(self.reference, inputs, taught)
+        loss = torch.nn.functional.nll_loss(now, labels[taught], reduction="sum")
+        loss = loss + self.method.extra_loss(self.own, now, before)
+        return loss / num_items_in_batch * WORLD  # as TRL's: gradients are averaged over processes
+
+    def _log_probs(self, model: Any, inputs: dict, taught: torch.Tensor) -> torch.Tensor:
+        """(taught tokens, vocabulary); taught (rows, tokens - 1)."""
+        read = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+        with self.images.of(self.rows, model):
+            logits = model(**read, use_cache=False).logits
+        return logits[:, :-1][taught].float().log_softmax(-1)
+
+
+class EpisodeTrainer(_Stepwise, GRPOTrainer):
+    """GRPOTrainer with an advantage for every token, given by `rollout_func` as "advantages", and
+    without forward or backward passes for rows that have none."""
+
+    @classmethod
+    def of(
+        cls, exp: Experiment, policy: Policy, task: Any, run: Run, play: Callable
+    ) -> "EpisodeTrainer":
+        """A trainer for `grpo.Grpo`; `play` is TRL's rollout_func."""
+        own, adapters = exp.method, hasattr(policy.model, "peft_config")
+        config = GRPOConfig(
+            **arguments(exp, policy, run),
+            num_generations=own.group,
+            shuffle_dataset=False,
+            temperature=own.temperature,
+            beta=own.kl_weight if adapters else 0.0,  # TRL then keeps a copy of the adapter
+            num_iterations=1,
+            steps_per_generation=1,
+            loss_type="dapo",
+        )
+        deals = range(own.steps * own.batch // own.group)
+        trainer = cls(
+            model=policy.model,
+            args=one_gpu(config),
+            processing_class=policy.tokenizer,
+            train_dataset=Dataset.from_dict({"prompt": [str(i) for i in deals]}),
+            reward_funcs=_returns,
+            rollout_func=play,
+        )
+        if own.kl_weight and not adapters:  # TRL would load the reference from the Hub, by name
+            reference = copy.deepcopy(policy.model).eval()
+            add_fused_lm_head(reference, temperature=own.temperature)
+            trainer.ref_model, trainer.beta = reference, own.kl_weight
+        return trainer
+
+    def show(self, pictures: Sequence[Image.Image]) -> None:
+        """The pictures of the episodes that were just played, in their order, or none."""
+        self.images, self.rows = (
+            ImageConditioner(self.policy, pictures),
+            torch.arange(len(pictures)),
+        )
+
+    def _get_per_token_logps_and_entropies(self, model, *args, batch_size=None, **kwargs):
+        # TRL would score the reference on all rows of the step at once, and without their pictures.
+        with self.images.of(self.rows, model):
+            return super()._get_per_token_logps_and_entropies(
+                model, *args, batch_size=self.micro_batch, **kwargs
+            )
+
+    def parts(self, inputs):
+        """Plays the episodes, then yields (micro-batch, None): TRL's "dapo" loss divides by the
+        answer tokens of the whole batch, skipped rows included, so the parts simply add up."""
+        batch = self._generate_and_score_completions(inputs)
+        self.model.train()  # the rollout left it in eval mode
+        mask = batch["completion_mask"]
+        rows = [torch.tensor(example["advantages"]) for example in inputs]
+        batch["advantages"] = pad(rows, padding_value=0.0).to(mask.device)
+        prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
+        tokens = self.over_processes((prompts + completions).sum())
+        self.ledger.train_tokens += tokens
+        if self.beta:  # the reference scores every token; every token has a KL term
+            self.ledger.rollout_tokens += tokens
+            self.ledger.done_rollout_tokens += tokens
+            lengths = completions
+        else:
+            lengths = lengths_with_signal(batch)
+        self.measured |= {"tokens": tokens, "trained_rows": float((lengths > 0).float().mean())}
+        order = torch.cat(
+            [
+                lengths.new_zeros(0),
+                *by_length((lengths > 0) * (prompts + lengths), self.micro_batch),
+            ]
+        )
+        done = self.over_processes((prompts + lengths)[order].sum())
+        self.ledger.done_train_tokens += done
+        # Processes exchange gradients and statistics in every backward pass: one with fewer rows
+        # that carry a signal goes through row 0 again, with no advantage.
+        silent = self.most(len(order)) - len(order)
+        order = torch.cat([order.new_zeros(silent), order])
+        for start in range(0, len(order), self.micro_batch):
+            rows = order[start : start + self.micro_batch]
+            quiet = min(len(rows), max(0, silent - start))
+            p, c = int(prompts[rows].max()), max([1, *lengths[rows[quiet:]].tolist()])
+            part = {"num_items_in_batch": batch["num_items_in_batch"]}
+            for key, value in batch.items():
+                if value.dim() == 2:  # prompts are padded on the left, completions on the right
+                    part[key] = value[rows, -p:] if key.startswith("prompt_") else value[rows, :c]
+            part["advantages"][:quiet] = 0.0
+            self.rows = rows
+            yield part, None
+
+
+def _returns(returns: list[float], **_: Any) -> list[float]:
+    """TRL's reward function, for its log only: the advantages come from the rollout."""
+    return returns
+
+
+@contextlib.contextmanager
+def preserved_rng():
+    """Whatever runs inside, python's, numpy's and torch's random streams go on as if it had not."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+class _Boundary(TrainerCallback):
+    """Progress, log, curve points, checkpoints and Ctrl-C: all at the end of a step, where no
+    generation is half used."""
+
+    def __init__(self, trainer, exp, policy, run, on_checkpoint, progress, describe) -> None:
+        self.trainer, self.exp, self.policy, self.run = trainer, exp, policy, run
+        self.on_checkpoint, self.describe = on_checkpoint, describe
+        self.bar = tqdm(
+            total=exp.method.steps,
+            desc=METHODS[exp.method.name].label,
+            unit="step",
+            disable=not progress,
+        )
+        self.interrupted = self.evaluating = False
+
+    def on_train_begin(self, args, state, control, **_) -> None:
+        self.bar.initial = self.bar.n = state.global_step
+        self._curve_point(state.global_step)  # of a resumed run: it may have been killed in it
+        self.saved = self.began = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        due = time.monotonic() - self.saved > SAVE_EVERY
+        if due or self.interrupted or state.global_step in self.exp.eval_steps:
+            control.should_save = True
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        state.log_history.clear()  # metrics.jsonl keeps it
+        if "loss" not in logs:  # the summary at the end
+            return
+        row = {key: logs[key] for key in LOGGED if key in logs} | self.trainer.measured
+        row["seconds"] = round(time.monotonic() - self.began, 3)  # without saving and measuring
+        self.run.log(step=state.global_step, **row, **asdict(self.trainer.ledger))
+        self.bar.update(state.global_step - self.bar.n)
+        self.bar.set_postfix_str(self.describe.format(**logs))
+        self.began = time.monotonic()
+
+    def on_save(self, args, state, control, **_) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self._curve_point(state.global_step)
+        self.saved = self.began = time.monotonic()
+
+    def _curve_point(self, step: int) -> None:
+        if self.on_checkpoint and step in self.exp.eval_steps:
+            self.evaluating = True
+            self.policy.model.eval()
+            with preserved_rng():
+                self.on_checkpoint(self.policy, step, replace(self.trainer.ledger))
+            self.evaluating = False
+
+    def _on_sigint(self, *_) -> None:
+        if self.evaluating or self.interrupted:  # nothing to lose: the last checkpoint stands
+            raise KeyboardInterrupt
+        self.interrupted = True
+        tqdm.write("Stopping after this step, which will be saved; Ctrl-C again stops at once.")
+
+    @contextlib.contextmanager
+    def ctrl_c(self):
+        """The first Ctrl-C waits for the end of the step. (A thread cannot be interrupted.)"""
+        try:
+            previous = signal.signal(signal.SIGINT, self._on_sigint)
+        except ValueError:
+            previous = None
+        try:
+            yield
+        finally:
+            self.bar.close()
+            if previous is not None:
+                signal.signal(signal.SIGINT, previous)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _borrowed(model: torch.nn.Module):
+    """TRL's trainers replace a model's `forward`; afterwards it has its own again. Meanwhile only
+    our progress line is shown, no notice about settings that are meant."""
+    modules = [model, model.get_base_model()] if hasattr(model, "peft_config") else [model]
+    before = [module.__dict__.get("forward") for module in modules]
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing|gemv_4bit)")
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+        for module, forward in zip(modules, before, strict=True):
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+        model.eval()
+
+
+def fit(
+    build: Callable[[], _Stepwise], exp: Experiment, policy: Policy, run: Run,
+    on_checkpoint: Callable | None, progress: bool, describe: str,
+) -> None:  # fmt: skip
+    """Train to the last step with the trainer that `build` makes, from the run folder's checkpoint
+    if there is one. `describe` formats the progress line from the logged metrics."""
+    check_versions()
+    unit = WORLD * getattr(exp.method, "group", 1)
+    allowed = f"a multiple of {unit}, for {WORLD} processes"
+    check("the batch", exp.method.batch, exp.method.batch % unit == 0, allowed, change="batch")
+    trainable = [(p, p.data) for p in policy.model.parameters() if p.requires_grad]
+    with _borrowed(policy.model):
+        trainer = build()
+        for parameter, data in trainable:  # TRL casts QLoRA adapters to bf16, in which small
+            if parameter.dtype != data.dtype:  # updates are rounded away
+                parameter.data = data
+        trainer.ledger, trainer.micro_batch, trainer.measured = (
+            Compute(),
+            exp.machine.micro_batch,
+            {},
+        )
+        trainer.run_hash = exp.hash
+        trainer.policy = policy
+        trainer.remove_callback(PrinterCallback)
+        boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
+        trainer.add_callback(boundary)
+        with boundary.ctrl_c():
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.path)))
+    if "ref" in getattr(policy.model, "peft_config", {}):  # TRL's copy of the adapter
+        policy.model.delete_adapter("ref")

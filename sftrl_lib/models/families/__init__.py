@@ -1,0 +1,1 @@
+"""Families of models with images, one file each: what is special to how they see."""

