@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from sftrl_lib.experiment import Experiment
+from sftrl_lib.generation import answer
 from sftrl_lib.models.load import load_policy
 from sftrl_lib.models.policy import Policy
 from sftrl_lib.rollout import rollout
@@ -30,7 +31,7 @@ def walking(policy: Policy, routes: int = 50, seed: int = 0) -> dict:
                 walks.prompt(actions, s.sentences, s.history, s.position.observation, style)
                 for s in steps
             ]
-            written = policy.generate([policy.first_turn(text) for text in asked], 40)
+            written = answer(policy, [policy.first_turn(text) for text in asked], 40)
             done = [_acted(policy.decode(ids), style) for ids in written]
             right = [action == s.action for action, s in zip(done, steps, strict=True)]
             at_turns = [r for r, s in zip(right, steps, strict=True) if s.position.kind == "turn"]
@@ -79,7 +80,7 @@ def _shown(policy: Policy, task: Task, items: list, asked: list[str], part: int 
     for i in range(0, len(items), part):
         pictures = [task.draw(item, policy.image_size) for item in items[i : i + part]]
         turns = [policy.first_turn(text, picture=True) for text in asked[i : i + part]]
-        written += policy.generate(turns, 64, pictures=pictures)
+        written += answer(policy, turns, 64, pictures=pictures)
     return list(map(policy.decode, written))
 
 
@@ -102,7 +103,7 @@ def skills(policy: Policy, deals: int = 500, seed: int = 0) -> dict:
         items = [task.item(split, seed, i) for i in range(deals)]
         for style in cards.FORMATS:
             asked = [policy.first_turn(cards.prompt(item, style)) for item in items]
-            answers = [policy.decode(ids) for ids in policy.generate(asked, 64)]
+            answers = [policy.decode(ids) for ids in answer(policy, asked, 64)]
             report["by_format"].setdefault(style, {})[rule] = _skill(items, answers, style)
         played = rollout(policy, task, items, tries=5)
         report["by_tries"][rule] = [

@@ -138,7 +138,7 @@ settings = dict(
     preset=preset, precision=precision, seed=seed, steps=live_steps, batch=live_batch,
     eval_points=2, eval_episodes=episodes,
 )  # fmt: skip
-runs = [live(Experiment(method=method, **settings)) for method in ("sft", "rl")]
+runs = [live(Experiment(method=method, **settings), kl=True) for method in ("sft", "rl")]
 measured = pd.concat([run.evals() for run in runs])
 plots.show(figures.success_against_compute(results, live=measured))
 

@@ -239,7 +239,8 @@ settings = dict(
 )  # fmt: skip
 first = Experiment(precision=precision, **settings)
 arms = [first, first.replace(precision="qlora", lr=3 * first.method.lr)]
-runs = {f"{resolve_precision(exp)[0]}, rate {exp.method.lr:.1g}": live(exp) for exp in arms}
+names = [f"{resolve_precision(exp)[0]}, rate {exp.method.lr:.1g}" for exp in arms]
+runs = {name: live(exp, kl=True) for name, exp in zip(names, arms, strict=True)}
 
 # %%
 logs = {name: run.metrics() for name, run in runs.items()}

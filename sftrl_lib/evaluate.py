@@ -48,19 +48,22 @@ def evaluate(
         bar.set_postfix_str(split)
         items = task.test_items(split, exp.seed, count)
         generator = torch.Generator(policy.device).manual_seed(1000 * exp.seed + len(items))
-        played[split] = rollout(
+        # What is asked greedily is asked anyway: side by side, a question is read once.
+        greedily = items if split in task.curve_splits else []
+        tries, n = exp.evaluation.eval_tries, len(items)
+        episodes = rollout(
             policy,
             task,
-            items,
-            tries=exp.evaluation.eval_tries,
-            temperature=exp.evaluation.eval_temperature,
+            [*items, *greedily],
+            tries=[tries] * n + [1] * len(greedily),
+            temperature=[exp.evaluation.eval_temperature] * n + [0.0] * len(greedily),
             generator=generator,
             max_new_tokens=exp.model.max_new_tokens,
         )
-        rows += score(task, split, played[split], exp.evaluation.eval_tries)
-        if split in task.curve_splits:
-            greedy = rollout(policy, task, items, max_new_tokens=exp.model.max_new_tokens)
-            counts = task.measures(greedy, 1)[task.headline, 1]
+        played[split] = episodes[:n]
+        rows += score(task, split, played[split], tries)
+        if greedily:
+            counts = task.measures(episodes[n:], 1)[task.headline, 1]
             rows.append(_row(split, f"{task.headline}_greedy", 1, counts))
     return rows, played
 

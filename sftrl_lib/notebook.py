@@ -26,6 +26,8 @@ from .stats import main_grid
 from .tasks import make_task
 from .threads import use_threads
 
+WITH_KL = "with_kl"  # in the folder of live runs: those that have measured the KL to the init
+
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors; prints device,
@@ -57,13 +59,15 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     print(f"writes     {_short(_live_root())}/ (live runs, not committed)")
 
 
-def live(exp: Experiment) -> Run:
+def live(exp: Experiment, kl: bool = False) -> Run:
     """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
-    trained before; says which. SFTRL_RUNS names another folder than runs/."""
-    known = is_done(find_run(exp, _live_root()))
+    trained before; says which. `kl`: the KL to the init, too; such runs have a folder of their own,
+    so that none is opened which lacks it. SFTRL_RUNS names another folder than runs/."""
+    root = _live_root() / WITH_KL if kl else _live_root()
+    known = is_done(find_run(exp, root))
     short = dict.fromkeys(make_task(exp).curve_splits, exp.evaluation.eval_episodes)
     _free()
-    run = run_experiment(exp, _live_root(), final=short)
+    run = run_experiment(exp, root, final=short, kl=kl)
     _free()
     own = exp.method
     said = f"{METHODS[own.name].label}, {own.steps} steps of {own.batch}, in {_short(run.path)}"

@@ -3,6 +3,7 @@
 answer -> verdict -> the verifier's message -> answer, up to a number of tries (paper, section 3.2).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .errors import SftrlError
+from .generation import Conversations
 from .models.policy import Policy
 from .tasks.base import Task, Verdict
 from .tasks.texts import retry
@@ -35,6 +37,7 @@ class Episode:
     item: Any
     turns: list[Turn] = field(default_factory=list)
     picture: Image.Image | None = None  # what the question shows
+    processed: int = 0  # tokens that the model ran; what episodes share counts with one of them
 
     @property
     def solved(self) -> bool:
@@ -51,56 +54,64 @@ class Episode:
         return [i for turn in self.turns for i in (*turn.prompt_ids, *turn.completion_ids)]
 
 
-def _next_prompt(policy: Policy, task: Task, episode: Episode) -> list[int]:
-    """The question, or the verifier's message on the last try."""
-    if not episode.turns:
-        return policy.first_turn(task.prompt(episode.item), episode.picture is not None)
+def _message(policy: Policy, episode: Episode) -> list[int]:
+    """What the verifier says of the last try, as the model reads it."""
     last = episode.turns[-1]
     missing = [] if last.completion_ids[-1] == policy.end_id else policy.turn_end
     return missing + policy.next_turn(retry(last.verdict.message))
 
 
 def rollout(
-    policy: Policy, task: Task, items: list, *, tries: int = 1, temperature: float = 0.0,
-    generator: torch.Generator | None = None, max_new_tokens: int = 40, progress: bool = False,
+    policy: Policy, task: Task, items: list, *, tries: int | Sequence[int] = 1,
+    temperature: float | Sequence[float] = 0.0, generator: torch.Generator | None = None,
+    max_new_tokens: int = 40, progress: bool = False,
 ) -> list[Episode]:  # fmt: skip
-    """Play one episode an item, in order. A solved episode leaves the batch: it costs no more."""
-    if tries < 1:
-        raise SftrlError(f"tries is {tries}, but an episode has at least 1; give tries=1 or more.")
-    shown = {id(item): task.picture(item, policy.image_size) for item in items}
+    """Play one episode an item, in order, up to `policy.generation_batch_size` side by side;
+    `tries` and `temperature` are one for all, or one for each. An episode that is over costs no
+    more, and what episodes of one item begin with costs once."""
+    tries = [tries] * len(items) if isinstance(tries, int) else tries
+    if min(tries, default=1) < 1:
+        least = min(tries)
+        raise SftrlError(f"tries is {least}, but an episode has at least 1; give tries=1 or more.")
+    heat = [temperature] * len(items) if isinstance(temperature, int | float) else temperature
+    different = {id(item): item for item in items}
+    shown = {key: task.picture(item, policy.image_size) for key, item in different.items()}
+    asked = {
+        key: policy.first_turn(task.prompt(item), shown[key] is not None)
+        for key, item in different.items()
+    }
     episodes = [Episode(item, picture=shown[id(item)]) for item in items]
     bar = tqdm(total=len(episodes), disable=not progress, desc="episodes", leave=False)
     policy.model.eval()
-    for _ in range(tries):
-        active = [e for e in episodes if not e.solved]
-        asked = [_next_prompt(policy, task, e) for e in active]
-        contexts = [e.ids() + ids for e, ids in zip(active, asked, strict=True)]
-        # Neighbours of one length share a batch: padding is work for nothing.
-        order = sorted(range(len(active)), key=lambda i: len(contexts[i]))
-        for start in range(0, len(order), policy.generation_batch_size):
-            part = order[start : start + policy.generation_batch_size]
-            pictures = [p for i in part if (p := active[i].picture)]
-            answers = policy.generate(
-                [contexts[i] for i in part], max_new_tokens, temperature, generator, pictures
-            )
-            for i, ids in zip(part, answers, strict=True):
-                text = policy.decode(ids)
-                verdict = task.verify(active[i].item, text)
-                active[i].turns.append(Turn(asked[i], ids, text, verdict))
+    # Neighbours have one beginning, which they share, or, where pictures differ, one length.
+    rank = {key: n for n, key in enumerate(different)}
+
+    def place(i: int) -> tuple:
+        ids, key = asked[id(items[i])], id(items[i])
+        return (len(ids) if shown[key] else ids, rank[key])
+
+    order = sorted(range(len(items)), key=place)
+    for start in range(0, len(order), policy.generation_batch_size):
+        part = order[start : start + policy.generation_batch_size]
+        prompts = [asked[id(items[i])] for i in part]
+        pictures = [episodes[i].picture for i in part if episodes[i].picture]
+        talk = Conversations(policy, prompts, pictures)
+        active, said = list(range(len(part))), [[] for _ in part]
+        while active:
+            now = [heat[part[n]] for n in active]
+            answers = talk.answer(active, said, max_new_tokens, now, generator)
+            for n, ids, read in zip(active, answers, said, strict=True):
+                episode, text = episodes[part[n]], policy.decode(ids)
+                verdict = task.verify(episode.item, text)
+                read = read if episode.turns else prompts[n]
+                episode.turns.append(Turn(read, ids, text, verdict))
                 bar.update(verdict.ok)
+            playing = [(n, episodes[part[n]]) for n in active]
+            playing = [(n, e) for n, e in playing if not e.solved and len(e.turns) < tries[part[n]]]
+            active = [n for n, _ in playing]
+            said = [_message(policy, e) for _, e in playing]
+        for i, processed in zip(part, talk.processed, strict=True):
+            episodes[i].processed = processed
     bar.update(len(episodes) - bar.n)
     bar.close()
     return episodes
-
-
-def tokens_read(episodes: list[Episode]) -> tuple[int, int]:
-    """Tokens of a rollout: those of every conversation once (the paper's D_buffer), and those that
-    were really processed, since each try reads its conversation again."""
-    once = done = 0
-    for episode in episodes:
-        read = 0
-        for turn in episode.turns:
-            read += len(turn.prompt_ids) + len(turn.completion_ids)
-            done += read
-        once += read
-    return once, done

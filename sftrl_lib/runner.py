@@ -129,8 +129,9 @@ class _Recorder:
     """Measures the policy of a run at its checkpoints, and keeps what it measured."""
 
     def __init__(
-        self, exp: Experiment, run: Run, task: Any, policy: Policy, final: dict | None, bar: bool
-    ) -> None:
+        self, exp: Experiment, run: Run, task: Any, policy: Policy, final: dict | None, bar: bool,
+        kl: bool,
+    ) -> None:  # fmt: skip
         self.exp, self.run, self.task, self.bar = exp, run, task, bar
         is_arm = METHODS[exp.method.name].is_arm
         # Where the compute axis of all arms begins (paper, Fig. 5).
@@ -138,7 +139,7 @@ class _Recorder:
         self.base = self.init.manifest.get("compute", 0.0) if self.init else 0.0
         if self.init:
             run.note(init=self.init.manifest["hash"])
-        self.kl = KlToInit(policy, task, exp) if is_arm else None
+        self.kl = KlToInit(policy, task, exp) if kl and is_arm else None
         self.full = full_battery(exp, task) if final is None else final
 
     def init_is_measured(self) -> bool:
@@ -174,12 +175,14 @@ class _Recorder:
 
 
 def run_experiment(
-    exp: Experiment, root: Path = LIVE, progress: bool = True, final: dict[str, int] | None = None
-) -> Run:
+    exp: Experiment, root: Path = LIVE, progress: bool = True, final: dict[str, int] | None = None,
+    kl: bool = True,
+) -> Run:  # fmt: skip
     """Train, measure along the way, keep everything in a run folder; a finished run is only opened.
 
-    `final` ({split: episodes}) replaces the full battery at the last step. Ctrl-C leaves a folder
-    from which the same call goes on.
+    `final` ({split: episodes}) replaces the full battery at the last step; without `kl` the KL to
+    the init, which costs 256 more answers, is not measured. Ctrl-C leaves a folder from which the
+    same call goes on.
     """
     method = METHODS[exp.method.name]
     records_init = not method.is_arm and Path(root) == RUNS
@@ -204,7 +207,7 @@ def run_experiment(
             tqdm.write(f"precision {policy.precision}: {policy.why}")
             if exp.defaults_by_size:
                 tqdm.write(exp.defaults_by_size)
-        measure = _Recorder(exp, run, task, policy, final, progress)
+        measure = _Recorder(exp, run, task, policy, final, progress, kl)
         begins = "step" not in run.metrics() or not (run.evals().step == 0).any()
         if method.measures_init and final is None and begins and not measure.init_is_measured():
             # The init on this seed's own deals: the other half of the pair with all arms.

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from sftrl_lib import Experiment, SftrlError
+from sftrl_lib.generation import answer
 from sftrl_lib.methods.sft import expert_row
 from sftrl_lib.models.load import load_policy
 from sftrl_lib.models.policy import Policy
@@ -88,11 +89,11 @@ def test_an_answer_ends_at_every_end_token(kind):
     policy = build(kind, ends=special[:1])
     assert policy.end_ids == {token(policy, special[0]), token(policy, turn_end)}
     question = policy.first_turn("Cards: 7")
-    free = policy.generate([question], 12)[0]
+    free = answer(policy, [question], 12)[0]
     assert len(free) == 12
     for end in {free[3], free[8]}:  # tokens that this random model writes
         policy.end_ids.add(end)
-        assert policy.generate([question], 12)[0] == free[: free.index(end) + 1]
+        assert answer(policy, [question], 12)[0] == free[: free.index(end) + 1]
         policy.end_ids.remove(end)
 
 
@@ -130,7 +131,7 @@ def test_a_model_that_learned_an_answer_stops_after_it(kind, tmp_path):
     with Run.open(exp, tmp_path) as run:
         METHODS["sft"].train(exp, policy, OneAnswer(), run, progress=False)
     question = policy.first_turn(TASK.prompt(TASK.item("id_unseen", 0, 0)))
-    assert policy.generate([question], 12)[0] == [*policy._ids("7+7"), policy.end_id]
+    assert answer(policy, [question], 12)[0] == [*policy._ids("7+7"), policy.end_id]
 
 
 # --- several turns --------------------------------------------------------------------------------
@@ -147,11 +148,20 @@ def test_a_conversation_is_spelled_as_the_template_renders_it(kind, ending, monk
     ends = {"turn": [policy.end_id], "cut off": [], "eos": [eos]}[ending]
     asked = []
 
-    def answer(prompts, *_):
-        asked.extend(prompts)
-        return [policy._ids(f"try {len(asked)}") + ends]
+    class Told:
+        """What the model has read, all of it, before each answer."""
 
-    monkeypatch.setattr(policy, "generate", answer)
+        def __init__(self, policy, prompts, pictures):
+            self.whole, self.processed = list(prompts[0]), [0]
+
+        def answer(self, ids, said, *_):
+            self.whole += said[0]
+            asked.append(list(self.whole))
+            new = policy._ids(f"try {len(asked)}") + ends
+            self.whole += new
+            return [new]
+
+    monkeypatch.setattr("sftrl_lib.rollout.Conversations", Told)
     (episode,) = rollout(policy, TASK, [TASK.item("train", 0, 0)], tries=3)
     turns = [("user", TASK.prompt(episode.item))]
     for number, turn in enumerate(episode.turns, 1):

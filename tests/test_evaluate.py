@@ -6,6 +6,7 @@ from helpers_training import small_policy
 
 from sftrl_lib import Experiment, SftrlError
 from sftrl_lib.evaluate import KlToInit, evaluate, full_battery, score
+from sftrl_lib.generation import Conversations
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.stats import clustered_interval
 from sftrl_lib.tasks import general_points_texts as texts
@@ -125,19 +126,19 @@ def test_full_battery_tests_every_split_but_training():
 
 
 # --- KL to the init -------------------------------------------------------------------------------
-def ragged(policy, monkeypatch):
+@pytest.fixture
+def ragged(monkeypatch):
     """Answers of 1 to 7 tokens, so that rows of a batch are padded."""
-    whole = policy.generate
+    whole = Conversations.answer
 
-    def generate(prompts, *args):
-        return [ids[: 1 + i % 7] for i, ids in enumerate(whole(prompts, *args))]
+    def answer(self, *args):
+        return [ids[: 1 + i % 7] for i, ids in enumerate(whole(self, *args))]
 
-    monkeypatch.setattr(policy, "generate", generate)
-    return policy
+    monkeypatch.setattr(Conversations, "answer", answer)
 
 
-def test_kl_is_zero_for_the_init_and_grows_with_the_distance(monkeypatch):
-    policy = ragged(small_policy(), monkeypatch)
+def test_kl_is_zero_for_the_init_and_grows_with_the_distance(ragged):
+    policy = small_policy()
     kl = KlToInit(policy, TASK, EXP, answers=9)
     distances = [kl(policy)]
     torch.manual_seed(0)
@@ -149,8 +150,8 @@ def test_kl_is_zero_for_the_init_and_grows_with_the_distance(monkeypatch):
     assert distances[0] == 0 < distances[1] < distances[2]
 
 
-def test_kl_equals_a_plain_loop_over_single_answers(monkeypatch):
-    policy, init = ragged(small_policy(), monkeypatch), small_policy()
+def test_kl_equals_a_plain_loop_over_single_answers(ragged):
+    policy, init = small_policy(), small_policy()
     kl = KlToInit(policy, TASK, EXP, answers=9)
     for parameter in policy.model.parameters():
         parameter.data *= 1.05

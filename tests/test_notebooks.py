@@ -1,5 +1,6 @@
 """Every notebook runs, keeps its shape as text, and has the sections a reader is promised."""
 
+import functools
 import gc
 import re
 import weakref
@@ -11,6 +12,7 @@ import pytest
 from sftrl_lib import notebook as notebook_
 from sftrl_lib import runner
 from sftrl_lib.errors import SftrlError
+from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, Run
@@ -241,11 +243,24 @@ def test_setup_says_whose_runs_are_shown(preset, words, monkeypatch, capsys):
     assert words in capsys.readouterr().out
 
 
+def test_a_live_run_without_the_kl_is_not_what_opens_where_it_is_asked_for(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("SFTRL_RUNS", str(tmp_path))
+    monkeypatch.setattr(runner, "KlToInit", functools.partial(KlToInit, answers=2))
+    exp = Experiment(method="sft", steps=1, batch=2, eval_episodes=1, eval_tries=1, eval_points=1)
+    for kl in (False, True, False, True):
+        rows = notebook_.live(exp, kl=kl).evals()
+        assert (rows.metric == "kl_to_init").any() == kl
+    said = capsys.readouterr().out
+    assert (said.count("TRAINED"), said.count("LOADED")) == (2, 2)
+
+
 def test_a_live_run_leaves_no_model_behind(monkeypatch, tmp_path):
     class Model:
         pass
 
-    def trained(exp, root, final):
+    def trained(exp, root, final, kl):
         model = Model()
         model.hook = lambda: model  # as trainers do
         models.append(weakref.ref(model))

@@ -20,6 +20,7 @@ from sftrl_lib import PRESETS, Experiment, SftrlError, runner
 from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.experiment import resolve_precision
+from sftrl_lib.generation import answer
 from sftrl_lib.models import allocator, load
 from sftrl_lib.models.adapters import LORA_TARGETS
 from sftrl_lib.models.load import FOUNDATIONS, load_policy
@@ -63,7 +64,7 @@ def gpu(monkeypatch):
 
 def answers(of):
     asked = [of.first_turn(texts.prompt(deal)) for deal in DEALS]
-    return [of.decode(ids) for ids in of.generate(asked, 40)]
+    return [of.decode(ids) for ids in answer(of, asked, 40)]
 
 
 def loss(of):

@@ -41,7 +41,7 @@ from ..experiment import Experiment
 from ..models.images import ImageConditioner
 from ..models.policy import Policy
 from ..registry import METHODS
-from ..rollout import tokens_read
+from ..rollout import Episode
 from ..runs import RANK, WORLD, Compute, Run
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
@@ -201,11 +201,12 @@ class _Stepwise:
             return count
         return int(self.accelerator.gather(torch.tensor([count], device=self.args.device)).max())
 
-    def count_rollout(self, episodes: list) -> None:
-        """Put the tokens of some episodes into the ledger."""
-        read, processed = tokens_read(episodes)
+    def count_rollout(self, episodes: list[Episode]) -> None:
+        """Put the tokens of some episodes into the ledger: of every conversation once (the paper's
+        D_buffer), and those that were really run, for what is shared is run once."""
+        read, done = (sum(len(e.ids()) for e in episodes), sum(e.processed for e in episodes))
         self.ledger.rollout_tokens += self.over_processes(read)
-        self.ledger.done_rollout_tokens += self.over_processes(processed)
+        self.ledger.done_rollout_tokens += self.over_processes(done)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

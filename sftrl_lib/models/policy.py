@@ -2,7 +2,6 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +9,8 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from PIL import Image
 
 from ..errors import SftrlError
-from .allocator import caches_kept
-from .images import ImageConditioner
 
 BASE = "sftrl.json"  # beside an adapter: what its base was
 _SENTINEL = "\u241e"
@@ -125,56 +121,6 @@ class Policy:
         """The text of an answer, without its end and other special tokens."""
         ids = [i for i in ids if i not in self.end_ids]  # not all are special to every tokenizer
         return self.tokenizer.decode(ids, skip_special_tokens=True)
-
-    @torch.no_grad()
-    @caches_kept()
-    def generate(
-        self, prompts: list[list[int]], max_new_tokens: int, temperature: float = 0.0,
-        generator: torch.Generator | None = None, pictures: Sequence[Image.Image] = (),
-    ) -> list[list[int]]:  # fmt: skip
-        """Answer every prompt: new token ids, the end included if reached. Temperature 0 is greedy.
-        `pictures`: none, or one a prompt.
-
-        Left-padded, with a key-value cache; a row that has ended leaves the batch, so that one
-        long-winded answer does not make all others wait.
-        """
-        pad, device = self.tokenizer.pad_token_id, self.device
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        answers: list[list[int]] = [[] for _ in prompts]
-        rows = torch.arange(len(prompts), device=device)
-        positions = mask.cumsum(1).sub(1).clamp_min(0)
-        ends = torch.tensor(sorted(self.end_ids), device=device)
-        cache, images = None, ImageConditioner(self, pictures)
-        for _ in range(max_new_tokens):
-            with images.of(rows):
-                out = self.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions,
-                    past_key_values=cache, use_cache=True, logits_to_keep=1,
-                )  # fmt: skip
-            cache, logits = out.past_key_values, out.logits[:, -1].float()
-            if temperature > 0:
-                chances = (logits / temperature).softmax(-1)
-                new = torch.multinomial(chances, 1, generator=generator)[:, 0]
-            else:
-                new = logits.argmax(-1)
-            for row, token in zip(rows.tolist(), new.tolist(), strict=True):
-                answers[row].append(token)
-            going = torch.isin(new, ends, invert=True)
-            if not going.any():
-                break
-            # Dropping rows copies the cache: worth it only when a good share has ended.
-            if going.float().mean() < 0.8:
-                rows, new, mask, positions = rows[going], new[going], mask[going], positions[going]
-                cache.batch_select_indices(going.nonzero()[:, 0])
-            ids = new[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            positions = positions[:, -1:] + 1
-        for answer in answers:
-            end = next((n for n, i in enumerate(answer, 1) if i in self.end_ids), len(answer))
-            del answer[end:]
-        return answers
 
     def save(self, folder: Path) -> None:
         """Weights as fp16 safetensors (full) or a PEFT adapter, beside the processor."""

@@ -1,0 +1,238 @@
+"""The generation loop against plain forward passes of whole conversations."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from helpers_training import TOKENIZER, WordTask, small_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sftrl_lib import Experiment, SftrlError, generation
+from sftrl_lib.generation import Conversations, answer, beginnings
+from sftrl_lib.models.load import load_policy
+from sftrl_lib.models.policy import Policy
+
+ENDS = (7, 8)
+
+
+def llama(**changes):
+    """A Llama of random weights, two heads to a key."""
+    torch.manual_seed(0)
+    shape = dict(
+        vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2,
+    )  # fmt: skip
+    return Policy(LlamaForCausalLM(LlamaConfig(**shape | changes)).eval(), TOKENIZER)
+
+
+POLICIES = {
+    "text": small_policy,
+    "pictures": small_policy,
+    "pictures of up to four tiles": lambda: small_policy(tiles=4),
+    "adapters": lambda: small_policy(lora=True),
+    "adapters and pictures": lambda: small_policy(lora=True),
+    "four bits": lambda: load_policy(Experiment(precision="qlora")),
+    "grouped heads": llama,
+}
+
+
+def plain_logits(policy, ids, picture=None):
+    """(tokens, vocabulary) logits of one conversation, read in one pass: no cache, no padding."""
+    seen = {}
+    if picture:
+        seen = dict(policy.processor.image_processor([[picture]], return_tensors="pt"))
+        seen.pop("num_tiles")
+        shown = (torch.tensor([ids]) == policy.processor.image_token_id).cumsum(1) > 0
+        seen["cross_attention_mask"] = shown[..., None, None] * seen["aspect_ratio_mask"][:, None]
+    with torch.no_grad():
+        return policy.model(input_ids=torch.tensor([ids]), **seen).logits[0].float()
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Answers are not what the model would say, but random tokens that end at any time: rows leave
+    and come back. Returns what was seen: {conversation: {tokens before: logits}}."""
+    seen, rng = {}, random.Random(0)
+    read = Conversations._read
+
+    def watched(self, ids, slots, top):
+        logits = read(self, ids, slots, top)
+        ends = (self.visible + slots[:, -1] + 1).tolist()
+        for conversation, end, row in zip(self.rows.tolist(), ends, logits, strict=True):
+            seen.setdefault(conversation, {})[end] = row
+        return logits
+
+    def drawn(logits, *_):
+        return torch.tensor([rng.choice([*ENDS, *range(20, 32)]) for _ in logits])
+
+    monkeypatch.setattr(Conversations, "_read", watched)
+    monkeypatch.setattr(generation, "_choose", drawn)
+    return seen
+
+
+def talked(policy, prompts, pictures=(), tries=3, max_new_tokens=9):
+    """Whole conversations, as lists of ids, some of which end after a try; and their `answers`."""
+    policy.end_ids = set(ENDS)
+    rng = random.Random(1)
+    talk, whole = Conversations(policy, prompts, pictures), [list(p) for p in prompts]
+    active, said = list(range(len(prompts))), [[] for _ in prompts]
+    for attempt in range(tries):
+        for i, ids in zip(active, talk.answer(active, said, max_new_tokens), strict=True):
+            whole[i] += ids
+        if attempt + 1 < tries:
+            active = sorted(rng.sample(active, -(-3 * len(active) // 4)))
+            said = [[rng.randrange(20, 60) for _ in range(rng.randint(1, 6))] for _ in active]
+            for i, ids in zip(active, said, strict=True):
+                whole[i] += ids
+    return whole, talk
+
+
+def deals(policy, pictures, count=24):
+    """Questions that share beginnings of any length, some of them asked up to four times; all that
+    ask of one picture begin alike."""
+    rng, task = random.Random(2), WordTask(pictures=pictures)
+    asked, shown = [], []
+    while len(asked) < count:
+        item = rng.randrange(6)
+        prompt = policy.first_turn(task.prompt(item), pictures)
+        prompt += [rng.randrange(20, 23) for _ in range(rng.randrange(12))]
+        times = rng.choice([1, 1, 4])
+        asked += [prompt] * times
+        shown += [task.picture(item, policy.image_size)] * times
+    return asked, shown if pictures else []
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_what_is_read_off_is_what_a_plain_pass_of_the_whole_conversation_says(kind, scripted):
+    policy = POLICIES[kind]()
+    prompts, pictures = deals(policy, "pictures" in kind)
+    whole, _ = talked(policy, prompts, pictures)
+    for i, ids in enumerate(whole):
+        plain = plain_logits(policy, ids, pictures[i] if pictures else None)
+        assert len(prompts[i]) in scripted[i] and len(scripted[i]) > 1
+        for end, logits in scripted[i].items():
+            torch.testing.assert_close(logits, plain[end - 1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["text", "pictures", "grouped heads"])
+def test_greedy_answers_are_those_of_a_plain_loop(kind):
+    """Rows end at different times: they leave, and change no token of the others."""
+    policy = POLICIES[kind]()
+    prompts, pictures = deals(policy, kind == "pictures", 8)
+    policy.end_ids = {int(plain_logits(policy, prompts[0], *pictures[:1])[-1].argmax()), 40}
+    together = answer(policy, prompts, 12, pictures=pictures)
+    for i, (prompt, ids) in enumerate(zip(prompts, together, strict=True)):
+        alone = []
+        while len(alone) < 12 and not policy.end_ids.intersection(alone):
+            logits = plain_logits(policy, prompt + alone, *pictures[i : i + 1])
+            alone.append(int(logits[-1].argmax()))
+        assert ids == alone
+    assert len({len(ids) for ids in together}) > 1
+
+
+def test_a_trunk_leaves_with_its_last_conversation(scripted):
+    """Of three questions the third, the first, or all but the second are over after one answer."""
+    policy, seen = small_policy(), []
+    policy.end_ids = set(ENDS)
+    prompts = [[20 + n, 40, 41, 42] for n in (0, 0, 1, 1, 2, 2)]
+    for left in ([0, 1, 2, 3], [2, 3, 4, 5], [2]):
+        talk = Conversations(policy, prompts)
+        first = talk.answer(range(6), [[]] * 6, 4)
+        talk.answer(left, [[50, 51]] * len(left), 4)
+        for i in left:
+            ids = prompts[i] + first[i] + [50, 51]
+            plain = plain_logits(policy, ids)[-1]
+            torch.testing.assert_close(scripted[i][len(ids)], plain, rtol=1e-3, atol=1e-3)
+            seen.append(i)
+    assert len(seen) == 9
+
+
+def test_beginnings_are_run_once():
+    """Four times one question, and one that parts from it after two tokens."""
+    policy = small_policy()
+    prompts = [[20, 21, 22, 23]] * 4 + [[20, 21, 30]]
+    talk = Conversations(policy, prompts)
+    answers = talk.answer(range(5), [[]] * 5, 3)
+    own = [1] * 4 + [1]  # of the question, beside what is shared
+    assert sum(talk.processed) == 3 + sum(own) + sum(len(ids) - 1 for ids in answers)
+
+
+def test_every_conversation_counts_once(scripted):
+    policy = small_policy()
+    prompts, _ = deals(policy, False)
+    whole, talk = talked(policy, prompts)
+    read = [max(scripted[i]) for i in range(len(whole))]
+    assert sum(talk.processed) < sum(read)
+    assert sum(talk.processed) > sum(read) - sum(map(len, prompts))
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(1, 3), min_size=1, max_size=8).map(tuple), min_size=1, unique=True
+    ),
+    st.data(),
+)
+@settings(max_examples=50, deadline=None)
+def test_trunks_are_beginnings_and_never_cost_more_than_they_save(prompts, data):
+    times = data.draw(st.lists(st.integers(1, 9), min_size=len(prompts), max_size=len(prompts)))
+    found = beginnings(prompts, times)
+    for prompt, (trunk, shared) in zip(prompts, found, strict=True):
+        assert 0 <= shared < len(prompt)
+        assert prompts[trunk][:shared] == prompt[:shared]
+    trunks = sum(len(prompts[t]) for t in {trunk for trunk, _ in found})
+    tails = sum(n * (len(p) - s) for p, n, (_, s) in zip(prompts, times, found, strict=True))
+    apart = sum(n * len(p) for p, n in zip(prompts, times, strict=True))
+    assert trunks + tails <= apart + max(map(len, prompts))
+
+
+def test_same_seed_same_answers_whatever_was_sampled_before():
+    policy = small_policy()
+    prompts, _ = deals(policy, False)
+
+    def sampled(seed):
+        return answer(policy, prompts, 8, 1.0, torch.Generator().manual_seed(seed))
+
+    first = sampled(1)
+    torch.rand(5)
+    assert first == sampled(1) != sampled(2)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(monkeypatch):
+    """Alone or beside others, with the same draws."""
+    policy = small_policy()
+    prompts, _ = deals(policy, False)
+    draws = torch.rand(len(prompts), 8)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: draws[: shape[0]])
+    assert answer(policy, prompts, 8, 1.0)[:3] == answer(policy, prompts[:3], 8, 1.0)
+
+
+def test_tokens_are_drawn_with_the_chances_of_the_model():
+    """One uniform number a row; temperature 2 flattens."""
+    logits = torch.tensor([0.5, -1.0, 2.0, -torch.inf]).expand(20_000, -1)
+    draws = torch.rand(len(logits), generator=torch.Generator().manual_seed(0))
+    for temperature in (1.0, 2.0):
+        new = generation._choose(logits, torch.full((len(logits),), temperature), draws)
+        share = torch.bincount(new, minlength=4) / len(new)
+        torch.testing.assert_close(share, (logits[0] / temperature).softmax(0), rtol=0, atol=0.01)
+    greedy = generation._choose(logits, torch.arange(len(logits)) % 2 * 1.0, draws)
+    assert set(greedy[::2].tolist()) == {2} and len(greedy[1::2].unique()) == 3
+
+
+def test_a_model_that_attends_in_another_way_is_refused():
+    policy = llama()
+    for layer in policy.model.model.layers:
+        forward = layer.self_attn.forward
+        layer.self_attn.forward = lambda *a, f=forward, **k: f(*a, softcap=30.0, **k)
+    with pytest.raises(SftrlError, match="softcap"):
+        answer(policy, [[20, 21]], 2)
+
+
+def test_the_models_own_attention_is_back_afterwards():
+    policy = small_policy()
+    before = policy.model.config.text_config._attn_implementation
+    answer(policy, [[20, 21]], 2)
+    assert policy.model.config.text_config._attn_implementation == before
