@@ -120,8 +120,8 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 # %% [markdown]
 # Compare each end with its neighbours in the column of three tries (300 episodes a seed there, so
 # two points either way are noise). And keep an eye on what "compute" counts: every token of a
-# conversation once, as the paper does. Our rollout reads the conversation again at each try, so a
-# run of ten tries took about six times as long as one of one try.
+# conversation once, as the paper does. When these runs were recorded, the rollout read the
+# conversation again at each try, so a run of ten tries took about six times as long as one of one.
 
 # %% [markdown]
 # ## The start and the learning rate

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from sftrl_lib import runner, runs
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment, sweep
+from sftrl_lib.generation import answer
 from sftrl_lib.methods import trainer
 from sftrl_lib.models.load import load_policy
 from sftrl_lib.places import ROOT
@@ -471,7 +472,7 @@ def test_damaged_weights_are_a_policy_that_answers_or_a_sentence(foreign, tmp_pa
     rng.choice((*damages, deformed, deformed))(folder / name, rng, foreign / name)
     policy = attempt(lambda: load_policy(EXP, folder), folder.parent)
     if policy:
-        policy.generate([policy.first_turn("Cards: 1, 2")], 2)
+        answer(policy, [policy.first_turn("Cards: 1, 2")], 2)
 
 
 def test_another_models_weights_are_not_loaded(foreign, tmp_path):

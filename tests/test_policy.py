@@ -141,8 +141,10 @@ def test_llama_is_asked_for_in_nf4_with_adapters_on_its_language_model(gpu, monk
         return foundation.build_model(), {"missing_keys": []}
 
     config = foundation.build_model().config
-    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda _: config)
-    monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda _: foundation.build_processor())
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda _, **__: config)
+    monkeypatch.setattr(
+        AutoProcessor, "from_pretrained", lambda _, **__: foundation.build_processor()
+    )
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", arrive)
     loaded = load_policy(Experiment(preset="llama-11b"))
     assert asked["source"] == "meta-llama/Llama-3.2-11B-Vision-Instruct"
@@ -319,7 +321,7 @@ def test_llama_without_a_gpu_says_what_to_do_here(monkeypatch):
 
 
 def test_gated_weights_without_licence_or_token_say_how_to_get_them(gpu, monkeypatch):
-    def gated(source):
+    def gated(source, **_):
         raise OSError(f"You are trying to access a gated repo.\nMake sure to be let in: {source}")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
