@@ -1,9 +1,10 @@
 """How long a short run takes beside another busy program, with threads that spin while they wait,
 as torch's OpenMP library has them by default, and with threads that sleep (sftrl_lib/threads.py).
 
-Run `python benchmarks/busy.py` on a machine that does nothing else (up to 50 minutes on two cores,
-most of them spent in the spinning runs); it writes data/benchmarks/busy.json. The busy program is
-an endless loop in a session of its own: to a desktop's scheduler every other program is one.
+Run `python benchmarks/busy.py` on a machine that does nothing else (five minutes a round on two
+cores, most of them spent in the spinning run); it writes data/benchmarks/busy.json. The busy
+program is an endless loop in a session of its own: to a desktop's scheduler every other program is
+one.
 """
 
 import argparse
@@ -29,7 +30,7 @@ WAYS = {  # how a thread waits, and how many there are
     "sleeping, 2 threads": ("PASSIVE", 2),
     "1 thread": ("PASSIVE", 1),
 }
-BUSY = (0, 1, 2)  # other programs
+BUSY = (0, 1)  # other programs
 
 
 def seconds(policy: str, threads: int) -> float | None:
