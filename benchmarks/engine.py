@@ -64,16 +64,16 @@ class Side:
         from sftrl_lib.tasks import make_task
 
         torch.set_num_threads(1)
-        self.deals, self.library = deals, Library()
-        self.exp = self.library.experiment(
+        self.deals, self.code = deals, Library()
+        self.exp = self.code.experiment(
             task=task, method="rl", steps=1, batch=deals * GROUP, seed=SEED, warmup=0.0,
             eval_episodes=deals * GROUP if task.startswith("gp") else deals,
         )  # fmt: skip
-        self.settings = getattr(self.exp, self.library.settings)
-        self.policy, self.task = self.library.start_policy(self.exp), make_task(self.exp)
+        self.settings = getattr(self.exp, self.code.settings)
+        self.policy, self.task = self.code.start_policy(self.exp), make_task(self.exp)
 
     def seeded(self, turn: int):
-        return self.library.replace(self.exp, seed=SEED + turn)
+        return self.code.replace(self.exp, seed=SEED + turn)
 
     def rollout(self, turn: int) -> float:
         import torch
@@ -108,7 +108,7 @@ class Side:
         with tempfile.TemporaryDirectory() as folder:
             run.path = Path(folder)
             policy = copy.deepcopy(self.policy)
-            self.library.train(exp, policy, self.task, run, progress=False)
+            self.code.train(exp, policy, self.task, run, progress=False)
         return run.rows[-1]["solved"]
 
     def stock(self, turn: int) -> float:
