@@ -4,6 +4,8 @@ Everything is derived from one rollout a split; what is counted is the task's ow
 (`Task.measures`). Intervals are Wilson's for clustered trials (clusters of one multiset or route).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -31,40 +33,47 @@ def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[d
     return [_row(split, *what, counts) for what, counts in measured if counts]
 
 
+TEMPERATURES = (0.0, 0.2, 1.0)  # of the last evaluation: greedy, the authors' rollouts, RL's own
+
+
 def evaluate(
-    policy: Policy, task: Task, exp: Experiment, splits: dict[str, int], progress: bool = True
-) -> tuple[list[dict], dict[str, list[Episode]]]:
+    policy: Policy, task: Task, exp: Experiment, splits: dict[str, int], progress: bool = True,
+    temperatures: Sequence[float] = (),
+) -> tuple[list[dict], dict[str, list[Episode]]]:  # fmt: skip
     """Play `splits` ({name: episodes}); result rows and the episodes behind them.
 
-    A policy is tested as RL trains it: sampled (at temperature 1 unless the settings say otherwise,
-    where the authors' rollouts use 0.2), with retries, as in the paper (greedily, most retries
-    repeat the answer that failed). First tries of the claims' splits are played greedily too:
-    metric success_greedy, or per_step_greedy. Items come from the run's own seed in a stream of
-    their own, so no two seeds share test deals.
+    A policy is tested as in the paper, sampled with retries, at the temperature of the settings.
+    The splits of the claims are played at `temperatures`, too: such rows have a `condition`, and
+    their episodes are not returned. Items come from the run's own seed in a stream of their own, so
+    no two seeds share test deals.
     """
     rows, played = [], {}
+    own, tries = exp.evaluation.eval_temperature, exp.evaluation.eval_tries
     bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
     for split, count in bar:
         bar.set_postfix_str(split)
         items = task.test_items(split, exp.seed, count)
         generator = torch.Generator(policy.device).manual_seed(1000 * exp.seed + len(items))
-        # What is asked greedily is asked anyway: side by side, a question is read once.
-        greedily = items if split in task.curve_splits else []
-        tries, n = exp.evaluation.eval_tries, len(items)
+        others = [t for t in temperatures if t != own] if split in task.curve_splits else []
+        # Side by side, a question is read once for all temperatures.
+        asked = [own, *others]
         episodes = rollout(
             policy,
             task,
-            [*items, *greedily],
-            tries=[tries] * n + [1] * len(greedily),
-            temperature=[exp.evaluation.eval_temperature] * n + [0.0] * len(greedily),
+            items * len(asked),
+            tries=tries,
+            temperature=[t for t in asked for _ in items],
             generator=generator,
             max_new_tokens=exp.model.max_new_tokens,
         )
-        played[split] = episodes[:n]
-        rows += score(task, split, played[split], tries)
-        if greedily:
-            counts = task.measures(episodes[n:], 1)[task.headline, 1]
-            rows.append(_row(split, f"{task.headline}_greedy", 1, counts))
+        for i, temperature in enumerate(asked):
+            part = episodes[i * len(items) : (i + 1) * len(items)]
+            rows_of = score(task, split, part, tries)
+            if i:
+                rows_of = [row | {"eval_temperature": temperature} for row in rows_of]
+            else:
+                played[split] = part
+            rows += rows_of
     return rows, played
 
 

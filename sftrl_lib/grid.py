@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -78,10 +79,10 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     return total
 
 
-def _worker(exp: Experiment, root: Path, final: dict | None) -> str:
+def _worker(exp: Experiment, root: Path, measured: dict[str, Any]) -> str:
     torch.set_num_threads(1)
     hf_logging.disable_progress_bar()  # one bar for all: the grid's
-    return run_experiment(exp, root, progress=False, final=final).path.name
+    return run_experiment(exp, root, progress=False, **measured).path.name
 
 
 @contextlib.contextmanager
@@ -114,11 +115,12 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
 
 
 def run_grid(
-    experiments: list[Experiment], root: Path = RUNS, workers: int = 2, final: dict | None = None,
-    engine: str = "processes",
+    experiments: list[Experiment], root: Path = RUNS, workers: int = 2,
+    engine: str = "processes", **measured: Any,
 ) -> None:  # fmt: skip
     """Run all, `workers` at a time, one thread each (two such runs beat one with two threads). Stop
-    it at any time; the same command goes on."""
+    it at any time; the same command goes on. `measured` is for `run_experiment`: final, curve, kl.
+    """
     minutes = estimate(experiments, root) / 60 / workers
     about = "a time not yet known" if math.isnan(minutes) else f"about {minutes:.0f} minutes"
     print(f"{len(experiments)} runs, {workers} at a time: {about}. Ctrl-C stops; the same command "
@@ -127,7 +129,7 @@ def run_grid(
         total=sum(e.method.steps for e in experiments), desc="grid", unit="step", smoothing=0
     )
     with _engine(engine, workers) as submit:
-        waiting = {submit(e, root, final): e for e in experiments}
+        waiting = {submit(e, root, measured): e for e in experiments}
         while waiting:
             done, _ = concurrent.futures.wait(waiting, timeout=2)
             for future in done:

@@ -54,7 +54,16 @@ def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> li
         "run_id": folder.name,
         "source": source,
     }
-    return [arm | row for row in read_rows(folder, manifest, "evals.jsonl")]
+    rows = read_rows(folder, manifest, "evals.jsonl")
+    return [arm | _at_temperature(arm["condition"], row) for row in rows]
+
+
+def _at_temperature(condition: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row that was measured at another temperature than its run's says so in its condition."""
+    if "eval_temperature" not in row:
+        return row
+    other = json.loads(condition) | {"eval_temperature": row["eval_temperature"]}
+    return row | {"condition": json.dumps(other, sort_keys=True)}
 
 
 def run_rows(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:

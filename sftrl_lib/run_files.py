@@ -80,6 +80,7 @@ class _Measurement(_Checked[_Scalar]):
     seed: _Whole = 0
     lr: float = 0.0
     train_tries: _Whole = 0
+    eval_temperature: float | None = None  # where it is not the run's
 
 
 class _Verdict(_Checked[_Scalar]):

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .errors import SftrlError
-from .evaluate import KlToInit, evaluate, full_battery
+from .evaluate import TEMPERATURES, KlToInit, evaluate, full_battery
 from .experiment import Experiment, resolve_precision
 from .models import memory
 from .models.adapters import read_adapter
@@ -23,13 +23,16 @@ from .tasks import make_task
 
 INIT = ROOT / "data" / "init"  # weights of the recorded inits
 WEIGHTS_OF_RUN = "weights"  # in a run's folder: what was trained
+_TRAINED_ON = ("rule", "color")  # of a task: an init of the reverse direction is another one
 SHOWN = 12  # episodes of each split that are kept to be looked at
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
 
 def recorded_weights(exp: Experiment) -> Path:
-    """Where the recorded init of a task and foundation model has its weights."""
-    return INIT / exp.task.name / exp.model.foundation
+    """Where the recorded init of a task, a foundation model and a rule of training has its
+    weights."""
+    trained_on = [str(exp.differences[name]) for name in _TRAINED_ON if name in exp.differences]
+    return INIT / exp.task.name / "-".join([exp.model.foundation, *trained_on])
 
 
 def has_recorded_init(exp: Experiment) -> bool:
@@ -43,7 +46,7 @@ def init_folder(exp: Experiment) -> Path:
     the run of yours that made it, for the same model and data."""
     if has_recorded_init(exp):
         return recorded_weights(exp)
-    own = {"task": exp.task.name, "method": "init", **_settings_of_init(exp)}
+    own = {"task": exp.task.name, "method": "init", **settings_of_init(exp)}
     usual = YOURS / Experiment(**own).run_id
     fit = []
     for folder in (usual, *sorted(YOURS.glob(f"{exp.task.name}-init-{exp.model.preset}-*"))):
@@ -57,9 +60,10 @@ def init_folder(exp: Experiment) -> Path:
     return (fit or [usual])[0] / WEIGHTS_OF_RUN
 
 
-def _settings_of_init(exp: Experiment) -> dict[str, Any]:
+def settings_of_init(exp: Experiment) -> dict[str, Any]:
     """What an experiment says of its init, as far as it is not the default."""
     names = ("foundation", "preset", "model", "precision", "rank", "routes", "ood_routes")
+    names += _TRAINED_ON
     changed = {name: exp.differences[name] for name in names if name in exp.differences}
     return changed | ({"preset": exp.model.preset} if exp.model.preset != "tiny" else {})
 
@@ -86,7 +90,7 @@ def start_policy(exp: Experiment) -> Policy:
         return load_policy(exp)
     folder = init_folder(exp)
     if not list(folder.glob("*.safetensors")):
-        given = _settings_of_init(exp).items()
+        given = settings_of_init(exp).items()
         which = "".join(f" --{name} {value}" for name, value in given)
         raise SftrlError(
             f"there are no weights of the init in {folder}; make them with 'python -m sftrl_lib "
@@ -120,7 +124,7 @@ def recorded_init(exp: Experiment) -> Run | None:
         return Run(folder, read_manifest(folder)) if is_done(folder) else None
     for path in sorted(RUNS.glob(f"{exp.task.name}-init-{exp.model.preset}-*/manifest.json")):
         facts = read_manifest(path.parent)
-        if experiment_of(facts["config"]).model.foundation == exp.model.foundation:
+        if recorded_weights(experiment_of(facts["config"])) == recorded_weights(exp):
             return Run(path.parent, facts)
     return None
 
@@ -129,8 +133,8 @@ class _Recorder:
     """Measures the policy of a run at its checkpoints, and keeps what it measured."""
 
     def __init__(
-        self, exp: Experiment, run: Run, task: Any, policy: Policy, final: dict | None, bar: bool,
-        kl: bool,
+        self, exp: Experiment, run: Run, task: Any, policy: Policy, final: dict | None,
+        curve: dict | None, bar: bool, kl: bool,
     ) -> None:  # fmt: skip
         self.exp, self.run, self.task, self.bar = exp, run, task, bar
         is_arm = METHODS[exp.method.name].is_arm
@@ -141,6 +145,9 @@ class _Recorder:
             run.note(init=self.init.manifest["hash"])
         self.kl = KlToInit(policy, task, exp) if kl and is_arm else None
         self.full = full_battery(exp, task) if final is None else final
+        self.temperatures = TEMPERATURES if final is None else ()
+        each = dict.fromkeys(task.curve_splits, exp.evaluation.eval_episodes)
+        self.curve = each if curve is None else curve
 
     def init_is_measured(self) -> bool:
         """Whether the init's own run has measured it on this seed's deals."""
@@ -154,12 +161,11 @@ class _Recorder:
             return
         last, n, run = self.exp.method.steps, policy.n_active, self.run
         whole = step in (0, last)
-        episodes = self.exp.evaluation.eval_episodes
-        splits = self.full if whole else dict.fromkeys(self.task.curve_splits, episodes)
+        splits, also = (self.full, self.temperatures) if whole else (self.curve, ())
         spent = self.base + compute.flops(n)
         done = self.base + compute.done_flops(n)
         facts = {"step": step, "compute": spent, "compute_done": done, **columns}
-        rows, played = evaluate(policy, self.task, self.exp, splits, self.bar)
+        rows, played = evaluate(policy, self.task, self.exp, splits, self.bar, also)
         rows += [self.kl.row(policy)] if self.kl else []
         run.add_evals(row | facts for row in rows)
         if torch.cuda.is_available():
@@ -176,13 +182,13 @@ class _Recorder:
 
 def run_experiment(
     exp: Experiment, root: Path = LIVE, progress: bool = True, final: dict[str, int] | None = None,
-    kl: bool = True,
+    kl: bool = True, curve: dict[str, int] | None = None,
 ) -> Run:  # fmt: skip
     """Train, measure along the way, keep everything in a run folder; a finished run is only opened.
 
-    `final` ({split: episodes}) replaces the full battery at the last step; without `kl` the KL to
-    the init, which costs 256 more answers, is not measured. Ctrl-C leaves a folder from which the
-    same call goes on.
+    `final` ({split: episodes}) replaces the full battery at the last step, `curve` what is measured
+    before; without `kl` the KL to the init, which costs 256 more answers, is not measured. Ctrl-C
+    leaves a folder from which the same call goes on.
     """
     method = METHODS[exp.method.name]
     records_init = not method.is_arm and Path(root) == RUNS
@@ -207,7 +213,7 @@ def run_experiment(
             tqdm.write(f"precision {policy.precision}: {policy.why}")
             if exp.defaults_by_size:
                 tqdm.write(exp.defaults_by_size)
-        measure = _Recorder(exp, run, task, policy, final, progress, kl)
+        measure = _Recorder(exp, run, task, policy, final, curve, progress, kl)
         begins = "step" not in run.metrics() or not (run.evals().step == 0).any()
         if method.measures_init and final is None and begins and not measure.init_is_measured():
             # The init on this seed's own deals: the other half of the pair with all arms.

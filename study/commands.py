@@ -23,7 +23,8 @@ class Experiments:
         option("--engine", choices=("processes", "ray"), default="processes", help="of your runs")
         option("--estimate", action="store_true", help="say how long it would take, and stop")
         option("--table", action="store_true", help="only rebuild data/results.csv from the runs")
-        option("--tuning", action="store_true", help="the grid on the development seeds")
+        option("--section", default="", metavar="NAME", help="of data/registration.json")
+        option("--tuning", metavar="TASK", help="its learning rates on a development seed")
 
     @staticmethod
     def run(args: Namespace) -> None:
@@ -33,15 +34,17 @@ class Experiments:
         from sftrl_lib.grid import your_runs
         from sftrl_lib.results import write_results
 
-        from .grids import book_runs
+        from .grids import book_runs, tune
 
         workers = args.workers or (1 if torch.cuda.is_available() else 2)
         if args.table:
             print(f"{len(write_results())} rows in data/results.csv")
         elif args.file:
             your_runs(sweep(args.file), workers, args.estimate, args.engine)
+        elif args.tuning:
+            tune(args.tuning, workers)
         else:
-            book_runs(workers, args.estimate, args.tuning)
+            book_runs(workers, args.estimate, args.section)
 
 
 @register_command("claims")

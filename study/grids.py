@@ -1,25 +1,28 @@
 """The runs behind the book's results: the main grid, the ablations, and the tuning before them."""
 
 import math
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from sftrl_lib import results
+from sftrl_lib.errors import check
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.grid import estimate, run_grid
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS, TASKS
-from sftrl_lib.run_files import write_atomic
-from sftrl_lib.runner import run_experiment
+from sftrl_lib.run_files import find_run, is_done, write_atomic
+from sftrl_lib.runner import has_recorded_init, run_experiment, settings_of_init
 from sftrl_lib.runs import LIVE, RUNS
 from sftrl_lib.stats import DEVELOPMENT_SEEDS
 
 from .ablations import SEEDS
+from .registration import registration, sections
 
 STUDIED = ("gp-l", "virl-l", "gp-vl", "virl-vl")  # the paper's tasks
-LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # one grid for both arms
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # one grid for both arms
 TUNING, TUNING_TABLE = LIVE / "tuning", ROOT / "data" / "tuning.csv"
 
 
@@ -28,48 +31,67 @@ def main_grid(task: str = "gp-l") -> list[Experiment]:
     return [Experiment(task=task, method=m, seed=s) for s, m in product(SEEDS, ("rl", "sft"))]
 
 
-def tuning_grid(task: str) -> list[Experiment]:
-    """Both arms at every learning rate on the development seeds."""
+def tuning_grid(task: str, seed: int = DEVELOPMENT_SEEDS[0]) -> list[Experiment]:
+    """Both arms at every learning rate on a development seed, on the second edition's foundation
+    model, at the length of the first edition's runs."""
+    same: dict[str, Any] = {"eval_points": 3, "keep": "none", **registration()["common"]}
     return [
-        Experiment(task=task, method=method, seed=seed, lr=lr, eval_points=4)
-        for seed, lr, method in product(DEVELOPMENT_SEEDS[:2], LEARNING_RATES, ("rl", "sft"))
+        Experiment(task=task, method=method, seed=seed, lr=lr, **same)
+        for lr, method in product(LEARNING_RATES, ("rl", "sft"))
     ]
 
 
-def grids(tuning: bool = False) -> list[tuple[list[Experiment], Any, dict[str, int] | None]]:
-    """(runs, folder, splits of the last evaluation if not the full battery) of the book, or of the
-    tuning before it."""
-    if tuning:
-        found = []
-        for task in STUDIED:
-            grid = tuning_grid(task)
-            episodes = grid[0].evaluation.eval_episodes
-            found.append((grid, TUNING, dict.fromkeys(TASKS[task].curve_splits, episodes)))
-        return found
-    whole = [(main_grid(task), RUNS, None) for task in STUDIED]
-    for ablation in ABLATIONS.values():
+def tune(task: str, workers: int = 2, seed: int = DEVELOPMENT_SEEDS[0]) -> None:
+    """The tuning grid of a task, measured on validation hands or routes alone: no OOD split and no
+    test hand is looked at. Every attempt is a row of data/tuning.csv."""
+    grid = tuning_grid(task, seed)
+    make_inits(grid)
+    own = grid[0].evaluation
+    most = {"episodes": 2 * own.eval_episodes, "routes": 100}[TASKS[task].counted]
+    curve, final = ({"validation": n} for n in (own.eval_episodes, most))
+    run_grid(grid, TUNING, workers, final=final, curve=curve, kl=False)
+    write_tuning()
+
+
+def make_inits(runs: Iterable[Experiment]) -> None:
+    """The recorded inits that runs start from, where they are not there yet."""
+    for exp in runs:
+        if not has_recorded_init(exp):
+            init = Experiment(task=exp.task.name, method="init", **settings_of_init(exp))
+            run_experiment(init, RUNS, final={})
+
+
+def first_edition() -> list[tuple[str, list[Experiment], dict[str, int] | None]]:
+    """(section, runs, splits of the last evaluation if not the full battery)."""
+    whole = [(f"first edition: {task}", main_grid(task), None) for task in STUDIED]
+    for name, ablation in ABLATIONS.items():
         splits = dict.fromkeys(TASKS[ablation.task].curve_splits, ablation.episodes)
-        whole.append((ablation.grid(), RUNS, splits if ablation.episodes else None))
+        found = splits if ablation.episodes else None
+        whole.append((f"first edition: {name}", ablation.grid(), found))
     return whole
 
 
-def book_runs(workers: int = 2, only_estimate: bool = False, tuning: bool = False) -> None:
-    """Make every run that the book shows, or only say how long it would take. With `tuning` the
-    grid of learning rates on the development seeds, added to data/tuning.csv."""
-    wanted = grids(tuning)
-    if only_estimate:
-        left = sum(estimate(grid, root) for grid, root, _ in wanted)
-        known = "a time not yet known" if math.isnan(left) else f"{left / 60:.0f} core-minutes"
-        print(f"{known} left of {sum(len(grid) for grid, _, _ in wanted)} runs")
-        return
-    for task in STUDIED:  # an init's measurements belong to each seed's runs
-        run_experiment(Experiment(task=task, method="init"), RUNS, final={})
-    for grid, root, final in wanted:
-        run_grid(grid, root, workers, final)
-    if tuning:
-        write_tuning()
-    else:
-        results.write_results()
+def second_edition() -> list[tuple[str, list[Experiment], dict[str, int] | None]]:
+    """The registered sections, in the same form."""
+    return [(name, runs, None) for name, runs in sections().items()]
+
+
+def book_runs(workers: int = 2, only_estimate: bool = False, only: str = "") -> None:
+    """Make the registered runs that are not there yet (of one section with `only`), or only say
+    how long each section would take."""
+    wanted = [(name, runs, final) for name, runs, final in second_edition() if only in ("", name)]
+    names = [name for name, *_ in second_edition()]
+    check("the section", only, bool(wanted), names, change="--section")
+    for name, runs, final in wanted:
+        left = [exp for exp in runs if not is_done(find_run(exp, RUNS))]
+        if only_estimate:
+            seconds = estimate(left)
+            known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 3600:.1f}"
+            print(f"{name}: {known} core-hours left of {len(left)} of {len(runs)} runs")
+        elif left:
+            make_inits(left)
+            run_grid(left, RUNS, workers, final=final)
+            results.write_results()
 
 
 def write_tuning() -> None:

@@ -83,15 +83,22 @@ _unnamed = sorted(set(product(RANKS, repeat=3)) - {(r.j, r.q, r.k) for r in NAME
 HELD_OUT_MAPPINGS = tuple(sorted(random.Random("gp/held-out mappings").sample(_unnamed, 30)))
 
 
-def held_out(values: Sequence[int]) -> bool:
-    """Whether a multiset of values belongs to the quarter that no training sees with its target.
+def share(values: Sequence[int]) -> str:
+    """Whose a multiset of values is: "train", three quarters of all, or "validation" or "test",
+    a twelfth and a sixth, which no training sees with their target.
 
     A fixed hash of the sorted values, independent of rule, target and seed. Values above ten count
-    as ten in it: so a hand is held out under both `ten` and `eleven_twelve_thirteen` or under
-    neither, and a hand of the OOD test was not met in training under the other rule either.
+    as ten in it: so a hand is of the same share under `ten` and `eleven_twelve_thirteen`, and a
+    hand of the OOD test was not met in training under the other rule either.
     """
     key = ",".join(str(min(value, 10)) for value in sorted(values))
-    return hashlib.sha256(f"held out/{key}".encode()).digest()[0] < 64
+    drawn = hashlib.sha256(f"held out/{key}".encode()).digest()[0]
+    return "validation" if drawn < 21 else "test" if drawn < 64 else "train"
+
+
+def held_out(values: Sequence[int]) -> bool:
+    """Whether no training sees a multiset of values with its target."""
+    return share(values) != "train"
 
 
 _NUMBER = re.compile(r"[0-9]{1,4}")
@@ -167,19 +174,22 @@ class GeneralPoints(Task):
     A split is a rule and a condition on the hand, which can always be solved:
 
         train, id_seen           training rule, not held out; two streams of the same distribution
+        validation               training rule, held out, no hand of the test: to choose settings
         id_unseen                training rule, held out
         rule_ood                 OOD rule, a face card, held out
         id_paired, rule_paired   the same hands under either rule: a face card, held out under both
         rule_five, rule_random   J = Q = K = 5, or one of HELD_OUT_MAPPINGS; a face card, held out
+        rule_known               one of HELD_OUT_MAPPINGS that has no value above ten
+        rule_stated              J = Q = K = 1, 2, ..., 13 in turn: is the stated value read?
     """
 
     settings_class: ClassVar[type[TaskSettings]] = GeneralPointsSettings
-    side_splits = ("id_seen", "id_paired", "rule_paired", "rule_five", "rule_random")
+    side_splits = (
+        *("id_seen", "id_paired", "rule_paired"),
+        *("rule_five", "rule_random", "rule_known", "rule_stated"),
+    )
     splits: Sequence[str] = (
-        "train",
-        "id_seen",
-        "id_unseen",
-        "rule_ood",
+        *("train", "validation", "id_seen", "id_unseen", "rule_ood"),
         *side_splits[1:],
     )
     metrics = {
@@ -193,6 +203,8 @@ class GeneralPoints(Task):
         "id_paired": "ID, paired hands",
         "rule_five": "rule: faces count 5",
         "rule_random": "held-out random rules",
+        "rule_known": "held-out random rules, values 1 to 10",
+        "rule_stated": "faces count 1, 2, ..., 13",
         "visual_ood": "the other colour",
     }
     mechanism = (
@@ -224,9 +236,14 @@ class GeneralPoints(Task):
             rule = NAMED_RULES["five"]
         elif split == "rule_random":
             rule = Rule.parse(rng.choice(HELD_OUT_MAPPINGS))
+        elif split == "rule_known":
+            rule = Rule.parse(rng.choice([m for m in HELD_OUT_MAPPINGS if max(m) <= 10]))
+        elif split == "rule_stated":
+            rule = Rule.parse((1 + index % 13,) * 3)
         rules = (self.rule, self.ood_rule) if paired else (rule,)
-        unseen = split not in ("train", "id_seen")
-        needs_face = unseen and split not in ("id_unseen", "visual_ood")
+        whose = {"train": "train", "id_seen": "train", "validation": "validation"}
+        wanted = whose.get(split, "test")
+        needs_face = wanted == "test" and split not in ("id_unseen", "visual_ood")
         suits = self._suits(split)
         for _ in range(20_000):
             ranks = tuple(rng.choices(RANKS, k=self.settings.n_cards))
@@ -234,7 +251,7 @@ class GeneralPoints(Task):
                 continue
             hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
             if all(
-                held_out(hand) == unseen and sorted_solutions(hand, self.settings.target)
+                share(hand) == wanted and sorted_solutions(hand, self.settings.target)
                 for hand in hands
             ):
                 drawn = tuple(rng.choices(suits, k=self.settings.n_cards))
@@ -299,12 +316,16 @@ class GeneralPoints(Task):
         counts = super().measures(episodes, tries)
         counts["legal", 1] = self.count(episodes, [t.verdict.value is not None for t in first])
         counts["numbers_right", 1] = self.count(episodes, right)
-        counts["value_reading", 1] = by_cluster(
-            (self.cluster(e.item), claimed == true)
+        read = [
+            (self.cluster(e.item), true, claimed == true)
             for e, turn in zip(episodes, first, strict=True)
             for card, claimed, true in self.read_values(e.item, turn.text)
             if card in ("J", "Q", "K")
-        )
+        ]
+        counts["value_reading", 1] = by_cluster((cluster, right) for cluster, _, right in read)
+        for value in {true for _, true, _ in read}:  # which of the stated values are read
+            of = by_cluster((cluster, right) for cluster, true, right in read if true == value)
+            counts[f"reads_{value}", 1] = of
         return counts
 
     def cluster(self, deal: Deal) -> Hashable:

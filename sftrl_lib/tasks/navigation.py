@@ -34,6 +34,7 @@ from .routes import (
     Route,
     RouteSet,
     content_hash,
+    for_validation,
     load_routes,
     unseen,
 )
@@ -111,8 +112,8 @@ class Step:
 
 
 _DATA = {
-    "train": "train", "id_seen": "train", "id_unseen": "unseen", "rule_ood": "unseen",
-    "visual_ood": "other",
+    "train": "train", "id_seen": "train", "validation": "unseen", "id_unseen": "unseen",
+    "rule_ood": "unseen", "visual_ood": "other",
 }  # fmt: skip
 
 
@@ -219,7 +220,8 @@ class Navigation(Task):
     """V-IRL-L: seeded positions of routes, their questions, expert answers and verdicts.
 
         train, id_seen    training routes, training actions; two streams of the same distribution
-        id_unseen         evaluation routes of the training city, training actions
+        validation        a third of the training city's other routes, to choose settings
+        id_unseen         the rest of them, training actions
         rule_ood          the same routes and rails, the other actions
         visual_ood        routes of other cities, training actions
 
@@ -264,7 +266,8 @@ class Navigation(Task):
         given_length = own.straight_line_length
         self._length = usual if given_length is None else given_length
         if self.data is not None:
-            self.splits = tuple(split for split, name in _DATA.items() if name in self.data)
+            known = (split for split, name in _DATA.items() if name in self.data)
+            self.splits = tuple(split for split in known if split != "validation")
             self.side_splits = tuple(s for s in self.side_splits if s in self.splits)
             self.curve_splits = tuple(s for s in self.curve_splits if s in self.splits)
 
@@ -298,7 +301,10 @@ class Navigation(Task):
 
     def routes(self, split: str) -> tuple[Route, ...]:
         """The routes of a split, in order; SftrlError if it is unknown or has none."""
-        return self._set(split).routes
+        whole = self._set(split).routes
+        if _DATA[split] != "unseen" or self.data is not None:
+            return whole
+        return tuple(r for r in whole if for_validation(r) == (split == "validation"))
 
     def positions(self, split: str, route: Route, seed: object = 0) -> tuple[Step, ...]:
         """All positions of a route, in order, on the rail that `seed` draws in any split."""
@@ -389,6 +395,10 @@ class Navigation(Task):
         for name, right in {"turn_found": _found, "words_right": _uses_words}.items():
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
+        for word in WORDS[played[0][0].actions]:  # which of the words are said where they are due
+            due = [e for e in at_turns if e.item.action == texts.turn_action(word)]
+            said = ((e.item.route, e.turns[0].verdict.ok) for e in due)
+            counts[f"says_{word.replace(' ', '_')}", 1] = by_cluster(said)
         return counts
 
 

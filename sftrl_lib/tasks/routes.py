@@ -407,7 +407,16 @@ def write_routes(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _drawn(route: Route, city: str = "") -> bytes:
+    pair = f"{city}/{route.origin}/{route.destination}"
+    return hashlib.sha256(pair.encode()).digest()
+
+
 def unseen(route: Route, city: str = "") -> bool:
     """Whether its pair of start and destination belongs to the quarter that no training sees."""
-    pair = f"{city}/{route.origin}/{route.destination}"
-    return hashlib.sha256(pair.encode()).digest()[0] < 64
+    return _drawn(route, city)[0] < 64
+
+
+def for_validation(route: Route) -> bool:
+    """Whether its pair belongs to the third on which settings are chosen, and no test rests."""
+    return _drawn(route)[1] < 85

@@ -1,0 +1,45 @@
+"""The second edition's runs and tests as they were registered before the runs began.
+
+data/registration.json says, in this order: which foundation model and settings hold for all runs;
+what each arm was tuned to on the development seeds; the sections of runs; the families of tests,
+and when a claim counts as supported. Nothing in it may change once a run of it is recorded; what is
+added later says so.
+"""
+
+import json
+from functools import cache
+from itertools import product
+from typing import Any
+
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.places import ROOT
+
+REGISTRATION = ROOT / "data" / "registration.json"
+
+
+@cache
+def registration() -> dict[str, Any]:
+    """The file as it is."""
+    return json.loads(REGISTRATION.read_text(encoding="utf-8"))
+
+
+def registered(task: str, method: str, seed: int, **more: Any) -> Experiment:
+    """A run with the settings of its arm; `more` is what an experiment varies."""
+    whole = registration()
+    settings = {**whole["common"], **whole["arms"][task][method], **more}
+    return Experiment(task=task, method=method, seed=seed, **settings)
+
+
+@cache
+def sections() -> dict[str, list[Experiment]]:
+    """{section: its runs}, in the order in which they are to run: all combinations of the listed
+    settings, seed by seed, so that what is there after any number of hours is a smaller study."""
+    found: dict[str, list[Experiment]] = {}
+    for name, parts in registration()["sections"].items():
+        runs = [
+            registered(**dict(zip(part, values, strict=True)))
+            for part in parts
+            for values in product(*part.values())
+        ]
+        found[name] = sorted(runs, key=lambda exp: exp.seed)
+    return found
