@@ -301,13 +301,13 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
         (folder / "manifest.json").write_text(json.dumps(facts))
     assert call("experiments", "--estimate") == 0
     said = capsys.readouterr().out
-    runs = [exp for part, *_ in grids.grids() for exp in part]
-    own = [exp.evaluation for exp in runs]
-    measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in own)
-    answers = sum(exp.method.steps * exp.method.batch for exp in runs)
-    seconds = 3 * answers + measured  # 60 s for 20 answers, 60 around
-    minutes = f"{seconds / 60:.0f} core-minutes"
-    assert said == f"{minutes if recorded else 'a time not yet known'} left of {len(runs)} runs\n"
+    for line, (name, runs, _) in zip(said.splitlines(), grids.second_edition(), strict=True):
+        own = [exp.evaluation for exp in runs]
+        measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in own)
+        answers = sum(exp.method.steps * exp.method.batch for exp in runs)
+        hours = f"{(3 * answers + measured) / 3600:.1f}"  # 60 s for 20 answers, 60 around
+        known = hours if recorded else "a time not yet known"
+        assert line == f"{name}: {known} core-hours left of {len(runs)} of {len(runs)} runs"
 
 
 def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():

@@ -107,20 +107,31 @@ def test_same_seed_same_rows_whatever_was_sampled_before():
     assert all(theirs[s][i].item != played[s][i].item for s in splits for i in range(4))
 
 
-def test_each_split_has_its_episodes_and_greedy_first_tries_where_claims_rest_on_it():
+def test_each_split_has_its_episodes():
     policy, splits = small_policy(), {"id_unseen": 5, "rule_five": 4}
     rows, played = evaluate(policy, TASK, EXP, splits, progress=False)
     assert {s: len(e) for s, e in played.items()} == splits
     assert {len(e.turns) for e in played["id_unseen"]} == {2}  # a random model solves nothing
     success = [(r["split"], r["tries"], r["n"]) for r in rows if r["metric"] == "success"]
     assert success == [(s, t, n) for s, n in splits.items() for t in (1, 2)]
-    greedy = [(r["split"], r["n"]) for r in rows if r["metric"] == "success_greedy"]
-    assert greedy == [("id_unseen", 5)]
+
+
+def test_other_temperatures_are_measured_where_claims_rest_on_it():
+    policy, splits = small_policy(), {"id_unseen": 5, "rule_five": 4}
+    plain, played = evaluate(policy, TASK, EXP, splits, progress=False)
+    rows, again = evaluate(policy, TASK, EXP, splits, progress=False, temperatures=(0.0, 0.2, 1.0))
+    assert {r["eval_temperature"] for r in rows if "eval_temperature" in r} == {0.0, 0.2}
+    assert {r["split"] for r in rows if "eval_temperature" in r} == {"id_unseen"}
+    at_own = [r for r in rows if "eval_temperature" not in r]
+    assert [(r["split"], r["metric"], r["tries"]) for r in at_own] == [
+        (r["split"], r["metric"], r["tries"]) for r in plain
+    ]
+    assert {s: len(e) for s, e in again.items()} == {s: len(e) for s, e in played.items()}
 
 
 def test_full_battery_tests_every_split_but_training():
     battery = full_battery(EXP, TASK)
-    assert set(battery) == set(TASK.splits) - {"train"}
+    assert set(battery) == set(TASK.splits) - {"train", "validation"}
     assert {s for s, n in battery.items() if n == 9} == set(TASK.curve_splits)
     assert {n for s, n in battery.items() if s not in TASK.curve_splits} == {5}
 
@@ -202,6 +213,7 @@ def test_an_expert_walks_every_route_to_its_end():
     assert {(r["metric"], r["tries"]) for r in rows} == {
         ("success", 1), ("success", 2), ("per_step", 1), ("per_step", 2), ("per_step_full", 1),
         ("turn_accuracy", 1), ("turn_found", 1), ("words_right", 1),
+        *((f"says_{word}", 1) for word in ("left", "right", "slightly_left", "slightly_right")),
     }  # fmt: skip
 
 
@@ -223,7 +235,7 @@ def test_rules_are_tested_on_the_same_routes_and_seeds_on_others():
 
 
 def test_more_routes_than_there_are_is_an_error():
-    with pytest.raises(SftrlError, match="the number of routes is 500, but it must be at most 400"):
+    with pytest.raises(SftrlError, match="the number of routes is 500, but it must be at"):
         make_task(WALK).test_items("id_unseen", 0, 500)
 
 

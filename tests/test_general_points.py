@@ -29,6 +29,7 @@ from sftrl_lib.tasks.general_points import (
     GeneralPointsVL,
     Rule,
     held_out,
+    share,
 )
 from sftrl_lib.tasks.solver import solvable, solve
 
@@ -187,27 +188,44 @@ def test_number_of_held_out_hands_of_each_split(rules, face, hands):
 # --- Deals ----------------------------------------------------------------------------------------
 TASK = GeneralPoints()
 SPLITS = {  # split: (rule or None for any, face card needed, held out)
-    "train": (TEN, False, False),
-    "id_seen": (TEN, False, False),
-    "id_unseen": (TEN, False, True),
-    "rule_ood": (OOD, True, True),
-    "id_paired": (TEN, True, True),
-    "rule_paired": (OOD, True, True),
-    "rule_five": (FIVE, True, True),
-    "rule_random": (None, True, True),
+    "train": (TEN, False, "train"),
+    "id_seen": (TEN, False, "train"),
+    "validation": (TEN, False, "validation"),
+    "id_unseen": (TEN, False, "test"),
+    "rule_ood": (OOD, True, "test"),
+    "id_paired": (TEN, True, "test"),
+    "rule_paired": (OOD, True, "test"),
+    "rule_five": (FIVE, True, "test"),
+    "rule_random": (None, True, "test"),
+    "rule_known": (None, True, "test"),
 }
 
 
-@pytest.mark.parametrize("split", TASK.splits)
+@pytest.mark.parametrize("split", SPLITS)
 def test_every_deal_meets_the_condition_of_its_split(split):
-    rule, face, unseen = SPLITS[split]
+    rule, face, whose = SPLITS[split]
     for index in range(300):
         deal = TASK.item(split, 1, index)
         assert len(deal.ranks) == len(deal.suits) == 4 and set(deal.ranks) <= set(RANKS)
-        assert solvable(deal.numbers) and held_out(deal.numbers) == unseen
+        assert solvable(deal.numbers) and share(deal.numbers) == whose
+        assert held_out(deal.numbers) == (whose != "train")
         assert max(deal.ranks) > 10 or not face
         mapping = (deal.rule.j, deal.rule.q, deal.rule.k)
         assert deal.rule == rule or (rule is None and mapping in HELD_OUT_MAPPINGS)
+        assert split != "rule_known" or max(mapping) <= 10
+
+
+def test_stated_values_come_in_turn_on_hands_with_a_face_card():
+    deals = [TASK.item("rule_stated", 1, index) for index in range(39)]
+    assert [deal.rule.value(12) for deal in deals] == [*RANKS] * 3
+    assert all(max(deal.ranks) > 10 and share(deal.numbers) == "test" for deal in deals)
+
+
+def test_settings_are_chosen_on_hands_that_no_test_deals():
+    chosen = {tuple(sorted(TASK.item("validation", 0, i).numbers)) for i in range(500)}
+    for split in set(TASK.splits) - {"validation"}:
+        dealt = {tuple(sorted(TASK.item(split, 0, i).numbers)) for i in range(300)}
+        assert not chosen & dealt, split
 
 
 def test_no_test_split_shares_a_multiset_with_training():

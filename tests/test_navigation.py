@@ -747,3 +747,10 @@ def test_samples_of_the_action_space_are_printable_and_belong_to_it():
 def test_environment_refuses_bad_options(wrong):
     with pytest.raises(SftrlError, match=next(iter(wrong))):
         make(**wrong)
+
+
+def test_settings_are_chosen_on_routes_that_no_test_walks():
+    task = Navigation()
+    chosen, tested = (set(task.routes(split)) for split in ("validation", "id_unseen"))
+    assert not chosen & tested and len(chosen) > 100 and len(tested) > 200
+    assert tested == set(task.routes("rule_ood"))

@@ -197,7 +197,7 @@ class GeneralPoints(Task):
         "value_reading": "face cards read right (%)",
         "legal": "legal formulas (%)",
         "numbers_right": "right numbers used (%)",
-    }
+    } | {f"reads_{value}": f"face cards that count {value} read right (%)" for value in RANKS}
     split_labels = Task.split_labels | {
         "rule_paired": "rule OOD, paired hands",
         "id_paired": "ID, paired hands",

@@ -249,6 +249,9 @@ class Navigation(Task):
         "turn_accuracy": "turns right (%)",
         "turn_found": "due turn found, in either words (%)",
         "words_right": "turns in the words asked for (%)",
+    } | {
+        f"says_{word.replace(' ', '_')}": f"turns {word} said where they are due (%)"
+        for word in (*COMPASS, *TURNS)
     }
     split_labels = Task.split_labels | {"visual_ood": "other cities"}
     mechanism = (
