@@ -117,7 +117,7 @@ class Pretraining:
     lr: float = 3e-3
     json: float = 0.03  # 0 leaves the task's own format out (the paper's Fig. 9)
     target_24: float = 0.04  # more, and it knows the ~1,000 solvable multisets by heart
-    walks: int = 48  # conversations about walks a step, beside the `batch` about cards
+    walks: int = 24  # conversations about walks a step, beside the `batch` about cards
     conversations: float = 0.25
     faces: float = 0.5  # share of deals in which each card is a face card with probability 1/2
 
@@ -297,8 +297,8 @@ class Seeing(Pretraining):
     lr: float = 3e-3
     json: float = 0.1
     walks: int = 64
-    red: float = 0.05  # share of the hands; all others are black
-    towns: int = 24  # random cities; the ten cities it never sees
+    red: float = 0.01  # share of the hands; all others are black
+    towns: int = 2  # random cities; the ten cities it never sees
     size: int = 64  # pixels
 
     def hand(self, rng: random.Random) -> Pictured:
