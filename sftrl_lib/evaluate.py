@@ -33,6 +33,15 @@ def score(task: Task, split: str, episodes: list[Episode], tries: int) -> list[d
     return [_row(split, *what, counts) for what, counts in measured if counts]
 
 
+def by_question(task: Task, episodes: list[Episode], tries: int) -> dict[str, tuple[int, int]]:
+    """{cluster: (right, of)} of the headline: what a bootstrap over hands or routes draws from."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(str(task.cluster(episode.item)), []).append(episode)
+    counted = {key: task.measures(g, tries)[task.headline, tries] for key, g in groups.items()}
+    return {key: (sum(h for h, _ in c), sum(n for _, n in c)) for key, c in counted.items()}
+
+
 TEMPERATURES = (0.0, 0.2, 1.0)  # of the last evaluation: greedy, the authors' rollouts, RL's own
 
 
@@ -43,8 +52,8 @@ def evaluate(
     """Play `splits` ({name: episodes}); result rows and the episodes behind them.
 
     A policy is tested as in the paper, sampled with retries, at the temperature of the settings.
-    The splits of the claims are played at `temperatures`, too: such rows have a `condition`, and
-    their episodes are not returned. Items come from the run's own seed in a stream of their own, so
+    The splits of the claims are played at `temperatures`, too: such rows say so, and their episodes
+    are not returned; the headline's row then has its counts `by_question`. Items come from the run's own seed in a stream of their own, so
     no two seeds share test deals.
     """
     rows, played = [], {}
@@ -73,6 +82,9 @@ def evaluate(
                 rows_of = [row | {"eval_temperature": temperature} for row in rows_of]
             else:
                 played[split] = part
+                for row in rows_of if others else []:
+                    if (row["metric"], row["tries"]) == (task.headline, tries):
+                        row["clusters"] = by_question(task, part, tries)
             rows += rows_of
     return rows, played
 

@@ -81,6 +81,7 @@ class _Measurement(_Checked[_Scalar]):
     lr: float = 0.0
     train_tries: _Whole = 0
     eval_temperature: float | None = None  # where it is not the run's
+    clusters: dict[str, tuple[_Whole, _Whole]] | None = None  # (right, of) by hand or route
 
 
 class _Verdict(_Checked[_Scalar]):

@@ -186,8 +186,10 @@ class Run(AbstractContextManager):
     def add_evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep measurements: step, compute, compute_done, split, metric, tries, successes, n,
         value, lo, hi. A row may override a column of its run, e.g. seed (whose deals) or method.
-        The same method, seed, step, split, metric and tries replace the earlier row."""
-        self._merge("evals.jsonl", rows, ("method", "seed", "step", "split", "metric", "tries"))
+        The same method, seed, step, split, metric, tries and temperature replace the earlier row.
+        """
+        same = ("method", "seed", "step", "split", "metric", "tries", "eval_temperature")
+        self._merge("evals.jsonl", rows, same)
 
     def add_episodes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep episodes to look at; the same method, seed, step, split, index replace."""

@@ -122,6 +122,10 @@ def test_other_temperatures_are_measured_where_claims_rest_on_it():
     rows, again = evaluate(policy, TASK, EXP, splits, progress=False, temperatures=(0.0, 0.2, 1.0))
     assert {r["eval_temperature"] for r in rows if "eval_temperature" in r} == {0.0, 0.2}
     assert {r["split"] for r in rows if "eval_temperature" in r} == {"id_unseen"}
+    (counted,) = (r for r in rows if "clusters" in r)
+    assert (counted["split"], counted["metric"], counted["tries"]) == ("id_unseen", "success", 2)
+    of = [sum(column) for column in zip(*counted["clusters"].values(), strict=True)]
+    assert of == [counted["successes"], counted["n"]]
     at_own = [r for r in rows if "eval_temperature" not in r]
     assert [(r["split"], r["metric"], r["tries"]) for r in at_own] == [
         (r["split"], r["metric"], r["tries"]) for r in plain

@@ -10,7 +10,7 @@ carried out. So RL trains on groups of one position, and an evaluation plays all
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any, Literal
@@ -381,6 +381,10 @@ class Navigation(Task):
         check("the number of routes", count, count <= len(known), f"at most {len(known)}")
         drawn = random.Random(f"nav/test/{_DATA[split]}/{seed}").sample(known, count)
         return [step for route in drawn for step in self.positions(split, route, seed)]
+
+    def cluster(self, step: Step) -> Hashable:
+        """The positions of one route are one long question."""
+        return step.route.index
 
     def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
         """`route_metrics` of complete routes, a cluster a route; what counts first tries only, at
