@@ -53,8 +53,8 @@ def evaluate(
 
     A policy is tested as in the paper, sampled with retries, at the temperature of the settings.
     The splits of the claims are played at `temperatures`, too: such rows say so, and their episodes
-    are not returned; the headline's row then has its counts `by_question`. Items come from the run's own seed in a stream of their own, so
-    no two seeds share test deals.
+    are not returned; the headline's row then has its counts `by_question`. Items come from the
+    run's own seed in a stream of their own, so no two seeds share test deals.
     """
     rows, played = [], {}
     own, tries = exp.evaluation.eval_temperature, exp.evaluation.eval_tries

@@ -13,6 +13,7 @@ from typing import Any
 
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS
 
 REGISTRATION = ROOT / "data" / "registration.json"
 
@@ -26,19 +27,21 @@ def registration() -> dict[str, Any]:
 def registered(task: str, method: str, seed: int, **more: Any) -> Experiment:
     """A run with the settings of its arm; `more` is what an experiment varies."""
     whole = registration()
-    settings = {**whole["common"], **whole["arms"][task][method], **more}
-    return Experiment(task=task, method=method, seed=seed, **settings)
+    tuned = whole["arms"][task][METHODS[method].like or method]
+    return Experiment(task=task, method=method, seed=seed, **whole["common"], **tuned, **more)
 
 
 @cache
 def sections() -> dict[str, list[Experiment]]:
     """{section: its runs}, in the order in which they are to run: all combinations of the listed
-    settings, seed by seed, so that what is there after any number of hours is a smaller study."""
+    settings, seed by seed, so that what is there after any number of hours is a smaller study. None
+    where the task's arms are not chosen yet."""
     found: dict[str, list[Experiment]] = {}
     for name, parts in registration()["sections"].items():
         runs = [
             registered(**dict(zip(part, values, strict=True)))
             for part in parts
+            if set(part["task"]) <= set(registration()["arms"])
             for values in product(*part.values())
         ]
         found[name] = sorted(runs, key=lambda exp: exp.seed)

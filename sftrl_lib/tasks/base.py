@@ -112,6 +112,10 @@ class Task:
         """Judge one answer: the reward, the metric and the message, in one."""
         raise NotImplementedError
 
+    def variant(self, rng: random.Random) -> "Task":
+        """This task under another rule of training, drawn by `rng`; itself where there is none."""
+        return self
+
     def test_items(self, split: str, seed: int, count: int) -> list[Any]:
         """The items of `count` test episodes."""
         return [self.item(split, seed, index) for index in range(count)]

@@ -223,6 +223,13 @@ class GeneralPoints(Task):
     def _suits(self, split: str) -> str:
         return SUITS
 
+    def variant(self, rng: random.Random) -> Task:
+        """Under any mapping that no test states."""
+        stated = {(r.j, r.q, r.k) for r in NAMED_RULES.values()} | {*HELD_OUT_MAPPINGS}
+        while (mapping := tuple(rng.choices(RANKS, k=3))) in stated:
+            pass
+        return self.of(self.settings.model_copy(update={"rule": Rule.parse(mapping).name}))
+
     def item(self, split: str, seed: int, index: int) -> Deal:
         """Deal `index`: ranks and suits drawn independently until the condition of the split holds.
 

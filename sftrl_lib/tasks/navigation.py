@@ -382,6 +382,11 @@ class Navigation(Task):
         drawn = random.Random(f"nav/test/{_DATA[split]}/{seed}").sample(known, count)
         return [step for route in drawn for step in self.positions(split, route, seed)]
 
+    def variant(self, rng: random.Random) -> Task:
+        """Under the other action space: there are but two."""
+        other = {"absolute": "relative", "relative": "absolute"}[self.settings.rule]
+        return self.of(self.settings.model_copy(update={"rule": other}))
+
     def cluster(self, step: Step) -> Hashable:
         """The positions of one route are one long question."""
         return step.route.index
