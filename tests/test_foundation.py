@@ -91,27 +91,28 @@ def test_model_is_small_and_its_image_token_comes_last(tokenizer):
     assert len(model.get_input_embeddings().weight) >= len(tokenizer)
 
 
-def test_model_card_says_what_was_measured():
-    folder = FOUNDATIONS / "default"
+@pytest.mark.parametrize("name", ["default", "two-cities"])
+def test_model_card_says_what_was_measured(name):
+    folder = FOUNDATIONS / name
     facts = json.loads((folder / "foundation.json").read_text())
-    assert card_text("default", facts) == (folder / "MODEL_CARD.md").read_text()
+    assert card_text(name, facts) == (folder / "MODEL_CARD.md").read_text()
 
 
-def test_default_weights_are_those_of_the_recipe_in_the_tree():
-    facts = json.loads((FOUNDATIONS / "default" / "foundation.json").read_text())
+def test_the_second_editions_weights_are_those_of_the_recipe_in_the_tree():
+    facts = json.loads((FOUNDATIONS / "two-cities" / "foundation.json").read_text())
     recipe = Pretraining()
     assert facts["recipe"] == asdict(recipe)
     assert facts["cards"] == recipe.formats()
     assert facts["walks"] == recipe.formats(WALK_FORMATS)
 
 
-def test_default_weights_learned_to_see_by_the_recipe_in_the_tree():
-    facts = json.loads((FOUNDATIONS / "default" / "foundation.json").read_text())
+def test_the_second_editions_weights_learned_to_see_by_the_recipe_in_the_tree():
+    facts = json.loads((FOUNDATIONS / "two-cities" / "foundation.json").read_text())
     assert facts["seeing"]["recipe"] == asdict(Seeing())
 
 
 def test_one_checkpoint_for_all_tasks_is_small():
-    assert (FOUNDATIONS / "default" / "model.safetensors").stat().st_size < 16 * 2**20
+    assert (FOUNDATIONS / "two-cities" / "model.safetensors").stat().st_size < 16 * 2**20
 
 
 def test_a_new_model_looks_at_pictures_from_the_start():
