@@ -196,11 +196,15 @@ class _Stepwise:
             return count
         return int(self.accelerator.gather(torch.tensor([count], device=self.args.device)).max())
 
-    def count_training(self, packs: list[Packed], tokens: int) -> None:
-        """Put a step's rows into the ledger: the tokens of all of them, and what is really run."""
+    def count_training(self, packs: list[Packed], tokens: int, reference: bool) -> None:
+        """Put a step's rows into the ledger: the tokens of all of them, and what is really run; the
+        same again where a reference reads them, too."""
         done = self.over_processes(sum(packed.input_ids.numel() for packed in packs))
         self.ledger.train_tokens += tokens
         self.ledger.done_train_tokens += done
+        if reference:
+            self.ledger.rollout_tokens += tokens
+            self.ledger.done_rollout_tokens += done
         self.measured["tokens"] = tokens
 
     def count_rollout(self, episodes: list[Episode]) -> None:
@@ -327,22 +331,17 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
             for part in parts
         ]  # fmt: skip
         tokens = self.over_processes(sum(len(rows[i]["input_ids"]) for i in with_target))
-        self.count_training(packs, tokens)
-        if self.anchored:  # the reference reads every token, too
-            self.ledger.rollout_tokens += tokens
-            self.ledger.done_rollout_tokens += tokens
+        self.count_training(packs, tokens, reference=bool(self.anchored))
         for number, (part, packed) in enumerate(zip(parts, packs, strict=True)):
             labels = [t for i in part for t in rows[i]["labels"][asked[i] :]]
             taught = torch.tensor(labels, device=self.args.device) != -100
-            yield (
-                {
-                    "input_ids": packed.input_ids,
-                    "position_ids": packed.position_ids,
-                    "shift_labels": packed.labels(taught & (number >= silent)),
-                    "packed": packed,
-                },
-                items,
-            )
+            read = {
+                "input_ids": packed.input_ids,
+                "position_ids": packed.position_ids,
+                "shift_labels": packed.labels(taught & (number >= silent)),
+                "packed": packed,
+            }
+            yield read, items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """TRL's loss with the pictures shown; where the method has an anchor, its own with that."""
@@ -412,7 +411,7 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         self.packed, self.taught = None, None  # TRL may score a reference on all rows before
 
     def _pack(self, rows, input_ids, attention_mask, logits_to_keep: int) -> Packed:
-        """Rows `rows` of the step, of which the others are given as TRL pads them."""
+        """Rows `rows` of the step, given as TRL pads them: questions on the left."""
         seen = attention_mask.bool()
         return Packed(
             [ids[real].tolist() for ids, real in zip(input_ids, seen, strict=True)],
@@ -450,12 +449,8 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         batch["advantages"] = pad(rows, padding_value=0.0).to(mask.device)
         prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
         tokens = self.over_processes((prompts + completions).sum())
-        if self.beta:  # the reference scores every token; every token has a KL term
-            self.ledger.rollout_tokens += tokens
-            self.ledger.done_rollout_tokens += tokens
-            lengths = completions
-        else:
-            lengths = lengths_with_signal(batch)
+        # With a reference every token has a KL term.
+        lengths = completions if self.beta else lengths_with_signal(batch)
         self.measured["trained_rows"] = float((lengths > 0).float().mean())
         order = lengths.nonzero()[:, 0]
         # Processes exchange gradients and statistics in every backward pass: one with fewer rows
@@ -480,7 +475,7 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
             )
             parts.append(part)
             packs.append(self._pack(rows, ids, seen, c))
-        self.count_training(packs, tokens)
+        self.count_training(packs, tokens, reference=bool(self.beta))
         for part, self.packed in zip(parts, packs, strict=True):
             real = part["completion_mask"].bool()
             self.taught = part["tool_mask"][real].bool()
