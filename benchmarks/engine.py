@@ -1,11 +1,16 @@
-"""How fast answers are written, before and after the engine shares what is read twice, and beside
-TRL's GRPO as it comes: rollouts, evaluation and RL steps of each task on the same deals.
+"""How fast the engine is: rollouts, evaluation, RL and SFT steps of each task, on the same deals,
+beside the code of the first edition; and a one-try RL step beside TRL's GRPO as it comes and beside
+a loop written by hand.
 
-Run `python benchmarks/engine.py` on an idle machine (half an hour on one core; `--quick`: minutes);
-it writes data/benchmarks/engine.json. `--before` names the commit to compare with: its library is
-unpacked into a temporary folder and run by a process of its own. All processes are pinned to one
-core, use one thread and take turns, so that what disturbs one disturbs all; times are of the CPU,
-the best of ROUNDS.
+Run `python benchmarks/engine.py` (half an hour on one idle core; `--quick`: minutes); it writes
+data/benchmarks/engine.json. `--before` names the commit to compare with: its library is unpacked
+into a temporary folder and run by a process of its own. All processes are pinned to one core, use
+one thread and take turns, so that what disturbs one disturbs all. Times are of the CPU, the median
+of ROUNDS; a busy program beside them makes them longer, the ratios hardly.
+
+"matmul_share" is the share of the rate of a large matrix product that a step has, counting 6 N
+operations for each token that was run forward and backward and 2 N for each that was run forward, N
+being the parameters a text token passes through; tokens that are shared count once.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ HOME = Path(__file__).parents[1]
 OUT = HOME / "data" / "benchmarks" / "engine.json"
 BEFORE = "8a706a6"  # the last commit whose tries read their conversation again
 ROUNDS, GROUP, SEED = 3, 8, 100
-WORK = ("rollout", "evaluation", "rl step")
+WORK = ("rollout", "evaluation", "rl step", "sft step", "rl step of one try")
 TASKS = ("gp-l", "virl-l", "gp-vl", "virl-vl")
 
 
@@ -43,14 +48,15 @@ class Library:
             from sftrl_lib.registry import METHODS
             from sftrl_lib.runner import start_policy
 
-            self.train = METHODS["rl"].train
+            self.train = {name: METHODS[name].train for name in ("rl", "sft")}
             self.replace, self.settings = Experiment.replace, "flat"
         else:
             from sftrl_lib.config import Experiment
             from sftrl_lib.experiments import start_policy
             from sftrl_lib.rl import train_rl
+            from sftrl_lib.sft import train_sft
 
-            self.train = train_rl
+            self.train = {"rl": train_rl, "sft": train_sft}
             self.replace, self.settings = Experiment.but, "__dict__"
         self.experiment, self.start_policy = Experiment, start_policy
 
@@ -64,7 +70,7 @@ class Side:
         from sftrl_lib.tasks import make_task
 
         torch.set_num_threads(1)
-        self.deals, self.code = deals, Library()
+        self.deals, self.code, self.operations = deals, Library(), 0
         self.exp = self.code.experiment(
             task=task, method="rl", steps=1, batch=deals * GROUP, seed=SEED, warmup=0.0,
             eval_episodes=deals * GROUP if task.startswith("gp") else deals,
@@ -95,7 +101,8 @@ class Side:
         rows, _ = evaluate(self.policy, self.task, self.seeded(turn), splits, progress=False)
         return rows[0]["value"]
 
-    def rl_step(self, turn: int) -> float:
+    def step(self, exp) -> dict:
+        """The log of one step from a copy of the policy."""
         import copy
 
         class Log:
@@ -104,12 +111,76 @@ class Side:
             def log(self, **row) -> None:
                 self.rows.append(row)
 
-        exp, run = self.seeded(turn), Log()
+        run = Log()
         with tempfile.TemporaryDirectory() as folder:
             run.path = Path(folder)
             policy = copy.deepcopy(self.policy)
-            self.code.train(exp, policy, self.task, run, progress=False)
-        return run.rows[-1]["solved"]
+            self.code.train[exp.method if isinstance(exp.method, str) else exp.method.name](
+                exp, policy, self.task, run, progress=False
+            )
+        row = run.rows[-1]
+        done = 6 * row["done_train_tokens"] + 2 * row["done_rollout_tokens"]
+        self.operations = done * policy.n_active
+        return row
+
+    def rl_step(self, turn: int) -> float:
+        return self.step(self.seeded(turn))["solved"]
+
+    def rl_step_of_one_try(self, turn: int) -> float:
+        return self.step(self.code.replace(self.seeded(turn), tries=1))["solved"]
+
+    def sft_step(self, turn: int) -> float:
+        settings = {"task": self.task.name, "method": "sft", "steps": 1, "warmup": 0.0}
+        return self.step(self.code.experiment(seed=SEED + turn, **settings))["loss"]
+
+    def by_hand(self, turn: int) -> float:
+        """The same as `stock` in plain torch: a cache, one draw a row, padded rows, no trainer."""
+        import copy
+
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+        from transformers import DynamicCache
+
+        policy, model = self.policy, copy.deepcopy(self.policy.model)
+        deals = [self.task.item("train", SEED + turn, i) for i in range(self.deals)]
+        asked = [policy.first_turn(self.task.prompt(deal)) for deal in deals]
+        prompts = [torch.tensor(ids) for ids in asked for _ in range(GROUP)]
+        ids = pad_sequence(prompts, True, 0, "left")
+        seen = pad_sequence([torch.ones_like(p) for p in prompts], True, 0, "left")
+        width, cache, new = ids.size(1), DynamicCache(), ids
+        going = torch.ones(len(ids), dtype=torch.bool)
+        ends = torch.tensor(sorted(policy.end_ids))
+        with torch.no_grad():
+            while going.any() and ids.size(1) < width + self.settings["max_new_tokens"]:
+                places = (seen.cumsum(1) - 1).clamp_min(0)[:, -new.size(1) :]
+                logits = model(
+                    input_ids=new, attention_mask=seen, position_ids=places, past_key_values=cache,
+                    logits_to_keep=1,
+                ).logits[:, -1]  # fmt: skip
+                new = torch.multinomial(logits.softmax(-1), 1)
+                ids = torch.cat([ids, new], 1)
+                seen = torch.cat([seen, going[:, None].long()], 1)
+                going = going & ~torch.isin(new[:, 0], ends)
+        answers, written = ids[:, width:], seen[:, width:].bool()
+        texts = [policy.decode(a[w].tolist()) for a, w in zip(answers, written, strict=True)]
+        verdicts = [self.task.verify(deals[i // GROUP], text) for i, text in enumerate(texts)]
+        rewards = torch.tensor([v.reward for v in verdicts]).view(-1, GROUP)
+        advantages = (
+            (rewards - rewards.mean(1, True)) / (rewards.std(1, keepdim=True) + 1e-4)
+        ).view(-1)
+        optimizer = torch.optim.AdamW(model.parameters(), self.settings["lr"], weight_decay=0.0)
+        places = (seen.cumsum(1) - 1).clamp_min(0)
+        for rows in advantages.nonzero()[:, 0].split(16):
+            logits = model(
+                input_ids=ids[rows], attention_mask=seen[rows], position_ids=places[rows],
+                logits_to_keep=answers.size(1) + 1,
+            ).logits[:, :-1]  # fmt: skip
+            chances = logits.log_softmax(-1).gather(2, answers[rows][:, :, None])[:, :, 0]
+            loss = -(advantages[rows, None] * chances * written[rows]).sum() / written.sum()
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return sum(v.ok for v in verdicts) / len(verdicts)
 
     def stock(self, turn: int) -> float:
         """A step of TRL's GRPO with transformers' `generate`: one try, the verdict as reward, one
@@ -159,20 +230,30 @@ def serve(deals: int) -> None:
             sides[task] = Side(task, deals)
         began = time.process_time()
         value = getattr(sides[task], work.replace(" ", "_"))(turn)
-        print(json.dumps([time.process_time() - began, value]), file=answers, flush=True)
+        took = time.process_time() - began
+        print(json.dumps([took, value, sides[task].operations]), file=answers, flush=True)
 
 
 def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Operations a second of a float32 matrix product, the best of `repeats`."""
+    """Operations a second of CPU time of a float32 matrix product, the best of `repeats`."""
     import torch
 
     torch.set_num_threads(1)
     a, best = torch.randn(size, size), 0.0
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = time.process_time()
         a @ a
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        best = max(best, 2 * size**3 / (time.process_time() - began))
     return best
+
+
+def revision() -> str:
+    """The commit that is measured. A record is never made of files that are in none."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    found = subprocess.run(command, cwd=HOME, check=True, capture_output=True, text=True).stdout
+    if found.strip().endswith("-dirty"):
+        raise SystemExit("commit your changes first: what is recorded names the commit")
+    return found.strip()
 
 
 def unpack(commit: str, folder: Path) -> None:
@@ -192,7 +273,7 @@ def start(home: Path, deals: int, said: Path) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes)
 
 
-def ask(side: subprocess.Popen, said: Path, *job) -> tuple[float, float]:
+def ask(side: subprocess.Popen, said: Path, *job) -> tuple[float, float, float]:
     print(json.dumps(job), file=side.stdin, flush=True)
     if not (answer := side.stdout.readline()):
         raise SystemExit(f"it failed at {job}: {said.read_text()[-2000:]}")
@@ -212,6 +293,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rounds, results = 1 if args.quick else ROUNDS, []
+    commit = "" if args.quick else revision()
     with tempfile.TemporaryDirectory() as folder:
         unpack(args.before, Path(folder))
         homes = {"before": Path(folder), "after": HOME}
@@ -220,21 +302,28 @@ def main() -> None:
         for task in args.tasks:
             for work in WORK:
                 who = {name: (name, work) for name in sides}
-                if work == "rl step" and not task.endswith("-vl"):  # TRL knows no such pictures
-                    who["stock TRL, one try"] = "after", "stock"
+                if work == "rl step of one try":
+                    who |= {"by hand": ("after", "by hand"), "stock TRL": ("after", "stock")}
+                    if task.endswith("-vl"):  # TRL knows no such pictures
+                        continue
                 found = {name: [] for name in who}
+                rates = []
                 for turn in range(rounds):
+                    rates.append(matmul_rate())
                     for name, (side, job) in who.items():
                         found[name].append(ask(sides[side], said[side], task, job, turn))
+                seconds = {name: statistics.median(t for t, *_ in f) for name, f in found.items()}
                 row = {
-                    "task": task, "work": work,
-                    "seconds": {name: min(t for t, _ in f) for name, f in found.items()},
-                    "solved": {n: statistics.mean(v for _, v in f) for n, f in found.items()},
+                    "task": task, "work": work, "seconds": seconds,
+                    "times_faster": {n: t / seconds["after"] for n, t in seconds.items()},
+                    "value": {n: statistics.mean(v for _, v, _ in f) for n, f in found.items()},
                 }  # fmt: skip
+                if "step" in work:
+                    done = statistics.median(o / t for t, _, o in found["after"])
+                    row["matmul_share"] = done / statistics.median(rates)
                 results.append(row)
-                times = "".join(f"{name} {t:6.2f} s  " for name, t in row["seconds"].items())
-                ratio = row["seconds"]["before"] / row["seconds"]["after"]
-                print(f"{task:8}{work:12}{times}{ratio:5.2f} times faster", flush=True)
+                times = "".join(f"{name} {t:6.2f} s  " for name, t in seconds.items())
+                print(f"{task:8}{work:20}{times}", flush=True)
         for side in sides.values():
             side.stdin.close()
             side.wait()
@@ -246,7 +335,7 @@ def main() -> None:
         "command": "python benchmarks/engine.py", "before": args.before, "rounds": rounds,
         "deals": args.deals, "group": GROUP, "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(), "load_average": os.getloadavg()[0], "torch": torch.__version__,
-        "matmul_gflops": matmul_rate() / 1e9, "results": results,
+        "commit": commit, "matmul_gflops": matmul_rate() / 1e9, "results": results,
     }  # fmt: skip
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(facts, indent=1) + "\n")

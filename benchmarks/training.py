@@ -44,11 +44,6 @@ class Log:
         self.rows.append(row)
 
 
-def unsorted(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Micro-batches in the order of the batch, rows without a gradient left out."""
-    return list((lengths > 0).nonzero()[:, 0].split(size))
-
-
 def every_row(batch: dict) -> torch.Tensor:
     """All of every completion."""
     return batch["completion_mask"].sum(1)
@@ -60,26 +55,24 @@ def whole_rows(batch: dict) -> torch.Tensor:
 
 
 skipping_and_cutting = trainer.lengths_with_signal
-# Arm: its settings, and (name, rows a backward pass (0: the preset's), order, part of the rows).
+# Arm: its settings, and (name, rows a backward pass (0: the preset's), part of the rows).
 VARIANTS = {
     "sft": ({}, [
-        ("one backward pass a step", 10**6, unsorted, None),
-        ("+ micro-batches", 0, unsorted, None),
-        ("+ sorted by length", 0, trainer.by_length, None),
+        ("one backward pass a step", 10**6, None),
+        ("+ micro-batches", 0, None),
     ]),
     "rl": ({}, [
-        ("one backward pass a step", 10**6, unsorted, every_row),
-        ("+ micro-batches", 0, unsorted, every_row),
-        ("+ sorted by length", 0, trainer.by_length, every_row),
-        ("+ rows without advantage skipped", 0, trainer.by_length, whole_rows),
-        ("+ cut after the last advantage", 0, trainer.by_length, skipping_and_cutting),
+        ("one backward pass a step", 10**6, every_row),
+        ("+ micro-batches", 0, every_row),
+        ("+ rows without advantage skipped", 0, whole_rows),
+        ("+ cut after the last advantage", 0, skipping_and_cutting),
     ]),
     # Where most groups are unanimous: one try and a reward for the outcome alone; or a walk, on
     # which most positions want the same action.
     **{
         f"rl, {name}": (settings, [
-            ("micro-batches sorted by length", 0, trainer.by_length, every_row),
-            ("+ rows without advantage skipped", 0, trainer.by_length, whole_rows),
+            ("micro-batches", 0, every_row),
+            ("+ rows without advantage skipped", 0, whole_rows),
         ])
         for name, settings in (
             ("1 try, binary", {"tries": 1, "scheme": "binary"}), ("virl-l", {"task": "virl-l"}),
@@ -98,11 +91,10 @@ def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
     return best
 
 
-def timed(exp: Experiment, policy, micro_batch: int, order, part) -> list[dict]:
+def timed(exp: Experiment, policy, micro_batch: int, part) -> list[dict]:
     """The log of STEPS steps from a copy of the policy."""
     exp = exp.replace(micro_batch=micro_batch)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(trainer, "by_length", order))
         if part:
             stack.enter_context(mock.patch.object(trainer, "lengths_with_signal", part))
         run = Log(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -148,10 +140,10 @@ def main() -> None:
         policy = start_policy(exp)
         best: dict[str, dict] = {}
         turns = [(r, v) for r in range(ROUNDS) for v in variants]
-        for _, (name, micro_batch, order, part) in tqdm(turns, desc=arm):
+        for _, (name, micro_batch, part) in tqdm(turns, desc=arm):
             peaks.append(matmul_rate())
             size = min(micro_batch or exp.machine.micro_batch, exp.method.batch)
-            rows = timed(exp, policy, size, order, part)
+            rows = timed(exp, policy, size, part)
             found = summary(rows, policy.n_active, max(peaks))
             if name not in best or found["seconds_a_step"] < best[name]["seconds_a_step"]:
                 best[name] = found

@@ -15,9 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .errors import SftrlError
 from .models.allocator import caches_kept
 from .models.images import ImageConditioner
+from .models.packing import refuse_unusual_attention
 from .models.policy import Policy
 
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
@@ -80,12 +80,7 @@ def _attend(
     module, query, key, value, attention_mask, scaling, talk: "Conversations", dropout=0.0, **other
 ):
     """Attention to the trunk and to a row's own tokens, as transformers' models call it."""
-    strange = [k for k in ("softcap", "s_aux", "position_bias") if other.get(k) is not None]
-    if strange or (other.get("sliding_window") or talk.longest) < talk.longest:
-        raise SftrlError(
-            f"{type(module).__name__} attends in a way that generation does not know "
-            f"({', '.join(strange) or 'a sliding window'}); use a model with full attention."
-        )
+    refuse_unusual_attention(module, talk.longest, other)
     rows, heads, tokens, _ = query.shape
     layer = talk.layers[module.layer_idx]
     if talk.reading_trunks:

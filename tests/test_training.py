@@ -309,8 +309,8 @@ def test_gradient_of_the_kl_equals_a_plain_loop(tmp_path, pictures):
 
 # --- cost ----------------------------------------------------------------------------------------
 def test_skipping_rows_without_advantage_leaves_the_gradient_as_it_is(tmp_path, monkeypatch):
-    """Skipped, cut after the last advantage, sorted, in micro-batches of 5, against everything in
-    one backward pass."""
+    """Skipped, cut after the last advantage, in micro-batches of 5, against everything in one
+    backward pass."""
     settings = {"task": WordTask(hopeless=2), "steps": 1}
     policies = small_policy(), small_policy()
     with recorded_gradients(policies[0]) as thrifty:
@@ -320,7 +320,7 @@ def test_skipping_rows_without_advantage_leaves_the_gradient_as_it_is(tmp_path, 
         _, full = train("rl", tmp_path / "b", policies[1], micro_batch=12, **settings)
     a, b = run.rows[0], full.rows[0]
     assert 0 < a["trained_rows"] < 1 == b["trained_rows"]
-    assert a["done_train_tokens"] < a["train_tokens"] == b["done_train_tokens"]
+    assert a["done_train_tokens"] < b["done_train_tokens"] < a["train_tokens"]
     assert max(g.abs().max() for g in whole[0].values()) > 1e-3
     torch.testing.assert_close(thrifty[0], whole[0], rtol=1e-4, atol=1e-7)
 
@@ -342,12 +342,6 @@ def test_signal_ends_with_the_last_advantage():
         "tool_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]),
     }
     assert trainer.lengths_with_signal(batch).tolist() == [2, 0, 3, 1]
-
-
-def test_micro_batches_are_sorted_and_leave_out_empty_rows():
-    parts = trainer.by_length(torch.tensor([5, 0, 9, 1, 5, 0, 2]), 2)
-    assert [part.tolist() for part in parts] == [[3, 6], [0, 4], [2]]
-    assert trainer.by_length(torch.zeros(3), 2) == []
 
 
 def test_compute_counts_every_token_of_every_conversation(tmp_path):

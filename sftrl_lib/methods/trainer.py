@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -33,12 +34,13 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head, pad, use_adapter
 
 from ..errors import SftrlError, check
 from ..experiment import Experiment
 from ..models.images import ImageConditioner
+from ..models.packing import Packed, packed_attention
 from ..models.policy import Policy
 from ..registry import METHODS
 from ..rollout import Episode
@@ -96,13 +98,6 @@ def one_gpu(config: Any) -> Any:
     if WORLD == 1:
         config._n_gpu = min(1, config.n_gpu)
     return config
-
-
-def by_length(lengths: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Micro-batches of row numbers, shortest first, so that little is padded; rows of length 0 have
-    no gradient and are in none. lengths (B,)."""
-    order = lengths.argsort(stable=True)[int((lengths <= 0).sum()) :]
-    return list(order.split(size)) if len(order) else []
 
 
 def lengths_with_signal(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -177,9 +172,9 @@ class _Stepwise:
         model.train()
         total = torch.zeros((), device=self.args.device)
         for part, items in self.parts(inputs):
-            with self.compute_loss_context_manager():
+            with self.compute_loss_context_manager(), packed_attention(self.policy.model):
                 loss = self.compute_loss(model, part, num_items_in_batch=items)
-            self.accelerator.backward(loss)
+                self.accelerator.backward(loss)
             total += loss.detach()
         for parameter in self.optimizer.state:
             if parameter.grad is None:  # nothing was executed: its gradient is zero, and on zero
@@ -200,6 +195,17 @@ class _Stepwise:
         if WORLD == 1:
             return count
         return int(self.accelerator.gather(torch.tensor([count], device=self.args.device)).max())
+
+    def count_training(self, packs: list[Packed], tokens: int, reference: bool) -> None:
+        """Put a step's rows into the ledger: the tokens of all of them, and what is really run; the
+        same again where a reference reads them, too."""
+        done = self.over_processes(sum(packed.input_ids.numel() for packed in packs))
+        self.ledger.train_tokens += tokens
+        self.ledger.done_train_tokens += done
+        if reference:
+            self.ledger.rollout_tokens += tokens
+            self.ledger.done_rollout_tokens += done
+        self.measured["tokens"] = tokens
 
     def count_rollout(self, episodes: list[Episode]) -> None:
         """Put the tokens of some episodes into the ledger: of every conversation once (the paper's
@@ -264,7 +270,7 @@ class _Stepwise:
 
 
 class AnswerTrainer(_Stepwise, SFTTrainer):
-    """SFTTrainer with sorted micro-batches, on the rows that its method makes."""
+    """SFTTrainer with packed micro-batches, on the rows that its method makes."""
 
     @classmethod
     def of(
@@ -295,7 +301,6 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
         trainer.method, trainer.own, trainer.anchored = method, exp.method, anchored
         trainer.reference = reference
         trainer.made = lambda indices: method.rows(exp, policy, task, trainer, indices)
-        trainer.padded = DataCollatorForLanguageModeling(policy.tokenizer.pad_token_id)
         return trainer
 
     def parts(self, inputs):
@@ -304,55 +309,65 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
         self.measured = {}
         rows = self.made(inputs["indices"].tolist())
         self.model.train()  # a rollout left it in eval mode
-        pictures = [row.pop("picture") for row in rows]
-        self.images = ImageConditioner(self.policy, [p for p in pictures if p is not None])
-        batch = self._prepare_inputs(self.padded(rows))
-        taught = batch["labels"][:, 1:] != -100
-        items = self.over_processes(taught.sum())
-        lengths = batch["attention_mask"].sum(1) * taught.any(1)
-        tokens = self.over_processes(lengths.sum())
-        self.ledger.train_tokens += tokens
-        self.ledger.done_train_tokens += tokens
-        if self.anchored:  # the reference reads every token, too
-            self.ledger.rollout_tokens += tokens
-            self.ledger.done_rollout_tokens += tokens
-        self.measured |= {"tokens": tokens}
-        order = by_length(lengths, self.micro_batch)
+        pictures = [row["picture"] for row in rows if row["picture"] is not None]
+        self.images = ImageConditioner(self.policy, pictures)
+        # What stands before the first target is shared by the rows in which it is the same.
+        asked = [next((k for k, t in enumerate(r["labels"]) if t != -100), 0) for r in rows]
+        with_target = [i for i, n in enumerate(asked) if n]
+        items = self.over_processes(sum(t != -100 for r in rows for t in r["labels"]))
+        parts = [
+            with_target[k : k + self.micro_batch]
+            for k in range(0, len(with_target), self.micro_batch)
+        ]
         # Processes exchange gradients in every backward pass: one with fewer of them goes through
         # row 0 again, with no target.
-        silent = self.most(len(order)) - len(order)
-        for number, self.rows in enumerate([*[torch.tensor([0])] * silent, *order]):
-            width = int(batch["attention_mask"][self.rows].sum(1).max())
-            part = {key: value[self.rows, :width] for key, value in batch.items()}
-            if number < silent:
-                part["labels"].fill_(-100)
-            yield part, items
+        silent = self.most(len(parts)) - len(parts)
+        parts = [[0]] * silent + parts
+        packs = [
+            Packed(
+                [rows[i]["input_ids"] for i in part], [asked[i] for i in part], self.args.device,
+                self.images.numbers(part),
+            )
+            for part in parts
+        ]  # fmt: skip
+        tokens = self.over_processes(sum(len(rows[i]["input_ids"]) for i in with_target))
+        self.count_training(packs, tokens, reference=bool(self.anchored))
+        for number, (part, packed) in enumerate(zip(parts, packs, strict=True)):
+            labels = [t for i in part for t in rows[i]["labels"][asked[i] :]]
+            taught = torch.tensor(labels, device=self.args.device) != -100
+            read = {
+                "input_ids": packed.input_ids,
+                "position_ids": packed.position_ids,
+                "shift_labels": packed.labels(taught & (number >= silent)),
+                "packed": packed,
+            }
+            yield read, items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """TRL's loss with the pictures shown; where the method has an anchor, its own with that."""
         if not self.anchored:
-            with self.images.of(self.rows, model):
+            with self.images.of(model=model):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # TRL's loss never has all logits, which a KL needs.
-        labels = inputs["labels"][:, 1:]
-        taught = labels != -100
+        labels = inputs.pop("shift_labels")[0]
+        taught = (labels != -100).nonzero()[:, 0]
         now = self._log_probs(model, inputs, taught)
         with torch.no_grad():
             if self.reference is None:
                 with use_adapter(self.accelerator.unwrap_model(model), "ref"):
                     before = self._log_probs(model, inputs, taught)
             else:
-                before = self._log_probs(self.reference, inputs, taught)
+                with packed_attention(self.reference):
+                    before = self._log_probs(self.reference, inputs, taught)
         loss = torch.nn.functional.nll_loss(now, labels[taught], reduction="sum")
         loss = loss + self.method.extra_loss(self.own, now, before)
         return loss / num_items_in_batch * WORLD  # as TRL's: gradients are averaged over processes
 
     def _log_probs(self, model: Any, inputs: dict, taught: torch.Tensor) -> torch.Tensor:
-        """(taught tokens, vocabulary); taught (rows, tokens - 1)."""
-        read = {key: inputs[key] for key in ("input_ids", "attention_mask")}
-        with self.images.of(self.rows, model):
-            logits = model(**read, use_cache=False).logits
-        return logits[:, :-1][taught].float().log_softmax(-1)
+        """(taught tokens, vocabulary); `taught` are places in the packed sequence."""
+        with self.images.of(model=model):
+            logits = model(**inputs, use_cache=False, logits_to_keep=taught).logits
+        return logits[0].float().log_softmax(-1)
 
 
 class EpisodeTrainer(_Stepwise, GRPOTrainer):
@@ -392,17 +407,37 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
 
     def show(self, pictures: Sequence[Image.Image]) -> None:
         """The pictures of the episodes that were just played, in their order, or none."""
-        self.images, self.rows = (
-            ImageConditioner(self.policy, pictures),
-            torch.arange(len(pictures)),
-        )
+        self.images = ImageConditioner(self.policy, pictures)
+        self.packed, self.taught = None, None  # TRL may score a reference on all rows before
 
-    def _get_per_token_logps_and_entropies(self, model, *args, batch_size=None, **kwargs):
-        # TRL would score the reference on all rows of the step at once, and without their pictures.
-        with self.images.of(self.rows, model):
-            return super()._get_per_token_logps_and_entropies(
-                model, *args, batch_size=self.micro_batch, **kwargs
+    def _pack(self, rows, input_ids, attention_mask, logits_to_keep: int) -> Packed:
+        """Rows `rows` of the step, given as TRL pads them: questions on the left."""
+        seen = attention_mask.bool()
+        return Packed(
+            [ids[real].tolist() for ids, real in zip(input_ids, seen, strict=True)],
+            seen[:, :-logits_to_keep].sum(1).tolist(), input_ids.device, self.images.numbers(rows),
+        )  # fmt: skip
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, *_, **__
+    ):
+        """TRL's, of packed rows with their pictures, and never of all rows of a step at once."""
+        found = []
+        for rows in torch.arange(len(input_ids)).split(self.micro_batch):
+            packed = self.packed or self._pack(
+                rows, input_ids[rows], attention_mask[rows], logits_to_keep
             )
+            with self.images.of(model=model), packed_attention(getattr(model, "module", model)):
+                out = model(
+                    input_ids=packed.input_ids, position_ids=packed.position_ids, packed=packed,
+                    shift_labels=packed.labels(self.taught), fused_lm_head=True,
+                )  # fmt: skip
+            kept = [out.log_probs] if out.entropy is None else [out.log_probs, out.entropy]
+            found.append(torch.cat(kept)[:, packed.before])
+        answers = attention_mask[:, -logits_to_keep:].bool()
+        values = torch.cat(found, 1)
+        padded = values.new_zeros(len(values), *answers.shape).masked_scatter(answers, values)
+        return padded[0], padded[-1], None
 
     def parts(self, inputs):
         """Plays the episodes, then yields (micro-batch, None): TRL's "dapo" loss divides by the
@@ -414,26 +449,15 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
         batch["advantages"] = pad(rows, padding_value=0.0).to(mask.device)
         prompts, completions = batch["prompt_mask"].sum(1), mask.sum(1)
         tokens = self.over_processes((prompts + completions).sum())
-        self.ledger.train_tokens += tokens
-        if self.beta:  # the reference scores every token; every token has a KL term
-            self.ledger.rollout_tokens += tokens
-            self.ledger.done_rollout_tokens += tokens
-            lengths = completions
-        else:
-            lengths = lengths_with_signal(batch)
-        self.measured |= {"tokens": tokens, "trained_rows": float((lengths > 0).float().mean())}
-        order = torch.cat(
-            [
-                lengths.new_zeros(0),
-                *by_length((lengths > 0) * (prompts + lengths), self.micro_batch),
-            ]
-        )
-        done = self.over_processes((prompts + lengths)[order].sum())
-        self.ledger.done_train_tokens += done
+        # With a reference every token has a KL term.
+        lengths = completions if self.beta else lengths_with_signal(batch)
+        self.measured["trained_rows"] = float((lengths > 0).float().mean())
+        order = lengths.nonzero()[:, 0]
         # Processes exchange gradients and statistics in every backward pass: one with fewer rows
         # that carry a signal goes through row 0 again, with no advantage.
         silent = self.most(len(order)) - len(order)
         order = torch.cat([order.new_zeros(silent), order])
+        parts, packs = [], []
         for start in range(0, len(order), self.micro_batch):
             rows = order[start : start + self.micro_batch]
             quiet = min(len(rows), max(0, silent - start))
@@ -443,7 +467,18 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
                 if value.dim() == 2:  # prompts are padded on the left, completions on the right
                     part[key] = value[rows, -p:] if key.startswith("prompt_") else value[rows, :c]
             part["advantages"][:quiet] = 0.0
-            self.rows = rows
+            behind = torch.arange(c, device=mask.device) >= lengths[rows, None].clamp_min(1)
+            part["completion_mask"] = part["completion_mask"].masked_fill(behind, 0)
+            ids, seen = (
+                torch.cat([part[f"prompt_{name}"], part[f"completion_{name}"]], 1)
+                for name in ("ids", "mask")
+            )
+            parts.append(part)
+            packs.append(self._pack(rows, ids, seen, c))
+        self.count_training(packs, tokens, reference=bool(self.beta))
+        for part, self.packed in zip(parts, packs, strict=True):
+            real = part["completion_mask"].bool()
+            self.taught = part["tool_mask"][real].bool()
             yield part, None
 
 
@@ -540,12 +575,18 @@ def _borrowed(model: torch.nn.Module):
     """TRL's trainers replace a model's `forward`; afterwards it has its own again. Meanwhile only
     our progress line is shown, no notice about settings that are meant."""
     modules = [model, model.get_base_model()] if hasattr(model, "peft_config") else [model]
+    words = min(trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE, model.config.get_text_config().vocab_size)
     before = [module.__dict__.get("forward") for module in modules]
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            # As on a GPU, no logits of what has no label; and buffers no wider than the vocabulary.
+            mock.patch.object(trl_utils, "_use_triton", lambda device: True),
+            mock.patch.object(trl_utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", words),
+        ):
             warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing|gemv_4bit)")
             yield
     finally:

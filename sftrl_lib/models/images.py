@@ -16,14 +16,14 @@ VISION_CACHE = (
 
 class ImageConditioner:
     """Within `of(rows)` each call of the model takes the next of these rows, in order, and sees
-    their pictures from the image token on.
+    their pictures from the image token on. (A packed call says itself what it sees.)
 
     A picture that several rows share is looked at once a call; by a frozen tower once at all, as
     long as it is among the last `VISION_CACHE`: every try and every micro-batch of its deal asks
     for it again. Without pictures it does nothing.
     """
 
-    rows: torch.Tensor  # those that no call has taken yet
+    rows = torch.tensor([], dtype=torch.long)  # those that no call has taken yet
 
     def __init__(self, policy: Any, pictures: Sequence[Image.Image]) -> None:
         self.policy, self.number = policy, torch.tensor([], dtype=torch.long)
@@ -64,14 +64,21 @@ class ImageConditioner:
     def _inputs(self, pictures: torch.Tensor | list[int]) -> dict[str, torch.Tensor]:
         return {key: value[pictures].to(self.policy.device) for key, value in self.inputs.items()}
 
+    def numbers(self, rows: torch.Tensor | list[int]) -> list[int]:
+        """A number for the picture of each of these rows, equal for the same one; none if there are
+        no pictures."""
+        return self.number[rows].tolist() if len(self.number) else []
+
     def _condition(self, module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         ids = kwargs["input_ids"]
+        if "packed" in kwargs:
+            return args, kwargs | self.family.condition_packed(self, module, kwargs["packed"])
         rows, self.rows = self.rows[: len(ids)], self.rows[len(ids) :]
         kwargs |= self.family.condition(self, module, self.number[rows], kwargs)
         return args, kwargs
 
     @contextlib.contextmanager
-    def of(self, rows: torch.Tensor, model: Any = None) -> Iterator[None]:
+    def of(self, rows: torch.Tensor | None = None, model: Any = None) -> Iterator[None]:
         """Show the pictures of these rows (indices into `pictures`), to the policy's model or to
         another one."""
         if not len(self.number):
@@ -80,7 +87,7 @@ class ImageConditioner:
         model = model or self.policy.model
         model = getattr(model, "module", model)  # of several processes
         model = model.get_base_model() if hasattr(model, "peft_config") else model
-        self.rows = rows.cpu()
+        self.rows = self.rows if rows is None else rows.cpu()
         handle = model.register_forward_pre_hook(self._condition, with_kwargs=True)
         try:
             yield

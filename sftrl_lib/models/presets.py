@@ -35,7 +35,7 @@ PRESETS = {
                 "sft": {"lr": 3e-4, "steps": 345, "batch": 128},
                 "rl": {"lr": 3e-4, "steps": 60, "batch": 256},
             },
-            numbers={"micro_batch": 64, "max_new_tokens": 40, "generation_batch_size": 256},
+            numbers={"micro_batch": 16, "max_new_tokens": 40, "generation_batch_size": 256},
         ),
         Preset(
             "smol",
@@ -78,7 +78,7 @@ SIZES = {
         why="as small as the tiny tier, whose tuned numbers it has; but answers are longer in a "
         "vocabulary that is not made for the task",
         methods=PRESETS["tiny"].methods,
-        numbers={"micro_batch": 64, "max_new_tokens": 128, "generation_batch_size": 256},
+        numbers={"micro_batch": 16, "max_new_tokens": 128, "generation_batch_size": 256},
     ),
     5e8: Preset(
         "smol",

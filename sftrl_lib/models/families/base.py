@@ -35,3 +35,9 @@ class Family:
     def condition(images: Any, model: Any, number: torch.Tensor, call: dict) -> dict[str, Any]:
         """Arguments that let a forward call see: row i of it shows picture `number[i]`."""
         raise NotImplementedError
+
+    @staticmethod
+    def condition_packed(images: Any, model: Any, packed: Any) -> dict[str, Any]:
+        """The same for rows that are packed into one (`packing.Packed`): each token sees its row's
+        picture, the `n`-th different number's states being the `n`-th."""
+        raise NotImplementedError

@@ -46,3 +46,18 @@ class Mllama(Family):
         mask = shown[:, :, None, None] * tiles
         more["cross_attention_mask"] = mask.to(model.dtype)  # spread over all patches
         return more
+
+    @staticmethod
+    def condition_packed(images: Any, model: Any, packed: Any) -> dict[str, Any]:
+        different, place = packed.pictures.unique(return_inverse=True)
+        states = images.states(model, different.cpu())
+        first = [row.index(model.config.image_token_index) for row in packed.rows]
+        shown = packed.position_ids[0] >= torch.tensor(first, device=place.device)[packed.row]
+        own = place[:, None] == torch.arange(len(different), device=place.device)
+        # (tokens, pictures, tiles)
+        tiles = images.inputs["aspect_ratio_mask"].to(place.device)[different, 0]
+        mask = (shown[:, None] & own)[:, :, None] * tiles
+        return {
+            "cross_attention_states": states.flatten(0, 1)[None],
+            "cross_attention_mask": mask[None].to(model.dtype),
+        }
