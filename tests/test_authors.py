@@ -14,8 +14,8 @@ from collections import Counter
 import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 
-from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, GeneralPointsVL
+from worlds.verifier import verify_formula
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,

@@ -30,7 +30,7 @@ from sftrl_lib.tasks.general_points import (
     Rule,
     held_out,
 )
-from sftrl_lib.tasks.solver import solvable, solve
+from worlds.solver import solvable, solve
 
 TEN, OOD, FIVE = NAMED_RULES.values()
 HANDS = list(combinations_with_replacement(RANKS, 4))
