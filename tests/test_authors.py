@@ -192,6 +192,12 @@ def test_authors_scheme_lets_rounding_decide():
     assert verify_formula("8/(3-8/3)", (3, 3, 8, 8)).reward == 5
 
 
+def test_a_value_beyond_all_floats_is_no_exception():
+    huge = "*".join(["9999"] * 79) + "/3"
+    verdict = verify_formula(huge, (10, 4, 6, 2), scheme="authors")
+    assert verdict.reason == "wrong_numbers" and verdict.value > 10**300
+
+
 # --- scheme="paper": the intended differences -----------------------------------------------------
 def has_no_value(formula):
     try:

@@ -34,8 +34,8 @@ def evaluate_formula(
     recursion, nothing is executed.
 
     Numbers of up to four ASCII digits, binary + - * / (or a typographic or LaTeX sign), brackets,
-    spaces, and at the end perhaps "=" and a number, which does not count. Anything else, and a
-    division by zero, raises IllegalFormula.
+    spaces, and at the end perhaps "=" and a number, which does not count. Anything else, and what
+    has no value, raises IllegalFormula.
     """
     if len(formula) > MAX_FORMULA:
         raise IllegalFormula
@@ -50,7 +50,7 @@ def evaluate_formula(
         right, left, sign = values.pop(), values.pop(), operators.pop()
         try:
             values.append((divide if sign == "/" else OPERATIONS[sign])(left, right))
-        except ZeroDivisionError:
+        except ArithmeticError:  # by zero, or beyond what a float holds
             raise IllegalFormula from None
         steps.append((left, sign, right, values[-1]))
 

@@ -89,11 +89,12 @@ def verify_formula(
     check("the reward scheme", scheme, scheme in REWARDS, REWARDS)
     if scheme == "authors":
         return _authors_verdict(formula, numbers, target)
-    reason, facts, value, used = "solved", {}, None, []
+    facts: dict[str, Any] = {}
+    value = None
     try:
         value, used, _ = evaluate_formula(formula)
     except IllegalFormula:
-        reason = "illegal_formula"
+        reason, used = "illegal_formula", []
     else:
         value = Fraction(value)
         wrong = [w for w in (claimed, used) if w is not None and sorted(w) != sorted(numbers)]
@@ -101,6 +102,8 @@ def verify_formula(
             reason, facts = "wrong_numbers", _number_fault(wrong[0], numbers)
         elif value != target:
             reason, facts = "wrong_value", {"value": value, "target": target}
+        else:
+            reason = "solved"
     message = verdict_message(reason, **facts)
     said = tuple(used if claimed is None else claimed)
     return Verdict(reason == "solved", REWARDS[scheme][reason], reason, message, value, said)
