@@ -21,11 +21,11 @@ import gymnasium
 from tqdm.auto import tqdm
 
 from foundry.cities import city_routes
-from sftrl_lib.tasks import cities, drawing, solver
+from foundry.released import write_routes
 from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.navigation import Navigation
-from sftrl_lib.tasks.routes import write_routes
+from worlds import cities, drawing, solver
+from worlds.verifier import verify_formula
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
 REPEATS = 5

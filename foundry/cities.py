@@ -2,14 +2,14 @@
 
 Every city differs from every other in geometry, in names and in looks. All of it follows from the
 recipes below: nothing is drawn from a global stream, and the same recipe makes the same city with
-the same networkx and scipy. `write` makes the data that `sftrl_lib.tasks.cities` reads.
+the same networkx and scipy. `write` makes the data that `worlds.cities` reads.
 """
 
 import json
 import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,22 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks.cities import (
+from worlds.cities import (
     KINDS,
     TRAINING_CITY,
     City,
-    Color,
     Landmark,
     Look,
     Position,
     as_json,
     bearing,
+    read_look,
 )
-from sftrl_lib.tasks.routes import (
-    Milestone,
-    Point,
-    Route,
-    content_hash,
-    sector,
-    turn_word,
-    unseen,
-    write_routes,
-)
+from worlds.errors import SftrlError
+from worlds.pictures import Color
+from worlds.routes import Milestone, Route, content_hash, sector, turn_word, unseen
+
+from .released import write_routes
 
 
 # --- Geometry -------------------------------------------------------------------------------------
@@ -144,92 +138,53 @@ def _streets(graph: nx.Graph, turned: float) -> tuple[nx.Graph, tuple]:
 
 
 # --- Recipes --------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Recipe:
-    """What a city is made of."""
-
-    geometry: Callable[[], nx.Graph]
-    turned: float  # degrees clockwise
-    origin: Point
-    look: Look
-
-
-CITIES: dict[str, Recipe] = {
-    TRAINING_CITY: Recipe(  # Manhattan-like: oblong blocks, and Broadways across them
+LOOKS = json.loads(Path(__file__).with_name("looks.json").read_text())  # chosen: colours, origins
+# Each city's geometry, and how many degrees it is turned, clockwise.
+CITIES: dict[str, tuple[Callable[[], nx.Graph], float]] = {
+    # Manhattan-like: oblong blocks, and Broadways across them.
+    TRAINING_CITY: (
         lambda: _avenues(
             _grid([120] * 11, [75] * 11), (-8, -4, -2, 2, 4, 8), (2, 6, 10, 12, 16, 20)
         ),
-        5, (40.0, -40.0),
-        Look((150, 196, 232), (176, 172, 164), (84, 84, 88),
-             ((156, 92, 72), (176, 140, 108), (128, 108, 98), (190, 170, 148)), (60, 72, 92)),
+        5,
     ),
-    "plainsby": Recipe(  # a plain grid of square blocks
-        lambda: _grid([95] * 8, [95] * 8), 40, (-20.0, -15.0),
-        Look((236, 214, 176), (206, 186, 150), (120, 104, 88),
-             ((236, 214, 164), (222, 184, 128), (240, 228, 200)), (120, 84, 60)),
-    ),
-    "spokehaven": Recipe(  # radial
-        lambda: _rings(12, (80, 150, 230, 320, 420, 530)), 7, (35.0, -55.0),
-        Look((182, 206, 216), (196, 190, 178), (110, 106, 100),
-             ((228, 218, 196), (212, 200, 176), (240, 234, 218)), (86, 104, 116)),
-    ),
-    "tanglewick": Recipe(  # an organic old town
-        lambda: _lanes(10, 85, "tanglewick"), 0, (-30.0, -30.0),
-        Look((170, 180, 190), (150, 140, 128), (96, 90, 86),
-             ((196, 120, 84), (208, 148, 96), (170, 96, 76), (222, 180, 130)), (48, 60, 54)),
-    ),
-    "cellamar": Recipe(  # organic, three streets at a crossing
-        lambda: _lattice(nx.hexagonal_lattice_graph(8, 8), 75, 16, "cellamar"), 12, (10.0, -130.0),
-        Look((120, 190, 226), (226, 216, 196), (150, 144, 136),
-             ((246, 244, 236), (232, 236, 240), (250, 240, 220)), (52, 110, 176)),
-    ),
-    "canalonga": Recipe(  # a grid cut by canals
+    "plainsby": (lambda: _grid([95] * 8, [95] * 8), 40),
+    "spokehaven": (lambda: _rings(12, (80, 150, 230, 320, 420, 530)), 7),
+    "tanglewick": (lambda: _lanes(10, 85, "tanglewick"), 0),
+    # Three streets at a crossing.
+    "cellamar": (lambda: _lattice(nx.hexagonal_lattice_graph(8, 8), 75, 16, "cellamar"), 12),
+    "canalonga": (
         lambda: _canals(
             _grid([80] * 9, [85, 85, 130, 85, 85, 130, 85, 85, 130, 85]),
             {2: (1, 5, 8), 5: (0, 4, 7), 8: (2, 6, 9)},
-        ), 24, (-5.0, 90.0),
-        Look((206, 214, 224), (180, 160, 144), (134, 116, 104),
-             ((142, 62, 52), (110, 70, 58), (168, 88, 66), (92, 84, 82)), (232, 230, 222)),
+        ),
+        24,
     ),
-    "mixtonia": Recipe(  # short and long blocks
+    # Short and long blocks.
+    "mixtonia": (
         lambda: _grid([50, 150, 70, 200, 50, 110, 60, 180, 90], [140, 55, 90, 60, 170, 70, 120]),
-        66, (20.0, 170.0),
-        Look((222, 196, 208), (170, 172, 178), (76, 78, 86),
-             ((116, 148, 160), (96, 124, 140), (150, 172, 178)), (236, 226, 160)),
+        66,
     ),
-    "slantwyck": Recipe(  # avenues in both diagonals everywhere
+    # Avenues in both diagonals everywhere.
+    "slantwyck": (
         lambda: _avenues(_grid([100] * 8, [70] * 8), range(-8, 9, 2), range(0, 17, 2)),
-        81, (-45.0, -110.0),
-        Look((140, 164, 200), (140, 150, 140), (66, 70, 72),
-             ((98, 132, 104), (128, 156, 120), (84, 108, 96)), (212, 220, 200)),
+        81,
     ),
-    "brickenfell": Recipe(  # T-shaped crossings
-        lambda: _brick(6, 9, 130, 75), 15, (55.0, -30.0),
-        Look((190, 194, 200), (128, 124, 122), (70, 68, 70),
-             ((148, 64, 60), (128, 52, 54), (164, 84, 74)), (226, 222, 206)),
-    ),
-    "trigonby": Recipe(  # three directions of street
-        lambda: _lattice(nx.triangular_lattice_graph(9, 16), 95), 9, (-12.0, -105.0),
-        Look((252, 206, 160), (214, 178, 150), (126, 98, 90),
-             ((214, 96, 104), (236, 156, 88), (120, 170, 160), (240, 208, 120)), (90, 60, 96)),
-    ),
-}  # fmt: skip
+    "brickenfell": (lambda: _brick(6, 9, 130, 75), 15),
+    "trigonby": (lambda: _lattice(nx.triangular_lattice_graph(9, 16), 95), 9),
+}
 
 # --- Landmarks ------------------------------------------------------------------------------------
 FIRST = (
-    "Silver", "Golden", "Scarlet", "Amber", "Ivory", "Copper", "Crimson", "Emerald", "Coral",
-    "Violet", "Quiet", "Happy", "Lucky", "Sunny", "Royal", "Grand", "Little", "Ancient", "Misty",
-    "Velvet", "Hidden", "Gentle", "Noble", "Brave", "Clever", "Merry", "Frosty", "Rusty", "Dusty",
-    "Sandy", "Rocky", "Mossy", "Stormy", "Wooden", "Crystal", "Marble", "Cotton", "Pepper",
-    "Ginger", "Honey",
-)  # fmt: skip
+    "Silver Golden Scarlet Amber Ivory Copper Crimson Emerald Coral Violet Quiet Happy Lucky "
+    "Sunny Royal Grand Little Ancient Misty Velvet Hidden Gentle Noble Brave Clever Merry Frosty "
+    "Rusty Dusty Sandy Rocky Mossy Stormy Wooden Crystal Marble Cotton Pepper Ginger Honey"
+).split()
 SECOND = (
-    "", "Oak", "Maple", "Cedar", "Willow", "Falcon", "Raven", "Otter", "Tiger", "Lion", "Panda",
-    "Dolphin", "Swan", "Robin", "River", "Harbor", "Meadow", "Valley", "Garden", "Castle", "Tower",
-    "Lantern", "Anchor", "Compass", "Mirror", "Candle", "Ribbon", "Feather", "Button", "Kettle",
-    "Basket", "Barrel", "Wagon", "Rocket", "Comet", "Planet", "Island", "Forest", "Glacier",
-    "Orchid", "Tulip",
-)  # fmt: skip
+    " Oak Maple Cedar Willow Falcon Raven Otter Tiger Lion Panda Dolphin Swan Robin River Harbor "
+    "Meadow Valley Garden Castle Tower Lantern Anchor Compass Mirror Candle Ribbon Feather Button "
+    "Kettle Basket Barrel Wagon Rocket Comet Planet Island Forest Glacier Orchid Tulip"
+).split(" ")  # the first is none
 # Every word of every name: "Silver Oak Cafe", "Silver Cafe". A pair of first and second word
 # belongs to one city alone, so that no name, whatever its kind, occurs in two cities; the words
 # themselves occur in all of them, so that one vocabulary serves all.
@@ -282,9 +237,10 @@ def _landmarks(city: City, mark: int, taken: Collection[str] = ()) -> dict[int, 
 
 def make(name: str) -> City:
     """The city of a name in CITIES."""
-    recipe = CITIES[name]
-    graph, water = _streets(recipe.geometry(), recipe.turned)
-    bare = City(name, graph, {}, recipe.look, recipe.origin, water)
+    geometry, turned = CITIES[name]
+    graph, water = _streets(geometry(), turned)
+    look, origin = read_look(LOOKS[name]["look"]), tuple(LOOKS[name]["origin"])
+    bare = City(name, graph, {}, look, origin, water)
     return replace(bare, landmarks=_landmarks(bare, list(CITIES).index(name)))
 
 

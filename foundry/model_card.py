@@ -5,6 +5,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
+
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.generation import answer
 from sftrl_lib.models.load import load_policy
@@ -14,9 +16,9 @@ from sftrl_lib.runs import write_atomic
 from sftrl_lib.tasks import general_points_texts as cards
 from sftrl_lib.tasks import navigation_texts as walks
 from sftrl_lib.tasks.base import Task
-from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.general_points import COLORS, GeneralPoints, GeneralPointsVL
 from sftrl_lib.tasks.navigation import WORDS, Navigation, NavigationVL, sighted
+from worlds.verifier import verify_formula
 
 
 def walking(policy: Policy, routes: int = 50, seed: int = 0) -> dict:
@@ -142,112 +144,19 @@ def write_card(folder: Path) -> None:
 
 
 def card_text(name: str, facts: dict) -> str:
-    """The model card, from nothing but foundation.json."""
-    recipe, measured = facts["recipe"], facts["skills"]
-    rules = list(next(iter(measured["by_format"].values())))
-    formats, walk_formats = (
-        ", ".join(f"{style} {share:.1%}" for style, share in facts[kind].items())
-        for kind in ("cards", "walks")
-    )
-    never = ", ".join(str(tuple(r)) for r in facts["never_seen"]["rules"])
-    table = [f"| format | {' | '.join(rules)} |", "|---" * (len(rules) + 1) + "|"]
-    for style, by_rule in measured["by_format"].items():
-        shares = [map(by_rule[r].get, ("solved", "faces_read", "steps_true")) for r in rules]
-        cells = [" / ".join("-" if v is None else f"{v:.1%}" for v in cell) for cell in shares]
-        table.append(f"| {style} | {' | '.join(cells)} |")
-    tries = [f"- {r}: {', '.join(f'{v:.1%}' for v in measured['by_tries'][r])}" for r in rules]
-    walks = [f"| format | {' | '.join(WORDS)} |", "|---" * (len(WORDS) + 1) + "|"]
-    for style, by_space in facts["walking"]["by_format"].items():
-        cells = [f"{s['actions']:.1%} / {s['turns']:.1%}" for s in map(by_space.get, WORDS)]
-        walks.append(f"| {style} | {' | '.join(cells)} |")
-    table, tries, walks = "\n".join(table), "\n".join(tries), "\n".join(walks)
-    stage, pictures, looks = (
-        "Its vision tower and cross-attention are present and untrained.",
-        "images",
-        "",
-    )
-    if "seeing" in facts:
-        stage, looks = _seeing(facts["seeing"]), _looking(facts["looking"])
-        pictures = "pictures of the ten cities"
-    return f"""# Foundation model `{name}`
+    """The model card, from nothing but foundation.json and the template beside this file."""
 
-A Llama-3.2-Vision (Mllama) architecture with {facts["parameters"]:,} parameters, pre-trained from \
-scratch by `python -m sftrl_lib foundation` in {facts["seconds"] / 60:.0f} minutes \
-({facts["workers"]} processes of one thread): {recipe["steps"]:,} steps of {recipe["batch"]} \
-conversations about cards and {recipe["walks"]} about walks, \
-{facts["tokens"] / 1e6:.1f} million tokens, seed {recipe["seed"]}. {stage}
+    def shares(formats: dict[str, float]) -> str:
+        return ", ".join(f"{style} {share:.1%}" for style, share in formats.items())
 
-## What it has seen
+    def cell(skill: dict[str, float]) -> str:
+        found = map(skill.get, ("solved", "faces_read", "steps_true"))
+        return " / ".join("-" if share is None else f"{share:.1%}" for share in found)
 
-**Cards.** Four cards under a random rule (J, Q and K each count as a random value from 1 to \
-13), the target 24 in {recipe["target_24"]:.0%} of the deals and another one in the rest; in \
-{recipe["faces"]:.0%} of the deals every card is a face card with probability 1/2 or more. \
-{recipe["conversations"]:.0%} are conversations in which one or two wrong answers get the \
-verifier's message and a right answer follows. Loss on the last answer only, and it is always \
-right. Answer formats: {formats}.
-
-**Walks.** Routes through no city, with all four ways to turn and all directions equally often, up \
-to one position of the walk; in half of them turns are said as directions (absolute), in half as \
-ways to turn (relative). {recipe["conversations"]:.0%} have a wrong answer and the verifier's \
-message before the right one. Loss on the last answer and on the actions of the history, all of \
-them right. Answer formats: {walk_formats}.
-
-## What it has never seen
-
-The rules J, Q, K = {never}; the held-out quarter of the value multisets together with the target \
-24; the streets, routes and landmark names of the ten cities (the words of the names, in other \
-combinations, it has seen); {pictures}.
-
-## Measured skills
-
-Greedy, {measured["deals"]} deals a cell, each with a face card and a held-out multiset, before \
-any post-training: solved / face cards read right / calculation steps that are true.
-
-{table}
-
-Solved within 1 to 5 tries, in the task's own format (json):
-
-{tries}
-
-Navigation, greedy, all positions of {facts["walking"]["routes"]} unseen routes of the training \
-city: right actions / right turns, by action space.
-
-{walks}
-{looks}"""
-
-
-def _seeing(facts: dict) -> str:
-    recipe = facts["recipe"]
-    hands = recipe["steps"] * recipe["batch"]
-    return f"""
-
-**Pictures**, in a second stage of {facts["seconds"] / 60:.0f} minutes in which every weight that \
-text alone passes stayed as it was: {recipe["steps"]} steps of {recipe["batch"]} hands and \
-{recipe["walks"]} street views of {recipe["towns"]} random cities, {recipe["size"]} pixels. In the \
-first {recipe["looks"]} steps each patch learned to name what its part shows (a card; a crossing, \
-the sign of a landmark) and where it is, through a head that was thrown away. Then the tower \
-stayed as it was, and the layers that look at it learned from conversations about the pictures, in \
-the formats above with {recipe["json"]:.0%} json, and to bring about, where the question has a \
-card of the picture, what the text layers hold where it names one. {recipe["red"]:.0%} of \
-the {hands:,} hands were red (about {recipe["red"] * hands:,.0f}), all others black. In \
-{recipe["conversations"]:.0%} of the conversations the answer is a second or third one, after \
-wrong ones, every other of which also misreads a card."""
-
-
-def _looking(facts: dict) -> str:
-    lines = [
-        "",
-        f"Seen right, greedy, before any post-training, in answers that name what there is to see "
-        f"before anything else; {facts['deals']} deals a colour, a card counts in its own place; "
-        f"{facts['routes']} routes a row:",
-        "",
-        "| pictures | | |",
-        "|---|---|---|",
-    ]
-    for color, seen in facts["cards"].items():
-        lines.append(f"| {color} | cards {seen['cards']:.1%} | whole hands {seen['hands']:.1%} |")
-    for split, seen in facts["views"].items():
-        place = "training city" if split == "id_unseen" else "other cities"
-        shares = [f"{name.partition('_')[0]}s {seen[name]:.1%}" for name in list(seen)[1:]]
-        lines.append(f"| {place} | {' | '.join(shares)} |")
-    return "\n".join([*lines, ""])
+    page = Environment(keep_trailing_newline=True, undefined=StrictUndefined)
+    page.filters |= {"percent": "{:.0%}".format, "percent1": "{:.1%}".format}
+    template = page.from_string(Path(__file__).with_suffix(".md").read_text())
+    seeing = facts.get("seeing")
+    seen = seeing and seeing["recipe"]
+    known = facts | {"seeing": seeing, "seen": seen, "spaces": list(WORDS)}
+    return template.render(name=name, shares=shares, cell=cell, **known)

@@ -16,14 +16,17 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image
 
-from sftrl_lib.tasks import cities as recorded
-from sftrl_lib.tasks import drawing, formulas, hands, navigation, rail
 from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks import general_points_texts as cards
+from sftrl_lib.tasks import navigation
 from sftrl_lib.tasks import navigation_texts as walks
-from sftrl_lib.tasks.routes import SECTORS, TURNS, Milestone, Route, turn_word
-from sftrl_lib.tasks.solver import solve
 from sftrl_lib.tasks.texts import retry
+from worlds import cities as recorded
+from worlds import drawing, hands, rail
+from worlds.formulas import IllegalFormula, evaluate_formula
+from worlds.routes import SECTORS, TURNS, Milestone, Route, turn_word
+from worlds.solver import solve
+from worlds.verifier import verdict_message, verify_formula
 
 from . import cities
 
@@ -38,8 +41,8 @@ def worked_steps(formula: str) -> list[str] | None:
     """The calculation of a formula step by step, e.g. "10*3=30"; None where there is none, or where
     a step leaves the whole numbers 0..99."""
     try:
-        _, _, steps = formulas.evaluate_formula(formula)
-    except (formulas.IllegalFormula, ZeroDivisionError):
+        _, _, steps = evaluate_formula(formula)
+    except IllegalFormula:
         return None
     if any(value.denominator != 1 or not 0 <= value <= 99 for *_, value in steps):
         return None
@@ -61,8 +64,8 @@ def random_formula(numbers: list[int], rng: random.Random) -> tuple[str, Fractio
         parts[i : i + 2] = [(f"{left}{sign}{right}", binding)]
     formula = parts[0][0]
     try:
-        return formula, formulas.evaluate_formula(formula)[0]
-    except ZeroDivisionError:
+        return formula, evaluate_formula(formula)[0]
+    except IllegalFormula:
         return formula, None
 
 
@@ -182,7 +185,7 @@ class Pretraining:
         if rng.random() < self.conversations:
             for _ in range(rng.choice((1, 1, 2))):
                 wrong, named = self.wrong_formula(deal, rng), deal.cards
-                verdict = formulas.verify_formula(wrong, deal.numbers, deal.target)
+                verdict = verify_formula(wrong, deal.numbers, deal.target)
                 if verdict.ok:
                     continue
                 message, steps = verdict.message, worked_steps(wrong) or ()
@@ -190,7 +193,7 @@ class Pretraining:
                     named = list(deal.cards)
                     named[rng.randrange(4)] = rng.choice(list(gp.CARD_NAMES.values()))
                     if sorted(named) != sorted(deal.cards):
-                        message = cards.verdict_message("misread_cards")
+                        message = verdict_message("misread_cards")
                 shown = cards.answer(named, deal.numbers, wrong, style, steps)
                 turns += [("assistant", shown), ("user", retry(message))]
         return [*turns, ("assistant", answer)]
@@ -230,9 +233,9 @@ class Pretraining:
     def wrong_action(self, step: navigation.Step, rng: random.Random) -> str:
         """What a student may do: another sentence's turn, any other, or another kind of action."""
         turns = [getattr(p, step.actions) for p in step.rail if p.kind == "turn"]
-        anything = [walks.turn_action(word) for word in navigation.WORDS[step.actions]]
-        pool = rng.choice((turns, anything, (walks.FORWARD, walks.STOP)))
-        return rng.choice([a for a in pool if a != step.action] or [walks.turn_action("back")])
+        anything = [rail.turn_action(word) for word in navigation.WORDS[step.actions]]
+        pool = rng.choice((turns, anything, (rail.FORWARD, rail.STOP)))
+        return rng.choice([a for a in pool if a != step.action] or [rail.turn_action("back")])
 
     def batch_of(self, step: int) -> list[Conversation]:
         """The examples of one optimizer step: the same for the same (seed, step)."""

@@ -81,7 +81,7 @@ for rule in NAMED_RULES.values():
 # %%
 from itertools import combinations_with_replacement
 
-from sftrl_lib.tasks.solver import solvable, solve
+from worlds.solver import solvable, solve
 
 for highest in (13, 10):
     hands = list(combinations_with_replacement(range(1, highest + 1), 4))
@@ -166,7 +166,7 @@ pd.DataFrame(
 # which adds up the rewards of all faults):
 
 # %%
-from sftrl_lib.tasks.formulas import REWARDS
+from worlds.verifier import REWARDS
 
 pd.DataFrame(REWARDS)
 
@@ -329,9 +329,9 @@ pd.DataFrame(both).style.format("{:.1%}")
 # our training city.
 
 # %%
-from sftrl_lib.tasks import cities
 from sftrl_lib.tasks.navigation import Navigation
 from study import maps
+from worlds import cities
 
 walk = Navigation(rule="absolute", ood_rule="relative")
 route = walk.routes("id_unseen")[0]
@@ -432,7 +432,7 @@ pd.DataFrame(rows).T.style.format("{:.1%}")
 # skies, names.
 
 # %%
-from sftrl_lib.tasks.drawing import street_views
+from worlds.drawing import street_views
 
 
 def seen(step, size=560):

@@ -598,8 +598,8 @@ pd.DataFrame(parts)
 # many of them on the same routes: read the large differences only.)
 
 # %%
-from sftrl_lib.tasks.cities import KINDS
-from sftrl_lib.tasks.routes import SECTORS
+from worlds.cities import KINDS
+from worlds.routes import SECTORS
 
 for part, names in enumerate(([kind.capitalize() for kind in KINDS], [*SECTORS])):
     for m in ("init", "sft", "rl"):

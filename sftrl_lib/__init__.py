@@ -18,12 +18,13 @@ if os.environ.get("SFTRL_ONLINE", "0") != "1":
 # bitsandbytes recommends a package that would fetch compiled code; its own CPU kernels do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
+from worlds.verifier import verify_formula  # noqa: E402
+
 from .errors import SftrlError  # noqa: E402
 from .experiment import Experiment  # noqa: E402
 from .models.presets import PRESETS  # noqa: E402
 from .tasks import envs as _envs  # noqa: E402, F401  (registers sftrl/GeneralPoints-v0)
 from .tasks.base import Verdict  # noqa: E402
-from .tasks.formulas import verify_formula  # noqa: E402
 from .tasks.general_points import GeneralPoints  # noqa: E402
 
 __all__ = ["PRESETS", "Experiment", "GeneralPoints", "SftrlError", "Verdict", "verify_formula"]

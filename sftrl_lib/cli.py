@@ -206,7 +206,7 @@ class Routes:
     @staticmethod
     def run(args: Namespace) -> int:
         """0 if there are usable routes, else 1; what cannot be read at all is an SftrlError."""
-        from .tasks.routes import load_routes
+        from worlds.routes import load_routes
 
         summary = load_routes(args.folder).summary()
         if args.json:

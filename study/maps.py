@@ -16,10 +16,10 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from sftrl_lib.plots import RC, finish, frame
-from sftrl_lib.tasks.cities import City
-from sftrl_lib.tasks.drawing import sign
 from sftrl_lib.tasks.navigation import Position
-from sftrl_lib.tasks.routes import Route
+from worlds.cities import City
+from worlds.drawing import sign
+from worlds.routes import Route
 
 _TRIES = {  # at one position
     "right": dict(color="#0072B2", marker="o"),

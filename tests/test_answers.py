@@ -10,9 +10,9 @@ from test_navigation import STEPS, answer
 from test_navigation import TASK as WALK
 from test_verifier import DEAL, TASK, gold
 
-from sftrl_lib.tasks.answers import MAX_ANSWER, read_fields
-from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.general_points import named_cards
+from worlds.answers import MAX_ANSWER, read_fields
+from worlds.verifier import verify_formula
 
 KEYS = ("cards", "number", "formula")
 A = '{"cards": ["K","4","6","2"], "number": [10,4,6,2], "formula": "(10-4)*(6-2)"}'

@@ -14,8 +14,8 @@ from collections import Counter
 import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 
-from sftrl_lib.tasks.formulas import verify_formula
 from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, GeneralPointsVL
+from worlds.verifier import verify_formula
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -190,6 +190,12 @@ def test_authors_scheme_by_hand(formula, reward, message):
 def test_authors_scheme_lets_rounding_decide():
     assert verify_formula("8/(3-8/3)", (3, 3, 8, 8), scheme="authors").reward == 0
     assert verify_formula("8/(3-8/3)", (3, 3, 8, 8)).reward == 5
+
+
+def test_a_value_beyond_all_floats_is_no_exception():
+    huge = "*".join(["9999"] * 79) + "/3"
+    verdict = verify_formula(huge, (10, 4, 6, 2), scheme="authors")
+    assert verdict.reason == "wrong_numbers" and verdict.value > 10**300
 
 
 # --- scheme="paper": the intended differences -----------------------------------------------------

@@ -17,11 +17,11 @@ import foundry.cities
 from foundry.cities import CITIES, DATASETS, LEGS, WORDS, city_routes, make, write
 from sftrl_lib import SftrlError
 from sftrl_lib.places import ROOT
-from sftrl_lib.tasks import cities
-from sftrl_lib.tasks.cities import FOLDER, KINDS, TRAINING_CITY, city, city_of, from_json, names
 from sftrl_lib.tasks.navigation import generated
-from sftrl_lib.tasks.panoramas import distance
-from sftrl_lib.tasks.routes import (
+from worlds import cities
+from worlds.cities import FOLDER, KINDS, TRAINING_CITY, city, city_of, from_json, names
+from worlds.panoramas import distance
+from worlds.routes import (
     COMPASS,
     SECTORS,
     TURNS,
@@ -112,9 +112,9 @@ def test_cities_differ_in_geometry():
 
 def test_cities_differ_in_every_part_of_their_looks():
     for part in ("sky", "ground", "street", "facades", "windows"):
-        assert len({getattr(recipe.look, part) for recipe in CITIES.values()}) == len(CITIES), part
-    for recipe in CITIES.values():
-        colors = (recipe.look.sky, recipe.look.street, *recipe.look.facades, recipe.look.windows)
+        assert len({getattr(city(name).look, part) for name in CITIES}) == len(CITIES), part
+    for look in (city(name).look for name in CITIES):
+        colors = (look.sky, look.street, *look.facades, look.windows)
         assert all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in colors)
 
 

@@ -9,7 +9,7 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.countdown import Countdown, Game
-from sftrl_lib.tasks.formulas import verify_formula
+from worlds.verifier import verify_formula
 
 RULES = ["3", "4", "5", "6", "4 without +", "4 without -", "4 without *", "5 without /"]
 GAME = Game((2, 3, 5, 7), 30, "", "(7+5-2)*3")

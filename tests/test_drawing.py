@@ -14,11 +14,11 @@ from matplotlib.offsetbox import AnnotationBbox
 
 from foundry.cities import city_routes
 from sftrl_lib import SftrlError, plots
-from sftrl_lib.tasks.cities import KINDS, TRAINING_CITY, City, Landmark, Look, city, names
-from sftrl_lib.tasks.drawing import COLORS, sign, street_views, view
-from sftrl_lib.tasks.rail import lay_rail
 from sftrl_lib.widgets import episode_viewer, render_episode
 from study.maps import city_map
+from worlds.cities import KINDS, TRAINING_CITY, City, Landmark, Look, city, names
+from worlds.drawing import COLORS, sign, street_views, view
+from worlds.rail import lay_rail
 
 HERE = (0.0, 0.0)
 PURE = Look((0, 0, 255), (0, 255, 0), (255, 0, 0), ((120, 120, 120),), (80, 80, 80))
@@ -183,7 +183,7 @@ def test_a_turn_of_90_degrees_permutes_the_views(quarter):
 def test_the_same_bytes_in_every_process():
     ask = """
 import hashlib
-from sftrl_lib.tasks import cities, drawing
+from worlds import cities, drawing
 town = cities.city("canalonga")
 picture = drawing.street_views(town, town.xy(9), 77, 100)
 print(hashlib.sha256(picture.tobytes()).hexdigest())

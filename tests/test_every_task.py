@@ -17,7 +17,7 @@ from sftrl_lib.experiment import Experiment, all_settings
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS
 from sftrl_lib.rollout import Episode, Turn
-from sftrl_lib.tasks.answers import plain_signs, read_fields
+from worlds.answers import plain_signs, read_fields
 
 every_task = pytest.mark.parametrize("name", TASKS)
 every_split = pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.envs import ENV_ID
+from sftrl_lib.tasks.envs import ENV_ID, GeneralPointsEnv
 from sftrl_lib.tasks.general_points import (
     CARD_NAMES,
     HELD_OUT_MAPPINGS,
@@ -31,7 +31,7 @@ from sftrl_lib.tasks.general_points import (
     held_out,
     share,
 )
-from sftrl_lib.tasks.solver import solvable, solve
+from worlds.solver import solvable, solve
 
 TEN, OOD, FIVE = NAMED_RULES.values()
 HANDS = list(combinations_with_replacement(RANKS, 4))
@@ -431,3 +431,8 @@ def test_environment_ends_at_once_when_solved():
 def test_environment_refuses_bad_options(wrong):
     with pytest.raises(SftrlError, match=next(iter(wrong))):
         gymnasium.make(ENV_ID, pictures=True, **wrong)
+
+
+def test_environment_names_the_render_modes_to_one_who_asks_for_another():
+    with pytest.raises(SftrlError, match="'human', but it must be one of None, ansi, rgb_array"):
+        GeneralPointsEnv(render_mode="human")

@@ -127,7 +127,16 @@ def test_no_notebook_is_committed_with_outputs():
 
 
 def test_code_is_clean():
-    folders = ["sftrl_lib", "study", "foundry", "tests", "notebooks", "benchmarks", "book"]
+    folders = [
+        "sftrl_lib",
+        "study",
+        "foundry",
+        "worlds",
+        "tests",
+        "notebooks",
+        "benchmarks",
+        "book",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", *folders], cwd=ROOT, capture_output=True, text=True
     )

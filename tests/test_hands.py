@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks import hands
 from sftrl_lib.tasks.general_points import CARD_NAMES, SUITS
+from worlds import hands
 
 HAND = ("A", "10", "J", "7")
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.stats import clustered_interval
-from sftrl_lib.tasks import cities, general_points_texts
+from sftrl_lib.tasks import general_points_texts
 from sftrl_lib.tasks import navigation_texts as texts
 from sftrl_lib.tasks.base import Verdict
 from sftrl_lib.tasks.envs import NAVIGATION_ID
@@ -31,10 +31,11 @@ from sftrl_lib.tasks.navigation import (
     route_metrics,
     sighted,
 )
-from sftrl_lib.tasks.panoramas import Panoramas, distance
-from sftrl_lib.tasks.rail import lay_rail, sentences
-from sftrl_lib.tasks.routes import SECTORS, Milestone, Route, RouteSet
 from study.baselines import BASELINES, baseline_metrics
+from worlds import cities
+from worlds.panoramas import Panoramas, distance
+from worlds.rail import lay_rail, sentences
+from worlds.routes import SECTORS, Milestone, Route, RouteSet
 
 START = (40.7, -74.0)
 

@@ -17,12 +17,12 @@ from foundry.pretraining import (
     worked_steps,
 )
 from sftrl_lib import verify_formula
-from sftrl_lib.tasks import cities
 from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks import navigation_texts as walks_texts
 from sftrl_lib.tasks.navigation import Step, observed
-from sftrl_lib.tasks.rail import lay_rail, sentences
-from sftrl_lib.tasks.routes import TURNS, turn_word
+from worlds import cities
+from worlds.rail import lay_rail, sentences
+from worlds.routes import TURNS, turn_word
 
 RECIPE = Pretraining(batch=64, walks=64)
 

@@ -25,7 +25,7 @@ from sftrl_lib.runs import Run
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import NAVIGATION_ID
 from sftrl_lib.tasks.navigation import Navigation, NavigationVL, released
-from sftrl_lib.tasks.routes import load_routes
+from worlds.routes import load_routes
 
 INIT = Path(__file__).parents[1] / "data" / "init"
 COMPASS = "north northeast east southeast south southwest west northwest".split()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_general_points import SPLITS, exact
 
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks.formulas import REWARDS, verify_formula
 from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints
+from worlds.verifier import REWARDS, verify_formula
 
 TASK = GeneralPoints()
 DEAL = Deal((13, 4, 6, 2), tuple("SHCD"), NAMED_RULES["ten"])  # values 10, 4, 6, 2

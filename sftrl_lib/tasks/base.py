@@ -9,35 +9,13 @@ A subclass must say `item`, `prompt`, `expert` and `verify`; everything else has
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 from PIL import Image
 
+from worlds.verdict import Verdict
+
 from ..experiment import TaskSettings, build
-
-# What it costs on top that the tries at an item run out, by reward scheme. The environments add it,
-# since one answer cannot know. RL here does not: recorded runs were trained without, and a last try
-# that failed is below one that solved as it is.
-FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the verifier says of one answer: at once the reward, the metric and the feedback.
-
-    `reason` is a word of the task's; `message` goes back to the model (paper, section 3.2); `value`
-    is the exact value of a legal formula; `numbers` the card values the answer claims.
-    """
-
-    ok: bool
-    reward: float
-    reason: str
-    message: str
-    value: Fraction | None = None
-    numbers: tuple[int, ...] | None = None
-
 
 # (right, of) of each cluster of trials; trials of one cluster are nearly one question.
 Counts = list[tuple[int, int]]

@@ -14,12 +14,14 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from worlds.answers import read_fields
+from worlds.formulas import OPERATIONS, evaluate_formula
+from worlds.verifier import verify_formula
+
 from ..errors import check
 from ..experiment import TaskSettings
 from ..registry import register_task
-from .answers import read_fields
 from .base import Task, Verdict
-from .formulas import OPERATIONS, evaluate_formula, verify_formula
 
 _RULE = re.compile(r"([3-6])(?: without ([+\-*/]))?")
 KNOWN = "a number of numbers, 3 to 6, and perhaps a forbidden operator: 4, 5, 4 without *"

@@ -15,13 +15,17 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from ..errors import SftrlError, check
-from .base import FAILED, Task
+from .base import Task
 from .general_points import GeneralPoints, GeneralPointsVL
 from .navigation import Navigation, NavigationVL
 from .texts import retry
 
 ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 PICTURE = 560  # pixels
+# What it costs on top that the tries at an item run out, by reward scheme: one answer cannot know.
+# RL does not add it: recorded runs were trained without, and a last try that failed is below one
+# that solved as it is.
+FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
 
 
 class AnyText(Text):
@@ -38,6 +42,9 @@ class AnyText(Text):
 class TextEnv(gymnasium.Env[str, str]):
     """Items in a row, `tries` answers at most to each; the reward of a step is the verdict's.
 
+    Parameters: `tries` (by default the task's), `split`, `render_mode`, `pictures`, and what the
+    task takes: its settings, or the `data` of navigation.
+
     The observation is the question of an item, and after a failed try the verifier's message. A
     correct answer leads to the next item; the episode ends after the last one, and where the tries
     at one run out, which costs FAILED on top. Raises SftrlError on a wrong option, and on an
@@ -46,12 +53,22 @@ class TextEnv(gymnasium.Env[str, str]):
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
     reset_options: tuple[str, ...] = ()
+    tasks: tuple[type[Task], type[Task]]  # without pictures, and with
 
-    def __init__(self, task: Task, split: str, tries: int, render_mode: str | None) -> None:
+    def __init__(
+        self,
+        tries: int | None = None,
+        split: str = "train",
+        render_mode: str | None = None,
+        pictures: bool = False,
+        **given: Any,
+    ) -> None:
+        task = self.tasks[bool(pictures)](**given)
+        tries = task.numbers["tries"] if tries is None else tries
         check("the split", split, split in task.splits, task.splits)
         check("tries", tries, type(tries) is int and tries >= 1, "a whole number, at least 1")
-        modes = (None, *self.metadata["render_modes"])
-        check("the render mode", render_mode, render_mode in modes, modes)
+        modes = self.metadata["render_modes"]
+        check("the render mode", render_mode, render_mode in (None, *modes), ["None", *modes])
         self.task: Any = task  # it can `draw`, which not every Task can
         self.split, self.tries, self.render_mode = split, tries, render_mode
         self._failed = FAILED[getattr(task.settings, "scheme", "paper")]
@@ -111,19 +128,10 @@ class TextEnv(gymnasium.Env[str, str]):
 
 
 class GeneralPointsEnv(TextEnv):
-    """One deal an episode. Parameters: the task's settings, `split`, `tries`, and `pictures`;
-    `info` holds the deal (after reset) or the verdict (after step) in plain numbers and words."""
+    """One deal an episode; `info` holds the deal (after reset) or the verdict (after step) in plain
+    numbers and words."""
 
-    def __init__(
-        self,
-        tries: int = 3,
-        split: str = "train",
-        render_mode: str | None = None,
-        pictures: bool = False,
-        **settings: Any,
-    ) -> None:
-        task = (GeneralPointsVL if pictures else GeneralPoints)(**settings)
-        super().__init__(task, split, tries, render_mode)
+    tasks = (GeneralPoints, GeneralPointsVL)
 
     def _deal(self, number: int, **options: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         self.deal = deal = self.task.item(self.split, 0, number)
@@ -131,25 +139,17 @@ class GeneralPointsEnv(TextEnv):
 
 
 class NavigationEnv(TextEnv):
-    """One route an episode, `tries` at each position. Parameters: the task's settings, or its
-    `data`, `split`, `tries`, and `pictures`; `info` holds the route's index and number of positions
-    (after reset), or the verdict.
+    """One route an episode, `tries` at each position; `info` holds the route's index and number of
+    positions (after reset), or the verdict.
     `reset(options={"route_idx": i})` plays the route of that index; the seed still draws its rail.
     """
 
     reset_options = ("route_idx",)
+    tasks = (Navigation, NavigationVL)
 
-    def __init__(
-        self,
-        tries: int = 2,
-        split: str = "train",
-        render_mode: str | None = None,
-        pictures: bool = False,
-        **settings: Any,
-    ) -> None:
-        task = (NavigationVL if pictures else Navigation)(**settings)
-        self._routes = {route.index: route for route in task.routes(split)}
-        super().__init__(task, split, tries, render_mode)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._routes = {route.index: route for route in self.task.routes(self.split)}
 
     def _deal(
         self, number: int, route_idx: int | None = None, **options: Any

@@ -16,15 +16,16 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
+from worlds import hands
+from worlds.answers import MAX_ANSWER, read_fields
+from worlds.solver import solutions, sorted_solutions
+from worlds.verifier import REWARDS, verdict_message, verify_formula
+
 from ..errors import SftrlError, check
 from ..experiment import TaskSettings
 from ..registry import register_task
 from . import general_points_texts as texts
-from . import hands
-from .answers import MAX_ANSWER, read_fields
 from .base import Counts, Task, Verdict, by_cluster
-from .formulas import REWARDS, verify_formula
-from .solver import solutions, sorted_solutions
 from .texts import FEEDBACK, feedback
 
 RANKS = range(1, 14)
@@ -291,7 +292,7 @@ class GeneralPoints(Task):
         if answer is None and self.settings.scheme == "authors":
             answer = [], [], "None"  # what their reader makes of it
         if answer is None:
-            message = texts.verdict_message("unreadable")
+            message = verdict_message("unreadable")
             return Verdict(False, reward["unreadable"], "unreadable", message)
         named, claimed, formula = answer
         verdict = verify_formula(formula, deal.numbers, deal.target, self.settings.scheme, claimed)
@@ -382,7 +383,7 @@ class GeneralPointsVL(GeneralPoints):
             return verdict
         reason = "misread_cards"
         reward = REWARDS[self.settings.scheme][reason]
-        said = texts.verdict_message(reason)
+        said = verdict_message(reason)
         return replace(verdict, ok=False, reward=reward, reason=reason, message=said)
 
     def read_cards(self, deal: Deal, text: str) -> list[tuple[str, str | None]]:

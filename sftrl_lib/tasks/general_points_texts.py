@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-from .texts import RETRY, SEP, SOLVED, UNREADABLE
+from worlds.verdict import SEP, UNREADABLE
+from worlds.verifier import ILLEGAL, WRONG_NUMBERS, WRONG_VALUE
+
+from .texts import RETRY
 
 _TASK = (
     "You are given playing cards. Build one formula whose value is the target. Use the value of "
@@ -26,10 +29,6 @@ FORMATS = {
 _JSON = ('{"cards": ["', '", "', '"], "number": [', '], "formula": "', '"}')
 _VALUES, _SO, _COUNTS = "Values: ", ". Formula: ", " is "
 
-_WRONG_VALUE = ("your formula equals ", " and not ")
-_WRONG_NUMBERS = ("you used invalid numbers: ", "; the values of the cards must each be used once")
-_ILLEGAL = "your formula is not a legal formula"
-_MISREAD = "you recognized wrong cards"
 # In place of what a picture shows, and where its words would stand: the tiny tier reads them, never
 # writes them, and puts there what it sees, for the layers that read text to find.
 _PICTURED = tuple(f"card {n} of the picture" for n in range(1, 6))
@@ -37,7 +36,7 @@ PICTURE_PHRASES = _PICTURED[:4]
 
 PHRASES = (
     _TASK, _TARGET, _TARGET_END, _RULE_J, _RULE_Q, _RULE_K, _CARDS, SEP, *FORMATS.values(), *_JSON,
-    _VALUES, _SO, _COUNTS, *RETRY, *_WRONG_VALUE, *_WRONG_NUMBERS, _ILLEGAL, UNREADABLE,
+    _VALUES, _SO, _COUNTS, *RETRY, *WRONG_VALUE, *WRONG_NUMBERS, ILLEGAL, UNREADABLE,
 )  # fmt: skip
 
 
@@ -78,28 +77,9 @@ def claimed_values(text: str, answer_format: str) -> str:
     return text.partition(_VALUES)[2].partition(".")[0]
 
 
-def verdict_message(reason: str, **facts) -> str:
-    """What the verifier says. Facts: wrong_value -> value, target; wrong_numbers -> used, and in
-    place of which dealt ones, if any.
-
-    No words but PHRASES: told in others ("you used 9 too often"), the tiny tier's init answers
-    unreadably twice as often.
-    """
-    if reason == "solved":
-        return SOLVED
-    if reason == "wrong_value":
-        return f"{_WRONG_VALUE[0]}{facts['value']}{_WRONG_VALUE[1]}{facts['target']}"
-    if reason == "wrong_numbers":
-        used, dealt = (SEP.join(map(str, facts[which])) for which in ("used", "dealt"))
-        told = f"{used}{_WRONG_VALUE[1]}{dealt}" if dealt else used
-        return f"{_WRONG_NUMBERS[0]}{told}{_WRONG_NUMBERS[1]}"
-    fixed = {"illegal_formula": _ILLEGAL, "unreadable": UNREADABLE, "misread_cards": _MISREAD}
-    return fixed[reason]
-
-
 # What was wrong, without how (`texts.feedback`).
 REASONS = {
     "wrong_value": "your formula does not equal the target",
-    "wrong_numbers": _WRONG_NUMBERS[1].removeprefix("; "),
-    "illegal_formula": _ILLEGAL,
+    "wrong_numbers": WRONG_NUMBERS[1].removeprefix("; "),
+    "illegal_formula": ILLEGAL,
 }

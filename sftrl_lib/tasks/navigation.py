@@ -8,7 +8,6 @@ carried out. So RL trains on groups of one position, and an evaluation plays all
 """
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,18 +17,22 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from ..errors import SftrlError, check
-from ..experiment import TaskSettings, Text
-from ..registry import register_task
-from . import cities, drawing
-from . import navigation_texts as texts
-from .answers import read_fields
-from .base import Counts, Task, Verdict, by_cluster
-from .panoramas import NEAR, missing_files, read_json, street_view
-from .rail import NO_PANORAMAS, Position, lay_rail, sentences
-from .routes import (
+from worlds import cities, drawing
+from worlds.answers import read_fields
+from worlds.panoramas import read_json, street_view
+from worlds.rail import (
+    NO_PANORAMAS,
+    Position,
+    claims_intersection,
+    lay_rail,
+    missing_pictures,
+    sentences,
+    spaced,
+    split_landmark,
+    turn_action,
+)
+from worlds.routes import (
     COMPASS,
-    MAPPING,
     TURNS,
     Route,
     RouteSet,
@@ -38,44 +41,19 @@ from .routes import (
     load_routes,
     unseen,
 )
+from worlds.verdict import reward_schemes
+
+from ..errors import SftrlError, check
+from ..experiment import TaskSettings, Text
+from ..registry import register_task
+from . import navigation_texts as texts
+from .base import Counts, Task, Verdict, by_cluster
 from .texts import FEEDBACK, feedback
 
 WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
 
-# "paper": the rewards that the paper states; "authors": those of the authors' code; "binary": the
-# outcome alone.
-_PAPER = {"solved": 1.0, "wrong_action": -1.0, "wrong_observation": -1.5, "unreadable": -1.0}
-REWARDS: dict[str, dict[str, float]] = {
-    "paper": _PAPER, "binary": dict.fromkeys(_PAPER, 0.0) | {"solved": 1.0}, "authors": _PAPER,
-}  # fmt: skip
+REWARDS = reward_schemes(solved=1.0, wrong_action=-1.0, wrong_observation=-1.5, unreadable=-1.0)
 KEYS = ("current observation", "current instruction", "action")
-_LONGEST = 2_000  # characters of an observation that are read
-
-# "no intersection", "not at an intersection", "I don't see any intersection", "intersection: no"
-_BETWEEN = (
-    "yet|currently|at|on|near|in|to|by|see|observe|reach|reached|is|are|be|there|here|visible|an?|"
-    "any|the|next|other|landmarks?(?: nearby)? (?:or|nor)"
-)
-_DENIED = re.compile(
-    rf"\b(?:no|not|cannot|never|without|away from|far from|\w+n['’]t)(?: (?:{_BETWEEN}))* "
-    r"intersections?|intersections?(?: is| are|:)? (?:no|not|none)\b"
-)
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())
-
-
-def claims_intersection(observation: str) -> bool:
-    """Whether an observation says, in any words, that there is an intersection. The name of a
-    landmark ("NAME is on your left") and a denial are no claims."""
-    said = _spaced(observation[:_LONGEST].lower())
-    name, there, rest = said.partition(" is on your ")
-    if there and ";" not in name:
-        said = rest
-    return "intersection" in _DENIED.sub("", said)
-
-
 DRAWN = RouteSet((), (), NO_PANORAMAS, 0, generated=True)  # of a route that belongs to no set
 
 
@@ -156,35 +134,6 @@ def released(routes: str, ood_routes: str = "") -> dict[str, RouteSet]:
                 f"{name!r}; name a folder with more ('python -m sftrl_lib routes' checks one)."
             )
     return data
-
-
-@lru_cache(maxsize=8)
-def _pictured(data: RouteSet, straight_line_length: int) -> tuple[list[str], list[str]]:
-    """The panoramas that rails through these routes show, and the places that have none."""
-    panos: dict[str, None] = {}
-    bare = []
-    for route in data.routes:
-        for position in lay_rail(
-            route, straight_line_length, drop_rate=0, panoramas=data.panoramas
-        ):
-            place = data.panoramas.nearest(position.location)
-            if place is None:
-                where = "{:.6f}, {:.6f}".format(*position.location)
-                bare.append(f"a panorama within {NEAR:g} m of {where} (route {route.index})")
-            else:
-                panos[data.panoramas.ids[place]] = None
-    return list(panos), bare
-
-
-def missing_pictures(data: RouteSet, straight_line_length: int) -> list[str]:
-    """What rails through these routes show and their folder does not have: files, then places."""
-    if data.generated:
-        return []  # drawn
-    if not data.panoramas.ids:
-        return [f"{data.folder}/{MAPPING}"]
-    panos, bare = _pictured(data, straight_line_length)
-    files = missing_files(data.folder, panos)
-    return [f"{data.folder}/{file}" for file in files] + bare
 
 
 class NavigationSettings(TaskSettings):
@@ -361,7 +310,7 @@ class Navigation(Task):
             fields = read_fields(text, KEYS) or {}
             said: list[Any] = [fields.get(key) for key in KEYS]
             readable = all(isinstance(value, str) for value in said)
-            right = readable and _spaced(said[2]) == step.action
+            right = readable and spaced(said[2]) == step.action
             claim = readable and claims_intersection(said[0])
         if not readable:
             reason = "unreadable"
@@ -472,11 +421,11 @@ def _said(text: str, key: str) -> str:
 
 def observed(text: str) -> str:
     """The observation of an answer that may be anything."""
-    return _spaced(_said(text, KEYS[0]))
+    return spaced(_said(text, KEYS[0]))
 
 
 def _action(text: str) -> str:
-    return _spaced(_said(text, "action"))
+    return spaced(_said(text, "action"))
 
 
 def _found(step: Step, text: str) -> bool:
@@ -484,19 +433,19 @@ def _found(step: Step, text: str) -> bool:
 
 
 def _uses_words(step: Step, text: str) -> bool:
-    return _action(text) in map(texts.turn_action, WORDS[step.actions])
+    return _action(text) in map(turn_action, WORDS[step.actions])
 
 
 def sighted(step: Step, said: str) -> dict[str, bool]:
     """What an observation says right: all of it (recognition), whether there is a crossing, and
     the landmark with its side where the route has one."""
-    position, said = step.position, _spaced(said)
+    position, said = step.position, spaced(said)
     right = {
-        "recognition": said == _spaced(step.seen),
+        "recognition": said == spaced(step.seen),
         "intersection_seen": claims_intersection(said) == position.at_intersection,
     }
-    if all(texts.split_landmark(step.seen)):
-        right["landmark_seen"] = said.partition(";")[0] == _spaced(step.seen).partition(";")[0]
+    if all(split_landmark(step.seen)):
+        right["landmark_seen"] = said.partition(";")[0] == spaced(step.seen).partition(";")[0]
     return right
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-from .routes import COMPASS, SECTORS, TURNS
-from .texts import SEP, SOLVED, UNREADABLE
+from worlds import rail
+from worlds.rail import FORWARD, STOP
+from worlds.rail import turn_action as turn_action
+from worlds.routes import COMPASS, SECTORS, TURNS
+from worlds.verdict import SEP, SOLVED, UNREADABLE
 
 # --- Navigation: the question (paper, appendix A) -------------------------------------------------
 _NAV_TASK = (
@@ -31,17 +34,7 @@ FORMATS = {
     "due, then the action.",
 }
 
-# --- Navigation: pieces of sentences, observations, actions and answers ---------------------------
-_FIRST_TURN, _TURN, _FACE = "First, turn ", "Turn ", " to face "
-_WALK, _WALK_WHERE, _WALK_END = (
-    "Move forward until you reach next intersection",
-    "Move forward until you reach next intersection where ",
-    "Move forward until you reach destination where ",
-)
-_DESTINATION, _IS_ON = "The destination ", " is on your "
-_STREET, BARE = "No landmarks nearby", "No landmark nearby"
-AT_INTERSECTION = "You observe an intersection"
-FORWARD, STOP, _TURN_ACTION = "forward()", "stop()", "turn_direction("
+# --- Navigation: pieces of answers ----------------------------------------------------------------
 _NAV_JSON = (
     '{"current observation": "', '", "current instruction": "', '", "action": "', '"}',
 )  # fmt: skip
@@ -66,52 +59,12 @@ PHRASES = (
     _NAV_TASK, *_NAV_ACTIONS.values(), f"{_INSTRUCTION}\n1. ", *(f".\n{i}. " for i in range(2, 17)),
     f".{_HISTORY}", *(f"\n{kind}_{i}: " for i in range(1, 33) for kind in "OA"),
     *FORMATS.values(), _SEEN, _DUE, f" {_DUE}", f".{_SO_ACTION}",
-    _FIRST_TURN, _TURN, _FACE, _WALK, _WALK_WHERE, _WALK_END, _DESTINATION, _IS_ON, f"{_STREET};",
-    f"{BARE}; {AT_INTERSECTION}", f"; {AT_INTERSECTION}", FORWARD, STOP, _TURN_ACTION,
+    rail.FIRST_TURN, rail.TURN, rail.FACE, rail.WALK, rail.WALK_WHERE, rail.WALK_END,
+    rail.DESTINATION, rail.IS_ON, f"{rail.STREET};", f"{rail.BARE}; {rail.AT_INTERSECTION}",
+    f"; {rail.AT_INTERSECTION}", FORWARD, STOP, rail.TURN_ACTION,
     *_NAV_JSON[:2], f".{_NAV_JSON[2]}", _NAV_JSON[3], _WRONG_ACTION, _AT, _NOT_AT, *COMPASS,
     *SECTORS, *TURNS,
 )  # fmt: skip
-
-# What a name of the released data may hold, and a line of the prompt or a JSON-like answer may not.
-_NAME_SIGNS = str.maketrans('"{}|', "'()/")
-
-
-def landmark_text(name: str | None, side: str | None, destination: bool = False) -> str:
-    """What is seen at a point of the route: "NAME is on your SIDE", or that nothing is there.
-
-    White space in a name becomes one space; quotes, braces and bars are replaced; 200 characters.
-    """
-    if name is None:
-        return BARE
-    name = " ".join(name.translate(_NAME_SIGNS).split())[:200]
-    return f"{_DESTINATION if destination else ''}{name}{_IS_ON}{side}"
-
-
-def split_landmark(observed: str) -> tuple[str, str, str]:
-    """(name, " is on your ", the rest) of an observation; two empty ones where none is named."""
-    return observed.removeprefix(_DESTINATION).partition(_IS_ON)
-
-
-def observation(landmark: str = _STREET, at_intersection: bool = False) -> str:
-    """What the agent observes; without arguments, on the street between two points."""
-    return f"{landmark}; {AT_INTERSECTION}" if at_intersection else f"{landmark};"
-
-
-def turn_sentence(turn: str, direction: str, first: bool) -> str:
-    """An instruction's sentence; `turn` is one of TURNS, `direction` one of COMPASS."""
-    return f"{_FIRST_TURN if first else _TURN}{turn}{_FACE}{direction}."
-
-
-def walk_sentence(landmark: str, last: bool) -> str:
-    """`landmark` is what `landmark_text` says of the point that is walked to."""
-    if landmark == BARE:
-        return f"{_WALK}."
-    return f"{_WALK_END if last else _WALK_WHERE}{landmark}."
-
-
-def turn_action(word: str) -> str:
-    """The action that turns to a word of COMPASS or TURNS."""
-    return f"{_TURN_ACTION}{word})"
 
 
 def prompt(

@@ -7,9 +7,7 @@ own.
 
 from collections.abc import Mapping
 
-SEP = ", "
 RETRY = ("You failed this trial because ", ". Try again.")
-SOLVED, UNREADABLE = "correct", "your answer is not in the format that was asked for"
 # How much of a verdict the model is told: what was wrong and how; what was wrong; that it was.
 FEEDBACK = ("full", "reason", "wrong")
 

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import SftrlError
+from .errors import SftrlError
+from .pictures import four_views
 
 Point = tuple[float, float]  # latitude and longitude in degrees
 RADIUS = 6_371_000.0  # of the earth, in metres
 STREET_VIEWS = "street_views"  # of a data set: its pictures
 NEAR = 20.0  # metres within which a panorama stands for a point (public code)
 VIEWS = (0, 90, 180, 270)  # front, right, back, left of the heading
-PUBLIC_VIEWS = (-135, -45, 45, 135)  # the public code's, which do not fit its own prompt
 _MAX_BYTES, _MAX_PICKLE = 1 << 26, 1 << 24  # what is larger is refused
 
 
@@ -152,16 +152,6 @@ def load_panoramas(path: Path) -> Panoramas:
 
 
 # --- What is seen ---------------------------------------------------------------------------------
-def four_views(views: Sequence[Image.Image], size: int) -> Image.Image:
-    """Four square views in a picture of `size` pixels: two over two, a thin black gap between."""
-    side = (size - 2) // 2
-    picture = Image.new("RGB", (size, size))
-    for i, view in enumerate(views):
-        where = ((size - side) * (i % 2), (size - side) * (i // 2))
-        picture.paste(view.resize((side, side)), where)
-    return picture
-
-
 def _panorama(folder: Path, pano: str) -> tuple[np.ndarray, float]:
     """(height, width, 3) pixels, and the rotation: degrees from the left edge to north."""
     views = folder / STREET_VIEWS
@@ -192,25 +182,19 @@ def missing_files(folder: Path, panos: Iterable[str]) -> list[str]:
     return [f"{STREET_VIEWS}/{file}" for file in needed if file not in there]
 
 
-def street_view(
-    folder: str | Path, pano: str, heading: float, size: int = 560,
-    views: Sequence[float] = VIEWS,
-) -> Image.Image:  # fmt: skip
-    """The 2x2 picture seen from a panorama by somebody who faces `heading`, 90 degrees a view.
-
-    `views`: their bearings against the heading, row by row (PUBLIC_VIEWS: as in the public code).
-    `size`: pixels of the whole. Raises SftrlError if the panorama cannot be read.
-    """
+def street_view(folder: Path, pano: str, heading: float, size: int = 560) -> Image.Image:
+    """The 2x2 picture of `size` pixels seen from a panorama by somebody who faces `heading`, 90
+    degrees a view. Raises SftrlError if the panorama cannot be read."""
     from scipy.ndimage import map_coordinates  # slow to import, and rarely needed
 
-    pixels, rotation = _panorama(Path(folder), pano)
+    pixels, rotation = _panorama(folder, pano)
     rows, columns = pixels.shape[:2]
     side = (size - 2) // 2
     middle = (np.arange(side) + 0.5) / side * 2 - 1
     right, down = np.meshgrid(middle, middle)
     row = (0.5 + np.arctan2(down, np.hypot(right, 1)) / np.pi) * rows - 0.5
     seen = []
-    for view in views:
+    for view in VIEWS:
         turn = (np.degrees(np.arctan(right)) + heading + view + rotation) / 360 % 1
         at = [row, turn * columns - 0.5]
         bands = np.moveaxis(pixels, 2, 0)

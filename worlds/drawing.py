@@ -14,9 +14,10 @@ import networkx as nx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import check
-from .cities import City, Color, Landmark, Look, Position
-from .panoramas import VIEWS, four_views
+from .cities import City, Landmark, Look, Position
+from .errors import check
+from .panoramas import VIEWS
+from .pictures import Color, draw_shapes, four_views
 
 EYE = 1.7  # metres above the ground
 ROAD, STREET, CANAL = 4.0, 6.0, 20.0  # metres from the middle to the kerb, to the walls, to those
@@ -32,8 +33,7 @@ COLORS: dict[str, Color] = {  # of the signs, by kind of landmark
     "pharmacy": (0, 190, 90), "school": (210, 20, 30), "theatre": (220, 60, 200),
     "park": (20, 90, 30),
 }  # fmt: skip
-# Their icons, on 100 x 100 units, x to the right, y down: an oval by its box, a shape by its
-# corners; a hole is an oval, a gap a shape in the colour of the sign again.
+# Their icons (`draw_shapes`).
 _ICONS = {
     "cafe": "oval 50 26 94 66, hole 60 37 83 55, shape 10 18 74 18 66 72 18 72, shape 6 80 80 80 "
     "80 92 6 92",
@@ -282,11 +282,7 @@ def sign(kind: str, size: int) -> Image.Image:
     picture = Image.new("RGB", (side, side), WHITE)
     draw = ImageDraw.Draw(picture)
     draw.rectangle((edge, edge, side - 1 - edge, side - 1 - edge), color)
-    for part in _ICONS[kind].split(", "):
-        name, *at = part.split()
-        places = [edge + (side - 2 * edge) * int(value) / 100 for value in at]
-        paint = draw.ellipse if name in ("oval", "hole") else draw.polygon
-        paint(places, ink if name in ("oval", "shape") else color)
+    draw_shapes(draw, _ICONS[kind], (edge, edge), side - 2 * edge, ink, color)
     return picture.reduce(4)
 
 

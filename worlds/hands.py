@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import check
-from .cities import Color
+from .errors import check
+from .pictures import Color, draw_shapes
 
 TABLE, PAPER, EDGE = (24, 112, 62), (250, 249, 244), (120, 120, 116)
 BLACK, RED = (16, 16, 20), (200, 16, 32)
@@ -22,7 +22,6 @@ INK: dict[str, Color] = {"S": BLACK, "C": BLACK, "H": RED, "D": RED}
 SHAPE = 0.82  # width of a card over its height: broader than real ones, to be read when small
 LARGE = 96  # pixels: height from which a card has corners and pips like a real one
 TILT, SHIFT, LIGHT, NOISE = 6.0, 0.035, 0.08, 4.0  # degrees; shares of a cell; share; of 255
-# On 100 x 100 units, x to the right, y down: ovals by their boxes, shapes by their corners.
 _SUITS = {
     "S": "oval 4 36 53 80, oval 47 36 96 80, shape 50 2 93 50 50 74 7 50, shape 50 55 68 98 32 98",
     "H": "oval 3 8 54 58, oval 46 8 97 58, shape 6 44 50 97 94 44 50 30",
@@ -55,11 +54,8 @@ def _font(height: int) -> ImageFont.FreeTypeFont:
 
 
 def _suit(draw: ImageDraw.ImageDraw, suit: str, middle: tuple[float, float], size: float) -> None:
-    left, top = middle[0] - size / 2, middle[1] - size / 2
-    for part in _SUITS[suit].split(", "):
-        name, *at = part.split()
-        places = [(left, top)[i % 2] + size * int(v) / 100 for i, v in enumerate(at)]
-        (draw.ellipse if name == "oval" else draw.polygon)(places, INK[suit])
+    corner = middle[0] - size / 2, middle[1] - size / 2
+    draw_shapes(draw, _SUITS[suit], corner, size, INK[suit])
 
 
 def _write(

@@ -8,18 +8,21 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
+from pydantic import TypeAdapter
 
-from ..errors import SftrlError, check
-from ..places import ROOT
+from .errors import SftrlError, check
+from .pictures import Color
 from .routes import Point
 
-FOLDER = ROOT / "data" / "cities"
+_HERE = Path(__file__).resolve().parent
+_IN_CHECKOUT = _HERE.parent / "data" / "cities"
+FOLDER = _IN_CHECKOUT if _IN_CHECKOUT.is_dir() else _HERE / "data"  # the latter in a wheel
 TRAINING_CITY = "quadrel"
 KINDS = ("cafe", "bank", "hotel", "museum", "pharmacy", "school", "theatre", "park")
-Color = tuple[int, int, int]  # sRGB, 0..255
 Position = tuple[float, float]  # metres east and north of the city's origin
 DEGREE = math.radians(1) * 6_371_000  # metres in a degree of latitude
 
@@ -33,6 +36,9 @@ class Look:
     street: Color
     facades: tuple[Color, ...]
     windows: Color
+
+
+read_look = TypeAdapter(Look).validate_python  # of plain data: lists become tuples
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,10 @@ def bearing(a: Position, b: Position) -> float:
 
 def as_json(city: City) -> dict[str, Any]:
     """A city as plain data; `from_json` makes the same city of it."""
-    look = {name: value for name, value in vars(city.look).items()}
     return {
         "name": city.name,
         "origin": city.origin,
-        "look": look,
+        "look": vars(city.look),
         "crossings": [city.xy(node) for node in sorted(city.graph)],
         "streets": [list(street) for street in city.graph.edges],
         "landmarks": {
@@ -110,12 +115,8 @@ def from_json(data: dict[str, Any]) -> City:
         int(node): Landmark(name, kind, (x, y))
         for node, (name, kind, x, y) in data["landmarks"].items()
     }
-    look: dict[str, Any] = {
-        name: tuple(map(tuple, value)) if name == "facades" else tuple(value)
-        for name, value in data["look"].items()
-    }
     water = tuple(((*start,), (*end,)) for start, end in data["water"])
-    return City(data["name"], graph, marks, Look(**look), tuple(data["origin"]), water)
+    return City(data["name"], graph, marks, read_look(data["look"]), tuple(data["origin"]), water)
 
 
 @cache

@@ -8,21 +8,15 @@ executed, and a route is read as a whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import pickle
 import random
 import re
 import reprlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from ..errors import SftrlError
+from .errors import SftrlError
 from .panoramas import (
     NEAR,
     STREET_VIEWS,
@@ -130,7 +124,7 @@ def turn_word(before: float, after: float, wrap: bool = True) -> str:
 
 
 # --- Reading a route ------------------------------------------------------------------------------
-_NO_LANDMARK, _IS_ON, _DESTINATION = "No landmark nearby", " is on your ", "The destination "
+NO_LANDMARK, IS_ON, DESTINATION = "No landmark nearby", " is on your ", "The destination "
 _PAIR = re.compile(r'"(\w+)"\s*:\s*"(.*)"', re.ASCII)
 _BEARING = re.compile(r"([0-9]{1,3})\s*(?:\(([a-z]{4,9})\))?", re.ASCII)
 _DISTANCE = re.compile(r"([0-9]{1,6})\s*(?:m|meters?|metres?)?", re.ASCII)
@@ -206,10 +200,10 @@ def _bearing(text: str) -> int:
 
 def _landmark(said: str, last: bool) -> tuple[str | None, str | None]:
     """(name, sector) of "NAME is on your REL"; ValueError if it is something else."""
-    if said in ("", _NO_LANDMARK) and not last:
+    if said in ("", NO_LANDMARK) and not last:
         return None, None
-    name, _, side = said.rpartition(_IS_ON)
-    name = name.removeprefix(_DESTINATION) if last else name
+    name, _, side = said.rpartition(IS_ON)
+    name = name.removeprefix(DESTINATION) if last else name
     if not name or side not in SECTORS:
         raise ValueError
     return name, side
@@ -237,7 +231,7 @@ def _milestones(
             computed = f"{round(distance(path[i], path[i + 1]))}"
             meters = int(_whole(_DISTANCE, block.get(key, computed))[1])
             key = "landmarks"
-            name, side = _landmark(block.get(key, _NO_LANDMARK), i == len(blocks) - 1)
+            name, side = _landmark(block.get(key, NO_LANDMARK), i == len(blocks) - 1)
         except (ValueError, KeyError):
             what = f"is unreadable: {reprlib.repr(block[key])}" if key in block else "is missing"
             raise _Refused(f"milestone_info, block {i + 1}, {key}", what) from None
@@ -249,7 +243,8 @@ def _milestones(
     return tuple(stones), doubts
 
 
-def _route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
+def read_route(index: int, given: Any) -> tuple[Route | None, list[Problem]]:
+    """Route `index` of a file; None, with the problem, where it cannot be used."""
     try:
         start = _point(_get(given, START), START)
         field = "route_results.geocode_list"
@@ -315,96 +310,13 @@ def load_routes(folder: str | Path) -> RouteSet:
         )
     if len(given[0]) > _MAX_ROUTES:
         raise SftrlError(f"{folder} has {len(given[0]):,} routes, but at most {_MAX_ROUTES:,} fit.")
-    read = [_route(index, route) for index, route in enumerate(given[0])]
+    read = [read_route(index, route) for index, route in enumerate(given[0])]
     routes = tuple(route for route, _ in read if route)
     problems = [problem for _, found in read for problem in found]
     mapping = folder / MAPPING
     panoramas = load_panoramas(mapping) if mapping.exists() else Panoramas()
     problems += _missing_pictures(folder, routes, panoramas)
     return RouteSet(routes, tuple(problems), panoramas, len(read), folder)
-
-
-# --- Writing --------------------------------------------------------------------------------------
-def _block(number: int, stone: Milestone, last: bool) -> str:
-    said = f"{_DESTINATION if last else ''}{stone.landmark}{_IS_ON}{stone.side}"
-    pairs = {
-        "intersection_idx": number,
-        "landmarks": _NO_LANDMARK if stone.landmark is None else said,
-        "distance": f"{stone.distance} meters",
-        "human_heading": stone.heading_before,
-        "to_next_intersection_heading": f"{stone.heading} ({compass_word(stone.heading)})",
-    }
-    return "\n{\n" + "".join(f'"{key}": "{value}",\n' for key, value in pairs.items()) + "}\n"
-
-
-def _as_json(route: Route, places: Mapping[str, Point]) -> dict[str, Any]:
-    def place(name: str, stands: Point) -> dict[str, Any]:
-        return {"name": name, "geocode": list(places.get(name, stands)),
-                "relocated_geocode": list(stands)}  # fmt: skip
-
-    stones = route.milestones
-    lengths = [stone.distance for stone in stones]
-    seconds = [round(m / 1.3) for m in lengths]  # on foot
-    inner = list(zip(stones[:-1], route.points, strict=False))
-    prose = [f"Turn {turn_word(s.heading_before, s.heading)} to face {compass_word(s.heading)} and "
-             f"walk {s.distance} meters." for s in stones]  # fmt: skip
-    return {
-        "dest_place": place(route.destination, route.points[-1]),
-        "start_place": place(route.origin, route.start),
-        "route_results": {
-            "geocode_list": [list(point) for point in route.points],
-            "landmark_list": [
-                place(s.landmark, at) | {"spatial_relation": s.side} if s.landmark else None
-                for s, at in inner
-            ],
-            "distance_list": lengths, "time_list": seconds, "instructions": prose, "polyline": [],
-            "time": sum(seconds), "distance": sum(lengths),
-            "n_landmarks": sum(s.landmark is not None for s in stones[:-1]),
-        },
-        "init_heading": route.init_heading or 360,  # 0 would mean: draw one
-        "instruction": "\n".join(prose),
-        "milestone_info": "".join(
-            _block(i, stone, i == len(stones)) for i, stone in enumerate(stones, 1)
-        ),
-    }  # fmt: skip
-
-
-def write_routes(
-    folder: str | Path, routes: Sequence[Route], places: Mapping[str, Point] | None = None,
-    panoramas: Mapping[Point, str] | None = None,
-    pictures: Mapping[str, tuple[Image.Image, float]] | None = None,
-) -> None:  # fmt: skip
-    """Write routes in the released files, in the given order: all of them, or no folder at all.
-
-    `places`: where landmarks stand, by name. `pictures`: equirectangular picture and rotation by
-    panorama id. Raises SftrlError if the folder is in use, or if a route would not read back as it
-    is, e.g. for a name with a line break, which the format cannot hold.
-    """
-    folder = Path(folder)
-    listed = [_as_json(route, places or {}) for route in routes]
-    for index, (route, given) in enumerate(zip(routes, listed, strict=True)):
-        back, problems = _route(index, given)
-        if back is None or problems or vars(back) | {"index": route.index} != vars(route):
-            what = f"{problems[0].field} {problems[0].what}" if problems else "its fields disagree"
-            raise SftrlError(f"route {index} does not fit the released files ({what}); mend it.")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        (partial / STREET_VIEWS).mkdir(parents=True)
-        text = json.dumps([listed, len(listed)], ensure_ascii=False)
-        (partial / ROUTES).write_text(text, encoding="utf-8")
-        if panoramas is not None:
-            (partial / MAPPING).write_bytes(pickle.dumps(dict(panoramas)))
-        for pano, (picture, rotation) in (pictures or {}).items():
-            picture.save(partial / STREET_VIEWS / f"{pano}.jpg", quality=90)
-            told = json.dumps({"rotation": rotation})
-            (partial / STREET_VIEWS / f"{pano}.metadata.json").write_text(told)
-        if not pictures:
-            (partial / STREET_VIEWS).rmdir()
-        partial.rename(folder)  # fails if the folder is there and not empty
-    except OSError as error:
-        raise SftrlError(f"cannot write {folder} ({error.strerror}); name a new folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _drawn(route: Route, city: str = "") -> bytes:
