@@ -13,12 +13,13 @@ import pytest
 from matplotlib.offsetbox import AnnotationBbox
 
 from foundry.cities import city_routes
-from sftrl_lib import SftrlError, plots
+from sftrl_lib import SftrlError
 from sftrl_lib.tasks.cities import KINDS, TRAINING_CITY, City, Landmark, Look, city, names
 from sftrl_lib.tasks.drawing import COLORS, sign, street_views, view
 from sftrl_lib.tasks.rail import lay_rail
-from sftrl_lib.widgets import episode_viewer, render_episode
+from study import plots
 from study.maps import city_map
+from study.widgets import episode_viewer, render_episode
 
 HERE = (0.0, 0.0)
 PURE = Look((0, 0, 255), (0, 255, 0), (255, 0, 0), ((120, 120, 120),), (80, 80, 80))
