@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from ..experiment import TaskSettings, build
+from ..experiment import TaskSettings
 
 # What it costs on top that the tries at an item run out, by reward scheme. The environments add it,
 # since one answer cannot know. RL here does not: recorded runs were trained without, and a last try
@@ -84,7 +84,7 @@ class Task:
     mechanism: ClassVar[tuple[str, Sequence[tuple[str, str]]]] = ("", ())
 
     def __init__(self, **given: Any) -> None:
-        self.settings = build(self.settings_class, {"name": self.name} | given)
+        self.settings = self.settings_class(**{"name": self.name} | given)
 
     @classmethod
     def of(cls, settings: TaskSettings) -> "Task":
