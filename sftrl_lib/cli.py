@@ -4,7 +4,6 @@ other packages register themselves (`registry.register_command`)."""
 import argparse
 import ast
 import errno
-import inspect
 import json
 import os
 import re
@@ -15,8 +14,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import SftrlError
-from .experiment import MOST, Experiment, all_settings, named, read_settings, sections
+from .errors import SftrlError, check
+from .experiment import (
+    MOST,
+    Experiment,
+    all_settings,
+    named,
+    read_settings,
+    sections,
+    unknown_settings,
+)
 from .methods.base import Method
 from .registry import COMMANDS, METHODS, TASKS, register_command
 from .threads import use_threads
@@ -74,8 +81,7 @@ def _settings(option: Callable, method: str = "") -> None:
 
 def _given(args: Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    known = {"task", "method", "seed", *all_settings()}
-    return {k: v for k, v in vars(args).items() if k in known}
+    return {k: v for k, v in vars(args).items() if not unknown_settings([k])}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, method in METHODS.items():
         made = commands.add_parser(name, help=f"train {method.label}. {_about(method)}")
-        _training_options(made.add_argument, name)
+        made.add_argument("--config", type=Path, help="YAML file with the same settings")
+        made.add_argument("--root", type=Path, help="folder for the run (default: runs/yours/)")
+        threads = "CPU threads [OMP_NUM_THREADS, or 2]"
+        made.add_argument("--threads", type=at_least_one, help=threads)
+        _settings(made.add_argument, name)
         made.set_defaults(run=_train)
     for name, command in COMMANDS.items():
         made = commands.add_parser(name, help=" ".join((command.__doc__ or "").split()))
@@ -94,38 +104,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _about(method: type[Method]) -> str:
     """The first sentence that a method's module says of itself."""
-    paragraph, *_ = inspect.cleandoc(sys.modules[method.__module__].__doc__ or "").split("\n\n")
-    sentence, *_ = re.split(r"(?<=\.)\s", paragraph)
-    return " ".join(sentence.split()).replace("%", "%%")
-
-
-def _training_options(option: Callable, method: str) -> None:
-    option("--config", type=Path, help="YAML file with the same settings")
-    option("--root", type=Path, help="folder for the run (default: runs/yours/)")
-    option("--threads", type=at_least_one, help="CPU threads [OMP_NUM_THREADS, or 2]")
-    _settings(option, method)
+    said = " ".join((sys.modules[method.__module__].__doc__ or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", said)[0].replace("%", "%%")
 
 
 def _experiment(args: Namespace) -> Experiment:
     """The experiment of a training command: a file's settings, then the command line's."""
-    values = read_settings(args.config) if args.config else {}
-    several = [name for name, given in values.items() if len(given) != 1]
-    if several:
-        raise SftrlError(
-            f"{args.config} has several values of {', '.join(several)}, and this command makes one "
-            f"run; use 'python -m sftrl_lib experiments {args.config}'."
-        )
-    settings = {name: given[0] for name, given in values.items()}
-    if settings.setdefault("method", args.command) != args.command:
-        raise SftrlError(
-            f"{args.config} is for method {settings['method']}, not {args.command}; use the "
-            f"command {settings['method']}, or another file."
-        )
-    given = _given(args)
+    given = _given(args) | {"method": args.command}
     if not args.config:
-        return Experiment(**settings | given)
+        return Experiment(**given)
+    settings = {}
+    for name, values in read_settings(args.config).items():
+        if len(values) != 1:
+            raise SftrlError(
+                f"{args.config} has several values of {name}, and this command makes one run; use "
+                f"'python -m sftrl_lib experiments {args.config}'."
+            )
+        settings[name] = values[0]
+    if (method := settings.get("method", args.command)) != args.command:
+        raise SftrlError(
+            f"{args.config} is for method {method}, not {args.command}; use the command {method}, "
+            "or another file."
+        )
     task = {k: v for k, v in settings.items() if k == "task" and v in TASKS}
-    Experiment(method=args.command, **task | given)  # what was typed is never left out
+    Experiment(**task | given)  # what was typed is never left out
     with named(args.config):
         return Experiment(lenient=True, **settings | given)
 
@@ -157,6 +159,8 @@ class Evaluate:
 
     @staticmethod
     def run(args: Namespace) -> None:
+        import pandas as pd
+
         from .models.presets import SIZES
         from .models.sources import parameters, whole
 
@@ -177,21 +181,15 @@ class Evaluate:
         task = make_task(exp)
         wanted = args.split or list(task.curve_splits)
         for split in wanted:
-            if split not in task.splits:
-                known = ", ".join(task.splits)
-                raise SftrlError(f"unknown split {split!r}; the splits are {known}.")
+            check("split", split, split in task.splits, task.splits, change="--split")
         memory.require(exp, "evaluate")
         use_threads()
-        weights = Path(args.weights)
-        policy = load_policy(exp, weights if weights.is_dir() else args.weights)
+        folder = Path(args.weights)
+        policy = load_policy(exp, folder if folder.is_dir() else args.weights)
         episodes = args.episodes or exp.evaluation.eval_episodes
         rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, episodes))
-        if args.json:
-            print(json.dumps(rows, indent=1))
-        else:
-            import pandas as pd
-
-            print(pd.DataFrame(rows).round(3).to_string(index=False))
+        table = pd.DataFrame(rows).round(3)
+        print(json.dumps(rows, indent=1) if args.json else table.to_string(index=False))
 
 
 @register_command("routes")
@@ -209,17 +207,18 @@ class Routes:
         from .tasks.routes import load_routes
 
         summary = load_routes(args.folder).summary()
+        usable = summary["usable"]
         if args.json:
             print(json.dumps(summary, indent=1))
-        else:
-            problems = summary.pop("problems")
-            print(", ".join(f"{count} {what}" for what, count in summary.items()))
-            for problem in problems[:20]:
-                where = "the folder" if problem["route"] is None else f"route {problem['route']}"
-                print(f"{where}: {problem['field']} {problem['what']}")
-            if problems[20:]:
-                print(f"and {len(problems) - 20} more problems; --json lists them all")
-        return 0 if summary["usable"] else 1
+            return 0 if usable else 1
+        problems = summary.pop("problems")
+        print(", ".join(f"{count} {what}" for what, count in summary.items()))
+        for problem in problems[:20]:
+            where = "the folder" if problem["route"] is None else f"route {problem['route']}"
+            print(f"{where}: {problem['field']} {problem['what']}")
+        if problems[20:]:
+            print(f"and {len(problems) - 20} more problems; --json lists them all")
+        return 0 if usable else 1
 
 
 @register_command("plan")
@@ -272,19 +271,17 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell says of the signal
-    except SftrlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
-            raise
-        print(
-            f"error: {error.filename or 'a file'} cannot be written or read ({error.strerror}); "
-            "make room or set the permissions, or set SFTRL_HOME to a folder that you may write "
-            "to.",
-            file=sys.stderr,
-        )
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended.", file=sys.stderr)
         return 130
+    except (SftrlError, OSError) as error:
+        said: object = error
+        if isinstance(error, OSError):
+            if error.errno not in _NO_PLACE:
+                raise
+            said = (
+                f"{error.filename or 'a file'} cannot be written or read ({error.strerror}); make "
+                "room or set the permissions, or set SFTRL_HOME to a folder that you may write to."
+            )
+        print(f"error: {said}", file=sys.stderr)
+        return 2
