@@ -19,9 +19,6 @@ NAMES = {"gp-l", "gp-vl", "virl-l", "virl-vl"}
 DEFAULTS = {
     "cli.py": ["gp-vl"],  # of `plan`, for the largest tier
     "experiment.py": ["gp-l"],
-    "notebook.py": ["gp-l"] * 3,
-    "plots.py": ["gp-l"],
-    "widgets.py": ["gp-l"],  # where the menu begins
 }
 
 
