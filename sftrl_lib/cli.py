@@ -145,117 +145,115 @@ def _train(args: Namespace) -> None:
     print(f"the run is in {run.path}" + f", its weights in {kept}" * kept.exists())
 
 
-@register_command("evaluate")
-class Evaluate:
+_JSON = ("--json", dict(action="store_true"))
+
+
+def _command(name: str, *options: tuple[str, dict[str, Any]], settings: bool = False) -> Callable:
+    """Registers a function as a command, whose help is its docstring: `options` as argparse takes
+    them, and one for every setting where `settings`."""
+
+    def register(run: Any) -> Any:
+        def add(option: Callable) -> None:
+            for flag, kind in options:
+                option(flag, **kind)
+            if settings:
+                _settings(option)
+
+        run.options, run.run = add, run
+        return register_command(name)(run)
+
+    return register
+
+
+@_command(
+    "evaluate",
+    ("weights", dict(help="e.g. data/init/gp-l/default; or a Hub id")),
+    ("--split", dict(action="append", help="repeatable (default: those of a curve)")),
+    ("--episodes", dict(type=at_least_one, help="deals, or routes, a split (as in a curve)")),
+    _JSON,
+    settings=True,
+)
+def evaluate(args: Namespace) -> None:
     """Measure a folder of weights."""
+    import pandas as pd
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("weights", help="e.g. data/init/gp-l/default; or a Hub id")
-        option("--split", action="append", help="repeatable (default: those of a curve)")
-        option("--episodes", type=at_least_one, help="deals, or routes, a split (as in a curve)")
-        option("--json", action="store_true")
-        _settings(option)
+    from .models.presets import SIZES
+    from .models.sources import parameters, whole
 
-    @staticmethod
-    def run(args: Namespace) -> None:
-        import pandas as pd
+    settings = _given(args)
+    if "tries" in settings:
+        settings["eval_tries"] = settings.pop("tries")
+    small = settings.get("preset", "tiny") == "tiny" and "model" not in settings
+    if small and parameters(args.weights) > min(SIZES):
+        settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
+    exp = Experiment(lenient=True, **settings)
+    if exp.defaults_by_size:
+        print(exp.defaults_by_size, file=sys.stderr)
+    from .evaluate import evaluate as measure
+    from .models import memory
+    from .models.load import load_policy
+    from .tasks import make_task
 
-        from .models.presets import SIZES
-        from .models.sources import parameters, whole
-
-        settings = _given(args)
-        if "tries" in settings:
-            settings["eval_tries"] = settings.pop("tries")
-        small = settings.get("preset", "tiny") == "tiny" and "model" not in settings
-        if small and parameters(args.weights) > min(SIZES):
-            settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
-        exp = Experiment(lenient=True, **settings)
-        if exp.defaults_by_size:
-            print(exp.defaults_by_size, file=sys.stderr)
-        from .evaluate import evaluate
-        from .models import memory
-        from .models.load import load_policy
-        from .tasks import make_task
-
-        task = make_task(exp)
-        wanted = args.split or list(task.curve_splits)
-        for split in wanted:
-            check("split", split, split in task.splits, task.splits, change="--split")
-        memory.require(exp, "evaluate")
-        use_threads()
-        folder = Path(args.weights)
-        policy = load_policy(exp, folder if folder.is_dir() else args.weights)
-        episodes = args.episodes or exp.evaluation.eval_episodes
-        rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, episodes))
-        table = pd.DataFrame(rows).round(3)
-        print(json.dumps(rows, indent=1) if args.json else table.to_string(index=False))
+    task = make_task(exp)
+    wanted = args.split or list(task.curve_splits)
+    for split in wanted:
+        check("split", split, split in task.splits, task.splits, change="--split")
+    memory.require(exp, "evaluate")
+    use_threads()
+    folder = Path(args.weights)
+    policy = load_policy(exp, folder if folder.is_dir() else args.weights)
+    episodes = args.episodes or exp.evaluation.eval_episodes
+    rows, _ = measure(policy, task, exp, dict.fromkeys(wanted, episodes))
+    table = pd.DataFrame(rows).round(3)
+    print(json.dumps(rows, indent=1) if args.json else table.to_string(index=False))
 
 
-@register_command("routes")
-class Routes:
+@_command("routes", ("folder", dict(type=Path, help="has route_infos.json")), _JSON)
+def routes(args: Namespace) -> int:
     """Check a folder of routes of the released V-IRL shape."""
+    from .tasks.routes import load_routes
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("folder", type=Path, help="has route_infos.json")
-        option("--json", action="store_true")
-
-    @staticmethod
-    def run(args: Namespace) -> int:
-        """0 if there are usable routes, else 1; what cannot be read at all is an SftrlError."""
-        from .tasks.routes import load_routes
-
-        summary = load_routes(args.folder).summary()
-        usable = summary["usable"]
-        if args.json:
-            print(json.dumps(summary, indent=1))
-            return 0 if usable else 1
-        problems = summary.pop("problems")
-        print(", ".join(f"{count} {what}" for what, count in summary.items()))
-        for problem in problems[:20]:
-            where = "the folder" if problem["route"] is None else f"route {problem['route']}"
-            print(f"{where}: {problem['field']} {problem['what']}")
-        if problems[20:]:
-            print(f"and {len(problems) - 20} more problems; --json lists them all")
+    summary = load_routes(args.folder).summary()
+    usable = summary["usable"]
+    if args.json:
+        print(json.dumps(summary, indent=1))
         return 0 if usable else 1
+    problems = summary.pop("problems")
+    print(", ".join(f"{count} {what}" for what, count in summary.items()))
+    for problem in problems[:20]:
+        where = "the folder" if problem["route"] is None else f"route {problem['route']}"
+        print(f"{where}: {problem['field']} {problem['what']}")
+    if problems[20:]:
+        print(f"and {len(problems) - 20} more problems; --json lists them all")
+    return 0 if usable else 1
 
 
-@register_command("plan")
-class Plan:
+@_command(
+    "plan",
+    ("--gpu-memory", dict(type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")),
+    _JSON,
+    settings=True,
+)
+def plan(args: Namespace) -> int:
     """Estimate the memory each stage needs, before anything is loaded."""
+    from .models.memory import main
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        _settings(option)
-        option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
-        option("--json", action="store_true")
-
-    @staticmethod
-    def run(args: Namespace) -> int:
-        """0 if every stage fits, else 1."""
-        from .models.memory import main
-
-        planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
-        return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)
+    planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
+    return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)
 
 
-@register_command("merge")
-class Merge:
+@_command(
+    "merge",
+    ("adapter", dict(type=Path, help="e.g. runs/RUN/weights")),
+    ("folder", dict(type=Path, help="of the checkpoint")),
+    ("--base", dict(default="", help="folder of the adapter's base, where it has moved")),
+)
+def merge(args: Namespace) -> None:
     """Write an adapter and its base as one checkpoint."""
+    from .models import adapters
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("adapter", type=Path, help="e.g. runs/RUN/weights")
-        option("folder", type=Path, help="of the checkpoint")
-        option("--base", default="", help="folder of the adapter's base, where it has moved")
-
-    @staticmethod
-    def run(args: Namespace) -> None:
-        from .models.adapters import merge
-
-        merge(args.adapter, args.folder, base=args.base)
-        print(f"the checkpoint is in {args.folder}")
+    adapters.merge(args.adapter, args.folder, base=args.base)
+    print(f"the checkpoint is in {args.folder}")
 
 
 def main(argv: list[str] | None = None) -> int:
