@@ -119,7 +119,7 @@ def test_every_public_name_has_a_docstring():
                 seen += 1
                 told = documented(owner, node.name) or (command and node.name in ("options", "run"))
                 missing += [] if told else [f"{getattr(owner, 'name', '')}.{node.name}"]
-    assert seen > 500 and missing == []
+    assert seen > 300 and missing == []
 
 
 def _called(decorator: ast.expr) -> str:
