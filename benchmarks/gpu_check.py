@@ -24,9 +24,8 @@ from sftrl_lib.models import memory
 from sftrl_lib.models.load import load_policy
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
-from sftrl_lib.run_files import write_atomic
 from sftrl_lib.runner import start_policy
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, write_atomic
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import GeneralPointsVL
 

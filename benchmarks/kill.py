@@ -36,8 +36,7 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods import trainer
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS
-from sftrl_lib.run_files import read_manifest, write_atomic
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, read_manifest, write_atomic
 
 OUT = ROOT / "data" / "benchmarks" / "kill.json"
 LIVES = 3  # of which the last is not killed

@@ -21,8 +21,8 @@ from sftrl_lib.evaluate import evaluate
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.models import memory
 from sftrl_lib.places import ROOT
-from sftrl_lib.run_files import write_atomic
 from sftrl_lib.runner import run_experiment, start_policy
+from sftrl_lib.runs import write_atomic
 from sftrl_lib.tasks import make_task
 
 OUT = ROOT / "data" / "proof" / "memory.json"

@@ -30,8 +30,7 @@ from sftrl_lib.models.load import nf4, unpacked_dtype
 from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
-from sftrl_lib.run_files import write_atomic
-from sftrl_lib.runs import Run, machine
+from sftrl_lib.runs import Run, machine, write_atomic
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
 SETTINGS = dict(

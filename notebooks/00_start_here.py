@@ -42,7 +42,7 @@ live_batch = 128  # episodes a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -87,9 +87,8 @@ for split in ("id_paired", "rule_paired"):
 # another reward scale, so compare *directions*, not heights.
 
 # %%
-from sftrl_lib import plots
 from sftrl_lib.results import load_results
-from study import figures
+from study import figures, plots
 
 results = load_results(preset=preset)
 plots.show(figures.changes_from_init(results))
@@ -129,8 +128,8 @@ plots.show(figures.changes_from_init(results, task="virl-l"))
 # %%
 from IPython.display import HTML, display
 
-from sftrl_lib.notebook import recorded_episodes
-from sftrl_lib.widgets import render_episode
+from study.notebook import recorded_episodes
+from study.widgets import render_episode
 
 played = {m: recorded_episodes(m, "rule_ood", preset, seed) for m in ("init", "sft", "rl")}
 
@@ -156,7 +155,7 @@ for method, by_index in played.items():
 
 # %%
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 exp = Experiment(
     method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,

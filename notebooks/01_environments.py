@@ -41,7 +41,7 @@ live_batch = 128  # answers a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -272,7 +272,7 @@ before = played["id_unseen"]
 from IPython.display import HTML
 
 from sftrl_lib.runs import episode_row
-from sftrl_lib.widgets import render_episode
+from study.widgets import render_episode
 
 longest = max(before[:20], key=lambda e: len(e.turns))
 HTML(render_episode(episode_row(task.prompt(longest.item), longest)))
@@ -296,14 +296,14 @@ print(" | ".join(token.replace("Ċ", "").replace("Ġ", " ") for token in spelled
 # model.
 
 # %%
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 base = None  # let go: the live run loads a model of its own, and a GPU may have room for one
 run = live(exp)
 
 # %%
-from sftrl_lib import plots
-from sftrl_lib.notebook import recorded_log
+from study import plots
+from study.notebook import recorded_log
 
 logs = {"init, this session": run.metrics()} | recorded_log("init", preset, seed)
 plots.show(plots.training_log(logs, columns=["loss"]))
@@ -454,7 +454,7 @@ plots.show(*seen(next(step for step in foreign if step.position.at_intersection)
 
 # %%
 from sftrl_lib.rollout import rollout
-from sftrl_lib.widgets import episode_viewer
+from study.widgets import episode_viewer
 
 base = load_policy(exp)
 walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.model.max_new_tokens)

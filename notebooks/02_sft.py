@@ -40,7 +40,7 @@ live_batch = 128  # answers a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -119,7 +119,7 @@ print(f"loss of the first batch, by hand: {by_hand:.4f}")
 # above:
 
 # %%
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 policy = None  # let go: the live run loads a model of its own, and a GPU may have room for one
 run = live(exp)
@@ -128,10 +128,9 @@ assert abs(log.loss[0] - by_hand) < 2e-3, (log.loss[0], by_hand)
 print(f"loss of the first batch, by TRL:  {log.loss[0]:.4f}")
 
 # %%
-from sftrl_lib import plots
-from sftrl_lib.notebook import recorded_log
 from sftrl_lib.results import load_results
-from study import figures
+from study import figures, plots
+from study.notebook import recorded_log
 
 logs = {"SFT, this session": log} | recorded_log("sft", preset, seed)
 plots.show(plots.training_log(logs, columns=["loss"]))
@@ -172,9 +171,9 @@ plots.show(figures.mechanism(results, live=run.evals()))
 # %%
 import pandas as pd
 
-from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.stats import last, main_grid
 from sftrl_lib.tasks import make_task
+from study.notebook import recorded_episodes
 
 
 def claims(method: str, name: str) -> pd.DataFrame:

@@ -41,7 +41,7 @@ live_batch = 128  # episodes a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -188,14 +188,13 @@ pd.DataFrame(shares).style.format("{:.0%}")
 # TRL's `GRPOTrainer` with our rollout and our advantages; the deals are the ones SFT draws from.
 
 # %%
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 run = live(exp)
 
 # %%
-from sftrl_lib import plots
-from sftrl_lib.notebook import recorded_log
-from study import figures
+from study import figures, plots
+from study.notebook import recorded_log
 
 logs = {"RL, this session": run.metrics()} | recorded_log("rl", preset, seed)
 plots.show(plots.training_log(logs, columns=["reward", "solved", "trained_rows"]))

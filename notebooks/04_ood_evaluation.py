@@ -40,7 +40,7 @@ live_batch = 128  # answers or episodes a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -117,8 +117,7 @@ assert math.isclose(library.mean, mean(changes))
 print(f"RL, rule OOD, change over {len(changes)} seeds: {mean(changes):+.1%} +- {half:.1%}")
 
 # %%
-from sftrl_lib import plots
-from study import figures
+from study import figures, plots
 
 plots.show(figures.changes_from_init(results))
 
@@ -132,7 +131,7 @@ plots.show(figures.changes_from_init(results))
 import pandas as pd
 
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 settings = dict(
     preset=preset, precision=precision, seed=seed, steps=live_steps, batch=live_batch,
@@ -296,9 +295,9 @@ from collections import Counter
 from functools import cache
 from itertools import product
 
-from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
+from study.notebook import recorded_episodes
 
 hands = make_task(Experiment(task="gp-vl"))
 pictured = main_grid(results.query("preset == @preset and task == 'gp-vl'"))
@@ -463,8 +462,7 @@ plots.show(plots.explore(results, "id_unseen", "hand_read", task="gp-vl"))
 # What the verifier says to the first answers of the init, on either colour:
 
 # %%
-from sftrl_lib.run_files import read_jsonl
-from sftrl_lib.runs import RUNS
+from sftrl_lib.runs import RUNS, read_jsonl
 
 black = [verdicts[0]["reason"] for _, _, verdicts in kept("init", "id_unseen")]
 print("black:", Counter(black).most_common())
@@ -529,9 +527,9 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 # And landmarks? Wrong about what? The kept answers tell kind from side:
 
 # %%
-from sftrl_lib.notebook import recorded_run
 from sftrl_lib.tasks.navigation import claims_intersection, observed
 from sftrl_lib.tasks.navigation_texts import split_landmark
+from study.notebook import recorded_run
 
 streets = make_task(Experiment(task="virl-vl"))
 tested = cache(streets.test_items)  # the same positions for all arms

@@ -42,7 +42,7 @@ knob = "tries"  # any setting of Experiment
 turned = 1  # its value in the live run
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -73,9 +73,8 @@ for tries in (1, 3, 5, 10):
 # dots are seeds, beside the paper's own curve.
 
 # %%
-from sftrl_lib import plots
 from sftrl_lib.results import load_results
-from study import figures
+from study import figures, plots
 
 results = load_results(preset=preset)
 plots.show(figures.training_tries(results))
@@ -238,7 +237,7 @@ attempts("virl-vl", "landmark_seen")
 # it).
 
 # %%
-from sftrl_lib.widgets import explorer
+from study.widgets import explorer
 
 explorer(load_results(), preset)
 
@@ -250,8 +249,8 @@ plots.show(plots.explore(results, split="rule_ood", metric="success", x="id_unse
 # notebook 00):
 
 # %%
-from sftrl_lib.notebook import recorded_run
-from sftrl_lib.widgets import episode_viewer
+from study.notebook import recorded_run
+from study.widgets import episode_viewer
 
 episode_viewer(recorded_run("rl", preset, seed).episodes())
 
@@ -263,7 +262,7 @@ episode_viewer(recorded_run("rl", preset, seed).episodes())
 # and `"episode"`, `"temperature"` and `0.7`, `"kl_weight"` and `0.05`.
 
 # %%
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 settings = dict(
     method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,

@@ -41,7 +41,7 @@ live_batch = 128  # answers a step
 episodes = 200  # episodes a measurement
 
 # %%
-from sftrl_lib.notebook import setup
+from study.notebook import setup
 
 setup(preset, precision, seed)
 
@@ -103,8 +103,7 @@ print(render([plan(big, stage, 24 * GB) for stage in stages]))
 # And without QLoRA, all weights trained:
 
 # %%
-from sftrl_lib import plots
-from study import figures
+from study import figures, plots
 
 whole = big.replace(precision="full")
 plans = {
@@ -231,7 +230,7 @@ for changes in ({"rank": 16}, {"rank": 256, "lr": 2e-4}, {"precision": "full", "
 # rate. (On the 11B tier both are packed, and differ in the rate alone.)
 
 # %%
-from sftrl_lib.notebook import live
+from study.notebook import live
 
 settings = dict(
     preset=preset, method="sft", seed=seed, steps=live_steps, batch=live_batch, eval_points=2,

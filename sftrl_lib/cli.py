@@ -4,7 +4,6 @@ other packages register themselves (`registry.register_command`)."""
 import argparse
 import ast
 import errno
-import inspect
 import json
 import os
 import re
@@ -15,8 +14,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import SftrlError
-from .experiment import MOST, Experiment, all_settings, named, read_settings, sections
+from .errors import SftrlError, check
+from .experiment import (
+    MOST,
+    Experiment,
+    all_settings,
+    named,
+    read_settings,
+    sections,
+    unknown_settings,
+)
 from .methods.base import Method
 from .registry import COMMANDS, METHODS, TASKS, register_command
 from .threads import use_threads
@@ -74,8 +81,7 @@ def _settings(option: Callable, method: str = "") -> None:
 
 def _given(args: Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
-    known = {"task", "method", "seed", *all_settings()}
-    return {k: v for k, v in vars(args).items() if k in known}
+    return {k: v for k, v in vars(args).items() if not unknown_settings([k])}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, method in METHODS.items():
         made = commands.add_parser(name, help=f"train {method.label}. {_about(method)}")
-        _training_options(made.add_argument, name)
+        made.add_argument("--config", type=Path, help="YAML file with the same settings")
+        made.add_argument("--root", type=Path, help="folder for the run (default: runs/yours/)")
+        threads = "CPU threads [OMP_NUM_THREADS, or 2]"
+        made.add_argument("--threads", type=at_least_one, help=threads)
+        _settings(made.add_argument, name)
         made.set_defaults(run=_train)
     for name, command in COMMANDS.items():
         made = commands.add_parser(name, help=" ".join((command.__doc__ or "").split()))
@@ -94,38 +104,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _about(method: type[Method]) -> str:
     """The first sentence that a method's module says of itself."""
-    paragraph, *_ = inspect.cleandoc(sys.modules[method.__module__].__doc__ or "").split("\n\n")
-    sentence, *_ = re.split(r"(?<=\.)\s", paragraph)
-    return " ".join(sentence.split()).replace("%", "%%")
-
-
-def _training_options(option: Callable, method: str) -> None:
-    option("--config", type=Path, help="YAML file with the same settings")
-    option("--root", type=Path, help="folder for the run (default: runs/yours/)")
-    option("--threads", type=at_least_one, help="CPU threads [OMP_NUM_THREADS, or 2]")
-    _settings(option, method)
+    said = " ".join((sys.modules[method.__module__].__doc__ or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", said)[0].replace("%", "%%")
 
 
 def _experiment(args: Namespace) -> Experiment:
     """The experiment of a training command: a file's settings, then the command line's."""
-    values = read_settings(args.config) if args.config else {}
-    several = [name for name, given in values.items() if len(given) != 1]
-    if several:
-        raise SftrlError(
-            f"{args.config} has several values of {', '.join(several)}, and this command makes one "
-            f"run; use 'python -m sftrl_lib experiments {args.config}'."
-        )
-    settings = {name: given[0] for name, given in values.items()}
-    if settings.setdefault("method", args.command) != args.command:
-        raise SftrlError(
-            f"{args.config} is for method {settings['method']}, not {args.command}; use the "
-            f"command {settings['method']}, or another file."
-        )
-    given = _given(args)
+    given = _given(args) | {"method": args.command}
     if not args.config:
-        return Experiment(**settings | given)
+        return Experiment(**given)
+    settings = {}
+    for name, values in read_settings(args.config).items():
+        if len(values) != 1:
+            raise SftrlError(
+                f"{args.config} has several values of {name}, and this command makes one run; use "
+                f"'python -m sftrl_lib experiments {args.config}'."
+            )
+        settings[name] = values[0]
+    if (method := settings.get("method", args.command)) != args.command:
+        raise SftrlError(
+            f"{args.config} is for method {method}, not {args.command}; use the command {method}, "
+            "or another file."
+        )
     task = {k: v for k, v in settings.items() if k == "task" and v in TASKS}
-    Experiment(method=args.command, **task | given)  # what was typed is never left out
+    Experiment(**task | given)  # what was typed is never left out
     with named(args.config):
         return Experiment(lenient=True, **settings | given)
 
@@ -143,120 +145,115 @@ def _train(args: Namespace) -> None:
     print(f"the run is in {run.path}" + f", its weights in {kept}" * kept.exists())
 
 
-@register_command("evaluate")
-class Evaluate:
+_JSON = ("--json", dict(action="store_true"))
+
+
+def _command(name: str, *options: tuple[str, dict[str, Any]], settings: bool = False) -> Callable:
+    """Registers a function as a command, whose help is its docstring: `options` as argparse takes
+    them, and one for every setting where `settings`."""
+
+    def register(run: Any) -> Any:
+        def add(option: Callable) -> None:
+            for flag, kind in options:
+                option(flag, **kind)
+            if settings:
+                _settings(option)
+
+        run.options, run.run = add, run
+        return register_command(name)(run)
+
+    return register
+
+
+@_command(
+    "evaluate",
+    ("weights", dict(help="e.g. data/init/gp-l/default; or a Hub id")),
+    ("--split", dict(action="append", help="repeatable (default: those of a curve)")),
+    ("--episodes", dict(type=at_least_one, help="deals, or routes, a split (as in a curve)")),
+    _JSON,
+    settings=True,
+)
+def evaluate(args: Namespace) -> None:
     """Measure a folder of weights."""
+    import pandas as pd
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("weights", help="e.g. data/init/gp-l/default; or a Hub id")
-        option("--split", action="append", help="repeatable (default: those of a curve)")
-        option("--episodes", type=at_least_one, help="deals, or routes, a split (as in a curve)")
-        option("--json", action="store_true")
-        _settings(option)
+    from .models.presets import SIZES
+    from .models.sources import parameters, whole
 
-    @staticmethod
-    def run(args: Namespace) -> None:
-        from .models.presets import SIZES
-        from .models.sources import parameters, whole
+    settings = _given(args)
+    if "tries" in settings:
+        settings["eval_tries"] = settings.pop("tries")
+    small = settings.get("preset", "tiny") == "tiny" and "model" not in settings
+    if small and parameters(args.weights) > min(SIZES):
+        settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
+    exp = Experiment(lenient=True, **settings)
+    if exp.defaults_by_size:
+        print(exp.defaults_by_size, file=sys.stderr)
+    from .evaluate import evaluate as measure
+    from .models import memory
+    from .models.load import load_policy
+    from .tasks import make_task
 
-        settings = _given(args)
-        if "tries" in settings:
-            settings["eval_tries"] = settings.pop("tries")
-        small = settings.get("preset", "tiny") == "tiny" and "model" not in settings
-        if small and parameters(args.weights) > min(SIZES):
-            settings["model"] = whole(args.weights)  # its size decides, not the tiny tier
-        exp = Experiment(lenient=True, **settings)
-        if exp.defaults_by_size:
-            print(exp.defaults_by_size, file=sys.stderr)
-        from .evaluate import evaluate
-        from .models import memory
-        from .models.load import load_policy
-        from .tasks import make_task
-
-        task = make_task(exp)
-        wanted = args.split or list(task.curve_splits)
-        for split in wanted:
-            if split not in task.splits:
-                known = ", ".join(task.splits)
-                raise SftrlError(f"unknown split {split!r}; the splits are {known}.")
-        memory.require(exp, "evaluate")
-        use_threads()
-        weights = Path(args.weights)
-        policy = load_policy(exp, weights if weights.is_dir() else args.weights)
-        episodes = args.episodes or exp.evaluation.eval_episodes
-        rows, _ = evaluate(policy, task, exp, dict.fromkeys(wanted, episodes))
-        if args.json:
-            print(json.dumps(rows, indent=1))
-        else:
-            import pandas as pd
-
-            print(pd.DataFrame(rows).round(3).to_string(index=False))
+    task = make_task(exp)
+    wanted = args.split or list(task.curve_splits)
+    for split in wanted:
+        check("split", split, split in task.splits, task.splits, change="--split")
+    memory.require(exp, "evaluate")
+    use_threads()
+    folder = Path(args.weights)
+    policy = load_policy(exp, folder if folder.is_dir() else args.weights)
+    episodes = args.episodes or exp.evaluation.eval_episodes
+    rows, _ = measure(policy, task, exp, dict.fromkeys(wanted, episodes))
+    table = pd.DataFrame(rows).round(3)
+    print(json.dumps(rows, indent=1) if args.json else table.to_string(index=False))
 
 
-@register_command("routes")
-class Routes:
+@_command("routes", ("folder", dict(type=Path, help="has route_infos.json")), _JSON)
+def routes(args: Namespace) -> int:
     """Check a folder of routes of the released V-IRL shape."""
+    from worlds.routes import load_routes
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("folder", type=Path, help="has route_infos.json")
-        option("--json", action="store_true")
-
-    @staticmethod
-    def run(args: Namespace) -> int:
-        """0 if there are usable routes, else 1; what cannot be read at all is an SftrlError."""
-        from worlds.routes import load_routes
-
-        summary = load_routes(args.folder).summary()
-        if args.json:
-            print(json.dumps(summary, indent=1))
-        else:
-            problems = summary.pop("problems")
-            print(", ".join(f"{count} {what}" for what, count in summary.items()))
-            for problem in problems[:20]:
-                where = "the folder" if problem["route"] is None else f"route {problem['route']}"
-                print(f"{where}: {problem['field']} {problem['what']}")
-            if problems[20:]:
-                print(f"and {len(problems) - 20} more problems; --json lists them all")
-        return 0 if summary["usable"] else 1
+    summary = load_routes(args.folder).summary()
+    usable = summary["usable"]
+    if args.json:
+        print(json.dumps(summary, indent=1))
+        return 0 if usable else 1
+    problems = summary.pop("problems")
+    print(", ".join(f"{count} {what}" for what, count in summary.items()))
+    for problem in problems[:20]:
+        where = "the folder" if problem["route"] is None else f"route {problem['route']}"
+        print(f"{where}: {problem['field']} {problem['what']}")
+    if problems[20:]:
+        print(f"and {len(problems) - 20} more problems; --json lists them all")
+    return 0 if usable else 1
 
 
-@register_command("plan")
-class Plan:
+@_command(
+    "plan",
+    ("--gpu-memory", dict(type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")),
+    _JSON,
+    settings=True,
+)
+def plan(args: Namespace) -> int:
     """Estimate the memory each stage needs, before anything is loaded."""
+    from .models.memory import main
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        _settings(option)
-        option("--gpu-memory", type=_gigabytes, help="e.g. 24GB (default: this machine's GPU)")
-        option("--json", action="store_true")
-
-    @staticmethod
-    def run(args: Namespace) -> int:
-        """0 if every stage fits, else 1."""
-        from .models.memory import main
-
-        planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
-        return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)
+    planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
+    return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)
 
 
-@register_command("merge")
-class Merge:
+@_command(
+    "merge",
+    ("adapter", dict(type=Path, help="e.g. runs/RUN/weights")),
+    ("folder", dict(type=Path, help="of the checkpoint")),
+    ("--base", dict(default="", help="folder of the adapter's base, where it has moved")),
+)
+def merge(args: Namespace) -> None:
     """Write an adapter and its base as one checkpoint."""
+    from .models import adapters
 
-    @staticmethod
-    def options(option: Callable) -> None:
-        option("adapter", type=Path, help="e.g. runs/RUN/weights")
-        option("folder", type=Path, help="of the checkpoint")
-        option("--base", default="", help="folder of the adapter's base, where it has moved")
-
-    @staticmethod
-    def run(args: Namespace) -> None:
-        from .models.adapters import merge
-
-        merge(args.adapter, args.folder, base=args.base)
-        print(f"the checkpoint is in {args.folder}")
+    adapters.merge(args.adapter, args.folder, base=args.base)
+    print(f"the checkpoint is in {args.folder}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -272,19 +269,17 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell says of the signal
-    except SftrlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
-            raise
-        print(
-            f"error: {error.filename or 'a file'} cannot be written or read ({error.strerror}); "
-            "make room or set the permissions, or set SFTRL_HOME to a folder that you may write "
-            "to.",
-            file=sys.stderr,
-        )
-        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended.", file=sys.stderr)
         return 130
+    except (SftrlError, OSError) as error:
+        said: object = error
+        if isinstance(error, OSError):
+            if error.errno not in _NO_PLACE:
+                raise
+            said = (
+                f"{error.filename or 'a file'} cannot be written or read ({error.strerror}); make "
+                "room or set the permissions, or set SFTRL_HOME to a folder that you may write to."
+            )
+        print(f"error: {said}", file=sys.stderr)
+        return 2

@@ -48,6 +48,13 @@ def _no_trace(value: float) -> float:
     return value
 
 
+def _json_object(value: str) -> str:
+    with contextlib.suppress(ValueError, RecursionError):
+        if not value or isinstance(json.loads(value), dict):
+            return value
+    raise ValueError('must be a JSON object such as {"name": true}')
+
+
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST)]
@@ -56,9 +63,16 @@ Text = Annotated[str, AfterValidator(_one_line)]
 
 
 class Section(BaseModel):
-    """Settings that belong together. Unknown names, other types and infinities are errors."""
+    """Settings that belong together. Unknown names, other types and infinities are errors, of one
+    sentence each (SftrlError)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _sentence(error) from error
 
     @field_validator("*", mode="before")
     @classmethod
@@ -107,24 +121,10 @@ class ModelSettings(Section):
     start: Text = Field("init", description="init | model (no init before) | a folder of weights")
     rank: Count = Field(16, description="rank of the adapters (precision qlora | lora)")
     max_new_tokens: Count = Field(description="tokens an answer may have")
-
-    base: Text = Field(
-        "", description="folder of the base of the adapter in start, if it has moved"
+    base: Text = Field("", description="folder of the base of the adapter in start, if it moved")
+    chat_template_kwargs: Annotated[Text, AfterValidator(_json_object)] = Field(
+        "", description='JSON; thinking: {"enable_thinking": true}'
     )
-    chat_template_kwargs: Text = Field("", description='JSON; thinking: {"enable_thinking": true}')
-
-    @field_validator("preset")
-    @classmethod
-    def _known(cls, preset: str) -> str:
-        check("preset", preset, preset in PRESETS, PRESETS, change="preset")
-        return preset
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _json(cls, text: str) -> str:
-        what = 'a JSON object such as {"name": true}'
-        check("chat_template_kwargs", text, _is_json_object(text), what, "chat_template_kwargs")
-        return text
 
     def identity(self) -> dict[str, Any]:
         """Where a base lies decides nothing."""
@@ -144,13 +144,6 @@ class ModelSettings(Section):
     def tier(self) -> Preset:
         """The preset's numbers, or those for the size of a model that is named without one."""
         return of_size(parameters(self.model)) if self.by_size else PRESETS[self.preset]
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return not text or isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 class EvaluationSettings(Section):
@@ -200,12 +193,6 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
     return sorted(set(names) - {"task", "method", "seed", *all_settings()})
 
 
-def _refuse_unknown(names: Iterable[str]) -> None:
-    if unknown := unknown_settings(names):
-        listed = ", ".join(sorted({"task", "method", "seed", *all_settings()}))
-        raise SftrlError(f"unknown setting {', '.join(unknown)}; the settings are {listed}.")
-
-
 def defaults(task: str, method: str, model: ModelSettings) -> dict[str, Any]:
     """The numbers of an arm that are not the defaults of their fields."""
     kind, way, preset = TASKS[task], METHODS[method], model.tier
@@ -223,26 +210,31 @@ def resolve(given: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:
     """
     flat = flatten(given)
     task, method = flat.pop("task", "gp-l"), flat.pop("method", "rl")
-    made: dict[str, Any] = {"seed": flat.pop("seed", 0)}
     known = sections(task, method)
-    which: dict[str, Any] = {"preset": "tiny", "model": ""}
-    which |= {name: flat[name] for name in which if name in flat}
+    which = {name: flat.get(name, usual) for name, usual in (("preset", "tiny"), ("model", ""))}
     for name, value in which.items():
         check(name, value, isinstance(value, str), "text", change=name)
     check("preset", which["preset"], which["preset"] in PRESETS, PRESETS, change="preset")
-    usual = defaults(task, method, ModelSettings.model_construct(**which))
+    values = defaults(task, method, ModelSettings.model_construct(**which)) | flat
+    made: dict[str, Any] = {"seed": flat.pop("seed", 0)}
     for name, section in known.items():
-        fields = section.model_fields
-        own = {k: flat.pop(k) for k in list(flat) if k in fields}
-        made[name] = {k: v for k, v in usual.items() if k in fields} | own
+        made[name] = {k: values[k] for k in section.model_fields if k in values}
+        flat = {k: v for k, v in flat.items() if k not in section.model_fields}
     made["task"]["name"], made["method"]["name"] = task, method
-    _refuse_unknown(flat)
+    refuse_unknown(flat)
     if flat and not lenient:
         raise SftrlError(
             f"{', '.join(sorted(flat))} is no setting of task {task} with method {method}; leave "
             "it out, or choose another task or method."
         )
     return made
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """SftrlError, with all settings that there are, for what is none of any task or method."""
+    if unknown := unknown_settings(names):
+        listed = ", ".join(sorted({"task", "method", "seed", *all_settings()}))
+        raise SftrlError(f"unknown setting {', '.join(unknown)}; the settings are {listed}.")
 
 
 def flatten(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,11 +263,8 @@ class Experiment(Section):
     def __init__(self, /, lenient: bool = False, **given: Any) -> None:
         made = resolve(given, lenient)
         for name, section in sections(made["task"]["name"], made["method"]["name"]).items():
-            made[name] = build(section, made[name])
-        try:
-            super().__init__(**made)
-        except ValidationError as error:
-            raise _one_sentence(error) from error
+            made[name] = section(**made[name])
+        super().__init__(**made)
         TASKS[self.task.name].of(self.task)  # routes that cannot be used are refused here
 
     @property
@@ -335,15 +324,7 @@ class Experiment(Section):
         )
 
 
-def build(section: type[Section], values: Mapping[str, Any]) -> Any:
-    """A section from its values; SftrlError, in one sentence, where one is wrong."""
-    try:
-        return section(**values)
-    except ValidationError as error:
-        raise _one_sentence(error) from error
-
-
-def _one_sentence(error: ValidationError) -> SftrlError:
+def _sentence(error: ValidationError) -> SftrlError:
     """The first fault that pydantic found, as a sentence of ours."""
     first = error.errors()[0]
     kind, context = first["type"], first.get("ctx", {})
@@ -384,7 +365,7 @@ def read_settings(path: Path) -> dict[str, list[Any]]:
         ) from error
     lists = {str(name): v if isinstance(v, list) else [v] for name, v in given}
     with named(path):  # here, since some names would be parameters of `Experiment` itself
-        _refuse_unknown(lists)
+        refuse_unknown(lists)
     for name, values in lists.items():
         where = f"{name} in {path}"
         check(where, values, bool(values), "a value, or a list of some", change=name)

@@ -70,17 +70,13 @@ register_command = COMMANDS = Registry("command")
 def load(place: str) -> None:
     """Import every module that may register something for the registry of that place. Not the
     others: families of models need torch, and a typo on the command line is answered without."""
-    _load_others()
     if not place:
+        for entry in metadata.entry_points(group=GROUP):
+            importlib.import_module(entry.value)
         return
+    load("")
     package = importlib.import_module(f"{__package__}.{place}")
     for path in sorted(resources.files(package).iterdir(), key=lambda path: path.name):
         # Only those that register something: others may be slow to import.
         if path.name.endswith(".py") and "\n@register_" in path.read_text(encoding="utf-8"):
             importlib.import_module(f"{package.__name__}.{path.name[:-3]}")
-
-
-@cache
-def _load_others() -> None:
-    for entry in metadata.entry_points(group=GROUP):
-        importlib.import_module(entry.value)

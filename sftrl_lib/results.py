@@ -11,8 +11,7 @@ import pandas as pd
 from .errors import SftrlError
 from .experiment import Experiment
 from .places import ROOT
-from .run_files import experiment_of, read_manifest, read_rows, run_folders, write_atomic
-from .runs import RUNS, YOURS
+from .runs import RUNS, YOURS, experiment_of, read_manifest, read_rows, run_folders, write_atomic
 
 RESULTS = ROOT / "data" / "results.csv"
 PAPER = ROOT / "data" / "paper.csv"

@@ -17,8 +17,20 @@ from .models.load import load_policy, need_machine
 from .models.policy import Policy
 from .places import ROOT
 from .registry import METHODS
-from .run_files import experiment_of, find_run, is_done, read_manifest
-from .runs import LIVE, LOCAL_RANK, RANK, RUNS, YOURS, Compute, Run, episode_row
+from .runs import (
+    LIVE,
+    LOCAL_RANK,
+    RANK,
+    RUNS,
+    YOURS,
+    Compute,
+    Run,
+    episode_row,
+    experiment_of,
+    find_run,
+    is_done,
+    read_manifest,
+)
 from .tasks import make_task
 
 INIT = ROOT / "data" / "init"  # weights of the recorded inits

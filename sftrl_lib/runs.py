@@ -1,10 +1,14 @@
-"""Run folders: what was run, with what, and what came out.
+"""Run folders: what was run, with what, and what came out; written whole, read checked.
 
+manifest.json (settings, machine, state), metrics.jsonl (a row a training step), evals.jsonl (a row
+a measurement), episodes.jsonl (a sample to look at); `data/README.md` explains every column.
 Recorded runs lie in data/runs and are committed; live ones lie in runs/, which git ignores.
 """
 
 import contextlib
+import hashlib
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -18,27 +22,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pandas as pd
+import psutil
 from filelock import BaseFileLock, FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import SftrlError
-from .experiment import Experiment, resolve_precision
+from .experiment import Experiment, resolve_precision, unknown_settings
 from .places import CHECKOUT, HOME, ROOT, writable
-from .run_files import (
-    ROWS,
-    damaged,
-    digest,
-    find_run,
-    is_done,
-    line,
-    plain,
-    read_jsonl,
-    read_manifest,
-    read_rows,
-    write_atomic,
-)
 
 try:  # POSIX only: the peak of memory
     import resource
@@ -55,6 +48,226 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "numpy")
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
 
+# --- what the files hold --------------------------------------------------------------------------
+_Whole = Annotated[int, Field(ge=0, lt=2**63)]
+_Scalar = str | bool | int | float | None
+_Extra = TypeVar("_Extra")
+
+
+class _Checked(BaseModel, Generic[_Extra]):
+    """What a file must hold where later code relies on it. Fields of a younger version are let
+    through, as long as they are of the type given."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, _Extra]
+
+
+class _Step(_Checked[float | None]):
+    step: _Whole
+
+
+class _Measurement(_Checked[float | None]):
+    """A row of the results table, without what its run says already."""
+
+    step: _Whole
+    split: str
+    metric: str
+    value: float | None
+    tries: _Whole | None = None
+    successes: _Whole | None = None
+    n: _Whole | None = None
+    method: str = ""
+    seed: _Whole = 0
+    lr: float = 0.0
+    train_tries: _Whole = 0
+    clusters: dict[str, tuple[_Whole, _Whole]] | None = None  # (right, of) by hand or route
+
+
+class _Verdict(_Checked[_Scalar]):
+    reason: str
+    message: str
+    reward: float
+
+
+class _Episode(_Checked[_Scalar]):
+    """As `episode_row` makes them."""
+
+    step: _Whole
+    split: str
+    index: _Whole
+    prompt: str = ""
+    solved: bool = False
+    turns: list[str] = []
+    verdicts: list[_Verdict] = []
+
+
+class _Manifest(_Checked[_Scalar | list[_Scalar] | dict[str, _Scalar]]):
+    config: dict[str, _Scalar]
+    hash: str
+    state: Literal["running", "interrupted", "done"]
+    wall_s: float = Field(0.0, ge=0)
+    peak_memory_mb: _Whole | None = None
+    compute: float = Field(0.0, ge=0)
+    compute_done: float = Field(0.0, ge=0)
+    n_active: _Whole = 0
+    init: str = ""
+    data: dict[str, str] = {}
+    files: dict[str, str] = {}
+
+
+_ROWS = {"metrics.jsonl": _Step, "evals.jsonl": _Measurement, "episodes.jsonl": _Episode}
+
+
+# --- reading and writing them ---------------------------------------------------------------------
+def _plain(value: Any) -> Any:
+    """Strict JSON: numpy scalars become numbers, NaN and infinities null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(row), ensure_ascii=False) + "\n"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """A reader, or a killed process, sees the old file or the new one, never half of one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def damaged(path: Path, error: Exception | str, where: str = "") -> SftrlError:
+    """The error to raise; `where` is a place in the file, such as " in line 3"."""
+    why = " ".join(str(error).split())[:200].rstrip(".")
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        why = ": ".join(
+            [*[".".join(map(str, first["loc"][:2]))] * bool(first["loc"]), first["msg"]]
+        )
+    return SftrlError(
+        f"{path} is damaged{where} ({why}); restore it, or delete the folder {path.parent} and run "
+        "the experiment again."
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's bytes; None where there is nothing of that name. ValueError if it is no file: one
+    does not wait for a pipe."""
+    if not os.path.lexists(path):
+        return None
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    return path.read_bytes()
+
+
+def _parsed(text: bytes, kind: type[BaseModel]) -> dict[str, Any]:
+    """A JSON object of a kind, as it stands in the file; ValueError for anything else."""
+    kind.model_validate_json(text)
+    return json.loads(text)
+
+
+def read_jsonl(path: Path, repair: bool = False) -> list[dict[str, Any]]:
+    """Rows of a run's .jsonl file; [] if there is none. In metrics.jsonl, which grows line by line,
+    a last line without its newline was cut off by a kill: it is left out, and with `repair` cut
+    from the file. Other damage is an SftrlError."""
+    try:
+        data = _content(path) or b""
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    *lines, torn = data.split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_parsed(line, _ROWS[path.name]))
+        except ValueError as error:
+            raise damaged(path, error, f" in line {number}") from error
+    if torn and not (path.name == "metrics.jsonl" and torn.startswith(b"{")):
+        raise damaged(path, "its last line has no end", f" in line {len(lines) + 1}")
+    if torn and repair:
+        os.truncate(path, len(data) - len(torn))
+    return rows
+
+
+def _digest(path: Path) -> str | None:
+    """Of a file's lines, however the system ends them; None where there is none."""
+    data = _content(path)
+    return None if data is None else hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def read_rows(folder: Path, manifest: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Rows of one of a run's files. A finished run knows its files' digests (the first recorded
+    ones do not): SftrlError if one was changed, cut, removed or exchanged since."""
+    path = folder / name
+    rows = read_jsonl(path)
+    if "files" in manifest and _digest(path) != manifest["files"].get(name):
+        raise damaged(path, "it is not as the finished run left it")
+    return rows
+
+
+def experiment_of(config: Mapping[str, Any]) -> Experiment:
+    """The experiment of a run's settings, without the routes that it read: these may have changed
+    since, or gone. The manifest's `data` says which they were."""
+    return Experiment(**dict(config) | dict.fromkeys(("routes", "ood_routes") & config.keys(), ""))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder. SftrlError unless it is whole: settings of an experiment whose
+    hash and folder it has, a state, facts of the right types."""
+    path = folder / "manifest.json"
+    try:
+        if (text := _content(path)) is None:
+            raise ValueError("it is missing")
+        manifest = _parsed(text, _Manifest)
+        if unknown := unknown_settings(manifest["config"]):
+            raise ValueError(
+                f"config has {', '.join(unknown)[:80]}, which this version does not know: was it "
+                "made by a newer one? Then update this library"
+            )
+        exp = experiment_of(manifest["config"])
+        found, name = exp.hash_on(manifest.get("data", {})), _name(exp.run_id)
+        if found != manifest["hash"]:
+            raise ValueError(f"its config has the hash {found}, not {manifest['hash']}")
+        if _name(folder.absolute().name) != name:
+            raise ValueError(f"it belongs to a folder of a name that begins with {name}")
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    return manifest
+
+
+def _name(folder: str) -> str:
+    """A folder's name without the hash, which settings that came later have changed."""
+    return folder.rpartition("-")[0]
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return os.path.lexists(folder / "manifest.json") and read_manifest(folder)["state"] == "done"
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders under `root` that hold a run, or what is left of one."""
+    names = ("manifest.json", *_ROWS)
+    return sorted({path.parent for name in names for path in root.glob(f"*/{name}")})
+
+
+def find_run(exp: Experiment, root: Path) -> Path:
+    """The folder of an experiment's run under `root`, known by the hash in its manifest; the folder
+    to make where there is none."""
+    usual = Path(root) / exp.run_id
+    if usual.exists():
+        return usual
+    others = (p for p in run_folders(Path(root)) if _name(p.name) == _name(usual.name))
+    return next((path for path in others if read_manifest(path)["hash"] == exp.hash), usual)
+
+
+# --- a run ----------------------------------------------------------------------------------------
 @dataclass
 class Compute:
     """Tokens spent by one run. The first two count every row, also those without advantage, as the
@@ -76,7 +289,7 @@ class Compute:
 
 class Run(AbstractContextManager):
     """One run folder. As a context manager it ends as "done", or as "interrupted" on any exception
-    (Ctrl-C included), and can then be opened again."""
+    (Ctrl-C included), and can then be opened again. Of several processes the first alone writes."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path, self.manifest = path, manifest
@@ -89,17 +302,17 @@ class Run(AbstractContextManager):
         """Create the folder of `exp` under `root`, or resume it. SftrlError if the folder holds
         another configuration, is damaged, or is being written by another process."""
         path = find_run(exp, Path(root))
+        run = cls(path, {"config": exp.flat, "hash": exp.hash, "state": "running"})
         if RANK:
-            state = "done" if is_done(path) else "running"
-            return Follower(path, {"config": exp.flat, "hash": exp.hash, "state": state})
+            run.manifest["state"] = "done" if is_done(path) else "running"
+            return run
         if path.is_file():
             raise SftrlError(
                 f"{path} is a file, where the run's folder must be; move it away and try again."
             )
-        writable(path)
-        facts = {"config": exp.flat, "hash": exp.hash, "state": "running"}
-        run = cls(path, facts | ({"data": data} if (data := exp.task.data()) else {}))
-        run._lock = _lock(path)
+        if data := exp.task.data():
+            run.manifest["data"] = data
+        run._lock = _lock(writable(path))
         try:
             run._resume(exp.eval_steps)
         except BaseException:
@@ -130,29 +343,29 @@ class Run(AbstractContextManager):
             why = f"it is of another run, {manifest['hash']} and not {self.manifest['hash']}"
             raise damaged(self.path / "manifest.json", why)
         self.manifest, self._wall_before = manifest, manifest.get("wall_s", 0.0)
-        there = {name: {row["step"] for row in self._read(name)} for name in ROWS}
+        there = {name: {row["step"] for row in self._read(name)} for name in _ROWS}
         if self.done:
             return
         saved = self._saved_step()
-        due = {
-            "metrics.jsonl": range(1, saved + 1),
-            "evals.jsonl": [s for s in points if s < saved],
-        }
-        for name, steps in due.items():
-            if lost := set(steps) - there[name]:
-                first = f"step {min(lost)} is missing"
-                why = f"{first}, and the checkpoint of step {saved} builds on it"
+        measured = [step for step in points if step < saved]
+        for name, due in (("metrics.jsonl", range(1, saved + 1)), ("evals.jsonl", measured)):
+            if lost := set(due) - there[name]:
+                why = (
+                    f"step {min(lost)} is missing, and the checkpoint of step {saved} builds on it"
+                )
                 raise damaged(self.path / name, why)
         read_jsonl(self.path / "metrics.jsonl", repair=True)
         self.manifest["state"] = "running"
 
     def _saved_step(self) -> int:
         """The step of the last checkpoint, 0 if there is none."""
-        checkpoints = list(self.path.glob("checkpoint-*"))
-        for path in checkpoints:
-            if not (path.is_dir() and path.name.partition("-")[2].isdecimal()):
+        steps = [0]
+        for path in self.path.glob("checkpoint-*"):
+            step = path.name.partition("-")[2]
+            if not (path.is_dir() and step.isdecimal()):
                 raise SftrlError(f"{path} is no checkpoint; move it away and try again.")
-        return max((int(path.name.partition("-")[2]) for path in checkpoints), default=0)
+            steps.append(int(step))
+        return max(steps)
 
     @property
     def done(self) -> bool:
@@ -161,20 +374,25 @@ class Run(AbstractContextManager):
 
     def note(self, **facts: Any) -> None:
         """Put facts (device, precision and why, parameters, ...) into the manifest, and save it."""
+        self.manifest.update(facts)
+        if RANK:
+            return
         self._saved = time.monotonic()
         wall = round(self._wall_before + self._saved - self._started, 1)
         # Of the whole process, so far; 0 where the system does not say. macOS counts bytes.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
         peak = peak // (2**20 if sys.platform == "darwin" else 2**10)
         peak = max(self.manifest.get("peak_memory_mb") or 0, peak)
-        self.manifest.update(facts, wall_s=wall, peak_memory_mb=peak)
-        text = json.dumps(plain(self.manifest), indent=1, ensure_ascii=False)
+        self.manifest.update(wall_s=wall, peak_memory_mb=peak)
+        text = json.dumps(_plain(self.manifest), indent=1, ensure_ascii=False)
         write_atomic(self.path / "manifest.json", text + "\n")
 
     def log(self, **row: Any) -> None:
         """Append one training step to metrics.jsonl; it survives a kill once this returns."""
+        if RANK:
+            return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line(row))
+            file.write(_line(row))
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.note()
 
@@ -191,6 +409,12 @@ class Run(AbstractContextManager):
         same = ("method", "seed", "step", "split", "metric", "tries", "eval_temperature")
         self._merge("evals.jsonl", rows, same)
 
+    def evals(self) -> pd.DataFrame:
+        """This run's rows of the results table."""
+        from .results import run_rows  # which reads run folders, too
+
+        return run_rows(self.path, self.manifest)
+
     def add_episodes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep episodes to look at; the same method, seed, step, split, index replace."""
         self._merge("episodes.jsonl", rows, ("method", "seed", "step", "split", "index"))
@@ -203,23 +427,19 @@ class Run(AbstractContextManager):
         return read_rows(self.path, self.manifest, name)
 
     def _merge(self, name: str, rows: Iterable[Mapping[str, Any]], key: tuple[str, ...]) -> None:
-        both = [*self._read(name), *map(plain, rows)]
+        if RANK:
+            return
+        both = [*self._read(name), *map(_plain, rows)]
         config = self.manifest["config"]  # what a row does not say is its run's: method and seed
         kept = {tuple(row.get(k, config.get(k)) for k in key): row for row in both}
-        write_atomic(self.path / name, "".join(map(line, kept.values())))
-
-    def evals(self) -> pd.DataFrame:
-        """This run's rows of the results table."""
-        from .results import run_rows  # which reads run folders, too
-
-        return run_rows(self.path, self.manifest)
+        write_atomic(self.path / name, "".join(map(_line, kept.values())))
 
     def finish(self, state: str = "done") -> None:
         """The last note. A finished run knows its files by their digests, and needs no checkpoint
         any more: only then are they removed, so that a kill leaves one or the other."""
         facts: dict[str, Any] = {"state": state}
         if state == "done":
-            digests = {name: digest(self.path / name) for name in ROWS}
+            digests = {name: _digest(self.path / name) for name in _ROWS}
             facts["files"] = {name: digest for name, digest in digests.items() if digest}
         self.note(**facts)
         if self.done:
@@ -227,6 +447,8 @@ class Run(AbstractContextManager):
         self._unlock()
 
     def _sweep(self) -> None:
+        if RANK:  # the first process may still be saving
+            return
         for left in (*self.path.glob("checkpoint-*"), self.path / ".saving"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -240,22 +462,6 @@ class Run(AbstractContextManager):
     def __exit__(self, kind, value, trace) -> None:
         if not self.done:
             self.finish("interrupted" if kind else "done")
-
-
-class Follower(Run):
-    """The run folder as every process but the first has it: read, and never written."""
-
-    def note(self, **facts: Any) -> None:
-        self.manifest.update(facts)
-
-    def log(self, **row: Any) -> None:
-        pass
-
-    def _merge(self, *_) -> None:
-        pass
-
-    def _sweep(self) -> None:  # the first process may still be saving
-        pass
 
 
 def _lock(path: Path) -> BaseFileLock:
@@ -300,9 +506,7 @@ def machine(exp: Experiment) -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load_average": [round(x, 2) for x in os.getloadavg()]
-        if hasattr(os, "getloadavg")
-        else None,
+        "load_average": [round(load, 2) for load in psutil.getloadavg()],
         "python": platform.python_version(),
         "versions": {p: metadata.version(p) for p in _PACKAGES},
         "git": _git_revision(),

@@ -31,10 +31,10 @@ class Experiments:
         import torch
 
         from sftrl_lib.experiment import sweep
-        from sftrl_lib.grid import your_runs
         from sftrl_lib.results import write_results
 
         from .grids import book_runs, tune
+        from .side_by_side import your_runs
 
         workers = args.workers or (1 if torch.cuda.is_available() else 2)
         if args.table:

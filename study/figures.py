@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 
 from sftrl_lib import stats
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.plots import (
+from sftrl_lib.registry import ABLATIONS
+
+from .plots import (
     BOTH,
     FOLDER,
     HEAD,
@@ -35,7 +37,6 @@ from sftrl_lib.plots import (
     stack,
     style_of,
 )
-from sftrl_lib.registry import ABLATIONS
 
 ALL: dict[str, Callable[..., Figure]] = {}  # the book's figures by name
 

@@ -10,16 +10,15 @@ import pandas as pd
 from sftrl_lib import results
 from sftrl_lib.errors import check
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.grid import estimate, run_grid
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS, TASKS
-from sftrl_lib.run_files import find_run, is_done, write_atomic
 from sftrl_lib.runner import has_recorded_init, run_experiment, settings_of_init
-from sftrl_lib.runs import LIVE, RUNS
+from sftrl_lib.runs import LIVE, RUNS, find_run, is_done, write_atomic
 from sftrl_lib.stats import DEVELOPMENT_SEEDS
 
 from .ablations import SEEDS
 from .registration import registration, sections
+from .side_by_side import estimate, run_grid
 
 STUDIED = ("gp-l", "virl-l", "gp-vl", "virl-vl")  # the paper's tasks
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # one grid for both arms

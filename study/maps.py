@@ -15,11 +15,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from sftrl_lib.plots import RC, finish, frame
 from sftrl_lib.tasks.navigation import Position
 from worlds.cities import City
 from worlds.drawing import sign
 from worlds.routes import Route
+
+from .plots import RC, finish, frame
 
 _TRIES = {  # at one position
     "right": dict(color="#0072B2", marker="o"),

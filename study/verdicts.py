@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from sftrl_lib.run_files import read_manifest, read_rows
-from sftrl_lib.runs import RUNS
+from sftrl_lib.runs import RUNS, read_manifest, read_rows
 from sftrl_lib.stats import Change, holm, paired_change, tries_of
 
 from .registration import registration, sections

@@ -24,9 +24,6 @@ NAMES = {"gp-l", "gp-vl", "virl-l", "virl-vl"}
 DEFAULTS = {
     "cli.py": ["gp-vl"],  # of `plan`, for the largest tier
     "experiment.py": ["gp-l"],
-    "notebook.py": ["gp-l"] * 3,
-    "plots.py": ["gp-l"],
-    "widgets.py": ["gp-l"],  # where the menu begins
 }
 
 
@@ -128,7 +125,7 @@ def test_every_public_name_has_a_docstring():
                 seen += 1
                 told = documented(owner, node.name) or (command and node.name in ("options", "run"))
                 missing += [] if told else [f"{getattr(owner, 'name', '')}.{node.name}"]
-    assert seen > 500 and missing == []
+    assert seen > 300 and missing == []
 
 
 def _called(decorator: ast.expr) -> str:

@@ -12,13 +12,13 @@ import psutil
 import pytest
 import torch
 
-from sftrl_lib import Experiment, grid, runner
+from sftrl_lib import Experiment, runner
 from sftrl_lib.cli import main
 from sftrl_lib.experiment import defaults, sections, sweep
 from sftrl_lib.models.presets import PRESETS
 from sftrl_lib.registry import COMMANDS, METHODS, TASKS
 from sftrl_lib.runs import YOURS
-from study import grids
+from study import grids, side_by_side
 from study.grids import STUDIED
 
 CELLS = [
@@ -193,7 +193,7 @@ def test_several_values_for_one_run_are_refused(capsys, tmp_path):
 def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_path, monkeypatch):
     file, asked = tmp_path / "sweep.yaml", []
     file.write_text("method: rl\nseed: [0, 1]\nsteps: 2\n")
-    monkeypatch.setattr(grid, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
+    monkeypatch.setattr(side_by_side, "run_grid", lambda *a, **engine: asked.append((*a, engine)))
     assert call("experiments", file, "--estimate") == 0 and not asked
     assert "core-minutes left of 2 runs" in capsys.readouterr().out
     assert call("experiments", file, "--workers", 1) == 0
@@ -205,7 +205,7 @@ def test_a_sweep_runs_into_a_folder_of_its_own_and_can_be_estimated(capsys, tmp_
 def test_the_inits_of_a_sweep_come_before_the_arms_that_start_from_them(tmp_path, monkeypatch):
     file, asked = tmp_path / "sweep.yaml", []
     file.write_text("preset: smol\nmethod: [sft, init, rl]\n")
-    monkeypatch.setattr(grid, "run_grid", lambda runs, *_, **__: asked.append(runs))
+    monkeypatch.setattr(side_by_side, "run_grid", lambda runs, *_, **__: asked.append(runs))
     assert call("experiments", file) == 0
     assert [[exp.method.name for exp in runs] for runs in asked] == [["init"], ["sft", "rl"]]
 
@@ -286,7 +286,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
 
     for name in ("run_experiment", "run_grid", "write_tuning"):
         monkeypatch.setattr(grids, name, started)
-    for module in (grid, grids):
+    for module in (side_by_side, grids):
         monkeypatch.setattr(module, "RUNS", tmp_path)
     known = [(task, method) for task in STUDIED for method in ("rl", "sft")] if recorded else []
     for task, method in known:
@@ -312,9 +312,9 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
 
 def test_a_time_is_known_for_a_model_only_where_a_run_of_it_was_finished():
     tiny = Experiment(method="sft", seed=7)
-    assert grid.estimate([tiny]) > 0
+    assert side_by_side.estimate([tiny]) > 0
     for other in ({"preset": "llama-11b"}, {"model": "a/model"}, {"precision": "qlora"}):
-        assert math.isnan(grid.estimate([tiny.replace(**other)]))
+        assert math.isnan(side_by_side.estimate([tiny.replace(**other)]))
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(capsys, monkeypatch):

@@ -28,9 +28,8 @@ from sftrl_lib.models.load import load_policy
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
 from sftrl_lib.results import results_table
-from sftrl_lib.run_files import read_manifest
 from sftrl_lib.runner import INIT
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, read_manifest
 from sftrl_lib.tasks import make_task
 
 SETTINGS = {

@@ -13,9 +13,10 @@ import pytest
 from matplotlib.offsetbox import AnnotationBbox
 
 from foundry.cities import city_routes
-from sftrl_lib import SftrlError, plots
-from sftrl_lib.widgets import episode_viewer, render_episode
+from sftrl_lib import SftrlError
+from study import plots
 from study.maps import city_map
+from study.widgets import episode_viewer, render_episode
 from worlds.cities import KINDS, TRAINING_CITY, City, Landmark, Look, city, names
 from worlds.drawing import COLORS, sign, street_views, view
 from worlds.rail import lay_rail

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 from results_fixture import as_navigation, as_pictures, live, synthetic, with_ablation
 
-from sftrl_lib import plots
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS
@@ -13,8 +12,8 @@ from sftrl_lib.results import load_results
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.runs import episode_row
 from sftrl_lib.tasks.base import Verdict
-from sftrl_lib.widgets import episode_viewer, explorer, render_episode
-from study import figures
+from study import figures, plots
+from study.widgets import episode_viewer, explorer, render_episode
 
 PAPER = load_results(ROOT / "none.csv", yours=None)
 RESULTS = pd.concat([with_ablation(synthetic()), PAPER], ignore_index=True)

@@ -15,16 +15,16 @@ import yaml
 
 from sftrl_lib import stats
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.registry import TASKS
 from sftrl_lib.results import load_results
-from sftrl_lib.run_files import read_manifest
+from sftrl_lib.runs import read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
 from sftrl_lib.tasks.navigation import observed
 from sftrl_lib.tasks.navigation_texts import split_landmark
 from study import figures
 from study.claims import claims_table
+from study.notebook import recorded_episodes
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")

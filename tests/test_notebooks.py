@@ -9,7 +9,6 @@ import jupytext
 import nbformat
 import pytest
 
-from sftrl_lib import notebook as notebook_
 from sftrl_lib import runner
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.evaluate import KlToInit
@@ -17,6 +16,7 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, Run
 from study import book
+from study import notebook as notebook_
 from study.commands import FAST
 
 NAMES = [path.stem for path in book.NOTEBOOKS]
@@ -111,7 +111,7 @@ def test_cells_are_short(notebook):
 def test_notebooks_import_the_library_and_never_each_other(notebook):
     code = "\n".join(code_cells(notebook))
     modules = re.findall(r"^(?:from|import) ([\w.]+)", code, re.MULTILINE)
-    assert "sftrl_lib.notebook" in modules
+    assert "study.notebook" in modules
     assert not any(re.match(r"notebooks|\d\d_", module) for module in modules)
 
 

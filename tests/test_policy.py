@@ -506,12 +506,12 @@ def test_beside_a_large_model_the_caches_of_a_rollout_alone_are_kept(monkeypatch
     for module in (allocator, load):
         monkeypatch.setattr(module, "keep_freed_blocks", said.append)
     # A test before this one may have loaded a large one.
-    monkeypatch.setattr(allocator, "_largest_kept", 0)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     load_policy(Experiment())
     with allocator.caches_kept():
         assert said == []  # a small one pays more for it than it saves
     load_policy(Experiment(model=str(WEIGHTS)))
-    monkeypatch.setattr(allocator, "_largest_kept", allocator.SMALL)
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(allocator.SMALL))
     with pytest.raises(KeyboardInterrupt), allocator.caches_kept():
         assert said == [allocator.SMALL, allocator.LARGE]
         raise KeyboardInterrupt

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from sftrl_lib.places import ROOT
-from sftrl_lib.run_files import read_manifest
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, read_manifest
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sftrl_lib import Experiment, SftrlError, grid
-from sftrl_lib.run_files import find_run
+from sftrl_lib import Experiment, SftrlError
+from sftrl_lib.runs import find_run
+from study import side_by_side
 
 SHORT = dict(method="sft", steps=1, batch=8, eval_episodes=2)
 
@@ -13,7 +14,7 @@ SHORT = dict(method="sft", steps=1, batch=8, eval_episodes=2)
 def test_a_missing_ray_is_told_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(SftrlError, match="pip install -r requirements-ray.txt"):
-        grid.run_grid([Experiment(**SHORT)], tmp_path, engine="ray")
+        side_by_side.run_grid([Experiment(**SHORT)], tmp_path, engine="ray")
 
 
 @pytest.mark.slow
@@ -22,7 +23,7 @@ def test_runs_on_ray_are_those_of_processes(tmp_path):
     runs = [Experiment(**SHORT, seed=seed) for seed in (0, 1)]
     for engine in ("processes", "ray"):
         root, final = tmp_path / engine, {"id_unseen": 2}
-        grid.run_grid(runs, root, workers=1, final=final, engine=engine)
+        side_by_side.run_grid(runs, root, workers=1, final=final, engine=engine)
     for run in runs:
         losses = [
             json.loads((find_run(run, tmp_path / engine) / "metrics.jsonl").read_text())["loss"]

@@ -4,8 +4,7 @@ import json
 from functools import cache
 
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.run_files import read_manifest
-from sftrl_lib.runs import RUNS
+from sftrl_lib.runs import RUNS, read_manifest
 from sftrl_lib.tasks import make_task
 
 EVERY = 8  # of the kept episodes: an eighth

@@ -20,8 +20,7 @@ from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.experiment import sweep
 from sftrl_lib.results import results_table
-from sftrl_lib.run_files import read_manifest
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import NAVIGATION_ID
 from sftrl_lib.tasks.navigation import Navigation, NavigationVL, released

@@ -14,13 +14,21 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from sftrl_lib import cli, results, run_files, runs
+from sftrl_lib import cli, results, runs
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.results import COLUMNS, condition, load_results, results_table, write_results
-from sftrl_lib.run_files import experiment_of, find_run, is_done, read_jsonl, read_manifest
-from sftrl_lib.runs import RUNS, Compute, Run
+from sftrl_lib.runs import (
+    RUNS,
+    Compute,
+    Run,
+    experiment_of,
+    find_run,
+    is_done,
+    read_jsonl,
+    read_manifest,
+)
 from study.grids import STUDIED, first_edition
 
 EXP = Experiment(method="rl", seed=3)
@@ -284,7 +292,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no power")
 
-    monkeypatch.setattr(run_files.os, "replace", fail)
+    monkeypatch.setattr(runs.os, "replace", fail)
     with pytest.raises(OSError, match="no power"):
         run.add_evals([row(successes=9)])
     assert list(run.evals().successes) == [3]

@@ -8,16 +8,15 @@ import jupytext
 import pandas as pd
 import pytest
 
-from sftrl_lib import notebook, plots, stats
+from sftrl_lib import stats
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
-from sftrl_lib.run_files import read_manifest
-from sftrl_lib.runs import RUNS
+from sftrl_lib.runs import RUNS, read_manifest
 from sftrl_lib.tasks import make_task
-from study import book
+from study import book, notebook, plots
+from study.notebook import recorded_episodes
 
 FACES = ("J", "Q", "K")
 PAGES = [f"notebooks/{path.name}" for path in book.NOTEBOOKS]

@@ -19,9 +19,8 @@ from sftrl_lib.models.adapters import fingerprint
 from sftrl_lib.models.load import FOUNDATIONS, load_policy
 from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT
-from sftrl_lib.run_files import is_done, read_manifest
 from sftrl_lib.runner import INIT, run_experiment, start_policy
-from sftrl_lib.runs import Run
+from sftrl_lib.runs import Run, is_done, read_manifest
 from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
 

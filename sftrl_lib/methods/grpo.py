@@ -10,13 +10,14 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ..errors import check
-from ..experiment import Count, MethodSettings, NotNegative, Share, Temperature
+from ..experiment import Count, Experiment, MethodSettings, NotNegative, Share, Temperature
 from ..registry import register_method
 from .base import Method
 
@@ -111,59 +112,51 @@ class Grpo(Method):
         check("temperature", own.temperature, own.temperature > 0, allowed, change="temperature")
 
         def build() -> EpisodeTrainer:
-            return EpisodeTrainer.of(exp, policy, task, run, Player(exp, policy, task))
+            return EpisodeTrainer.of(exp, policy, task, run, partial(play, exp, policy, task))
 
         line = "reward {reward:+.2f}, solved {solved:.0%}, loss {loss:.3f}"
         fit(build, exp, policy, run, on_checkpoint, progress, line)
 
 
-class Player:
-    """Plays the episodes of a step: TRL's `rollout_func`."""
+def play(
+    exp: Experiment, policy: Any, task: Any, indices: list[str], trainer: Any
+) -> dict[str, list | None]:
+    """The episodes of one step, a group a deal, as TRL asks of its `rollout_func`: token ids, who
+    wrote them, and, beside, the advantages. The step decides the random stream: a resumed run
+    samples what it would have sampled."""
+    import torch
 
-    def __init__(self, exp: Any, policy: Any, task: Any) -> None:
-        self.exp, self.policy, self.task = exp, policy, task
+    from ..rollout import rollout
+    from ..runs import RANK
 
-    def episodes(self, indices: Sequence[str], step: int, rank: int) -> list[Any]:
-        """The episodes of one step, a group a deal. The step decides the random stream: a resumed
-        run samples what it would have sampled."""
-        import torch
-
-        from ..rollout import rollout
-
-        exp = self.exp
-        deals = {i: self.task.item("train", exp.seed, int(i)) for i in dict.fromkeys(indices)}
-        stream = f"rollout/{exp.seed}/{step}" + f"/{rank}" * bool(rank)
-        seed = random.Random(stream).getrandbits(63)
-        return rollout(
-            self.policy,
-            self.task,
-            [deals[i] for i in indices],
-            tries=exp.method.tries,
-            temperature=exp.method.temperature,
-            max_new_tokens=exp.model.max_new_tokens,
-            generator=torch.Generator(self.policy.device).manual_seed(seed),
-        )
-
-    def __call__(self, indices: list[str], trainer: Any) -> dict[str, list | None]:
-        """What TRL asks of a rollout: token ids, who wrote them, and, beside, the advantages."""
-        from ..runs import RANK
-
-        began, own = time.monotonic(), self.exp.method
-        episodes = self.episodes(indices, trainer.state.global_step, RANK)
-        trainer.count_rollout(episodes)
-        trainer.show([e.picture for e in episodes if e.picture is not None])
-        rows = []
-        for start in range(0, len(episodes), own.group):
-            group = episodes[start : start + own.group]
-            credits = group_advantages([e.rewards for e in group], own.discount, own.credit)
-            rows += [episode_row(e, a) for e, a in zip(group, credits, strict=True)]
-        n = len(episodes)
-        trainer.measured = {
-            "solved": sum(e.solved for e in episodes) / n,
-            "solved_first": sum(e.turns[0].verdict.ok for e in episodes) / n,
-            "tries": sum(len(e.turns) for e in episodes) / n,
-            "rollout_seconds": round(time.monotonic() - began, 3),
-        }
-        columns = {key: [row[key] for row in rows] for key in rows[0]}
-        returns = [discounted_returns(e.rewards, own.discount)[0] for e in episodes]
-        return columns | {"logprobs": None, "returns": returns}
+    began, own = time.monotonic(), exp.method
+    assert isinstance(own, GrpoSettings)
+    deals = {i: task.item("train", exp.seed, int(i)) for i in dict.fromkeys(indices)}
+    stream = f"rollout/{exp.seed}/{trainer.state.global_step}" + f"/{RANK}" * bool(RANK)
+    seed = random.Random(stream).getrandbits(63)
+    episodes = rollout(
+        policy,
+        task,
+        [deals[i] for i in indices],
+        tries=own.tries,
+        temperature=own.temperature,
+        max_new_tokens=exp.model.max_new_tokens,
+        generator=torch.Generator(policy.device).manual_seed(seed),
+    )
+    trainer.count_rollout(episodes)
+    trainer.show([e.picture for e in episodes if e.picture is not None])
+    rows = []
+    for start in range(0, len(episodes), own.group):
+        group = episodes[start : start + own.group]
+        credits = group_advantages([e.rewards for e in group], own.discount, own.credit)
+        rows += [episode_row(e, a) for e, a in zip(group, credits, strict=True)]
+    n = len(episodes)
+    trainer.measured = {
+        "solved": sum(e.solved for e in episodes) / n,
+        "solved_first": sum(e.turns[0].verdict.ok for e in episodes) / n,
+        "tries": sum(len(e.turns) for e in episodes) / n,
+        "rollout_seconds": round(time.monotonic() - began, 3),
+    }
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    returns = [discounted_returns(e.rewards, own.discount)[0] for e in episodes]
+    return columns | {"logprobs": None, "returns": returns}

@@ -24,10 +24,11 @@ LORA_TARGETS = (  # the language model of a Mllama, or a model of text alone
 )
 
 
-def lora_config(rank: int = 16) -> LoraConfig:
+def lora_config(rank: int) -> LoraConfig:
     """LoRA on every linear layer of the language model."""
-    targets, alpha = LORA_TARGETS, 2 * rank
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
+    )
 
 
 def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
@@ -51,8 +52,10 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     return model
 
 
-def read_record(file: Path) -> dict:
-    """What a JSON file beside an adapter says; {} where there is none."""
+def read_adapter(folder: Path, name: str = "adapter_config.json") -> dict:
+    """The configuration of the adapter in a folder, or what another JSON file beside it says; {}
+    where there is none."""
+    file = folder / name
     try:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
     except (OSError, ValueError, TypeError) as error:
@@ -60,11 +63,6 @@ def read_record(file: Path) -> dict:
             f"{file} is damaged ({error}), but must hold a JSON object; restore it, or make the "
             "adapter again."
         ) from error
-
-
-def read_adapter(folder: Path) -> dict:
-    """The configuration of the adapter in a folder; {} where there is none."""
-    return read_record(folder / "adapter_config.json")
 
 
 def fingerprint(source: str) -> str:
@@ -101,28 +99,26 @@ def base_of(
     if not (adapter / ADAPTER).exists():
         raise SftrlError(f"{adapter} has the configuration of an adapter, but no {ADAPTER}.")
     source = named or str(read_adapter(adapter).get("base_model_name_or_path") or "")
-    trained_on = read_record(adapter / BASE).get("base_sha256")
+    trained_on = read_adapter(adapter, BASE).get("base_sha256")
     found = fingerprint(source)
     if trained_on and not named and usual and found != trained_on:
         with contextlib.suppress(SftrlError):  # this machine has none
             if fingerprint(own := usual()) == trained_on:
                 return own, trained_on
-    if not found:
-        problem = f"{source or 'no model'}, which is not there"
-    elif trained_on and found != trained_on:
-        problem = f"{source}, whose weights are not those that it was trained on"
-    else:
-        if not trained_on:
-            print(f"The adapter in {adapter} does not say what its base was: whether {source} is "
-                  "the right one could not be checked.", file=sys.stderr)  # fmt: skip
-        return source, found
-    raise SftrlError(
-        f"the base of the adapter in {adapter} is {problem}; name the folder of the right base "
-        "with --base FOLDER."
-    )
+    if not found or (trained_on and found != trained_on):
+        problem = "whose weights are not those that it was trained on"
+        raise SftrlError(
+            f"the base of the adapter in {adapter} is {source or 'no model'}, "
+            f"{problem if found else 'which is not there'}; name the folder of the right base with "
+            "--base FOLDER."
+        )
+    if not trained_on:
+        print(f"The adapter in {adapter} does not say what its base was: whether {source} is the "
+              "right one could not be checked.", file=sys.stderr)  # fmt: skip
+    return source, found
 
 
-def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16, base: str = "") -> None:
+def merge(adapter: Path, folder: Path, base: str = "") -> None:
     """Write an adapter and its base as one checkpoint that needs neither PEFT nor this library.
 
     It takes the memory of all weights in 16 bits (22 GB for the 11B model). An adapter that was
@@ -135,7 +131,7 @@ def merge(adapter: Path, folder: Path, dtype: torch.dtype = torch.bfloat16, base
     from .load import load_model
 
     source, _ = base_of(adapter, base)
-    model, processor = load_model(source, dtype=dtype, use_safetensors=True)
+    model, processor = load_model(source, dtype=torch.bfloat16, use_safetensors=True)
     whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     whole.save_pretrained(folder)
     processor.save_pretrained(folder)

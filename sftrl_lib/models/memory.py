@@ -1,16 +1,16 @@
-"""What a stage takes of memory, worked out from the model's configuration; no weight is loaded.
+"""Estimates the memory each stage needs from the model's configuration; no weight is loaded.
 
-Bytes are counted piece by piece for one process: what stays (weights, adapter, its gradient and
-optimiser) and, on top, the larger of what a training step and what a rollout need for a while. The
-numbers of rows that fit (`micro_batch`, `generation_batch_size`) do not change a result, only its
-price.
+Bytes are counted piece by piece for one process: what stays (weights, adapter, gradient, optimiser)
+and, on top, the larger of what a training step and a rollout need for a while. How many rows fit
+(`micro_batch`, `generation_batch_size`) does not change a result, only its price. Somebody who
+follows one experiment needs `require` alone.
 """
 
 import json
 import re
 from dataclasses import asdict, dataclass
-from functools import cached_property
 
+import pandas as pd
 import psutil
 import torch
 from transformers import (
@@ -35,12 +35,13 @@ STAGES = ("evaluate", "sft", "rl")
 SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
 AT_ONCE = (4096, 32_768)  # tokens and words whose chances TRL computes at a time
 LOGIT = {"cuda": 12, "cpu": 33}  # bytes each: in place in Triton's kernel, in eight copies without
-NF4 = (
-    0.5 + 1 / 64 + 4 / (64 * 256)
-)  # bytes a weight: 4 bits, a byte a block of 64, doubly quantised
+# Bytes of a weight packed into NF4: 4 bits, a byte a block of 64, doubly quantised.
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 BLOCK8 = 2 * (1 + 4 / 256)  # bytes a trained weight of 8-bit AdamW
 RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its libraries
 SLACK = 0.05  # share of the rest that an allocator loses
+
+Phases = dict[str, dict[str, float]]  # {phase: {piece: bytes}}
 
 
 def architecture(exp: Experiment) -> PretrainedConfig:
@@ -56,70 +57,34 @@ def architecture(exp: Experiment) -> PretrainedConfig:
         ) from error
 
 
-@dataclass(frozen=True)
 class Shape:
-    """The sizes of a model that decide what it takes."""
+    """The sizes that decide what a model needs, with LoRA adapters of a rank."""
 
-    config: PretrainedConfig
-    rank: int
-
-    @cached_property
-    def _counts(self) -> tuple[int, int, int]:
-        pictures = hasattr(self.config, "vision_config")
+    def __init__(self, config: PretrainedConfig, rank: int) -> None:
+        pictures = hasattr(config, "vision_config")
         auto = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
         with torch.device("meta"):
-            model = auto.from_config(self.config)
+            model = auto.from_config(config)
         layers = re.compile(LORA_TARGETS)
-        linear = [m for n, m in model.named_modules() if layers.fullmatch(n)]
-        adapter = sum(self.rank * (m.in_features + m.out_features) for m in linear)
-        every = sum(p.numel() for p in model.parameters())  # a tied head counts once
-        return every, sum(m.weight.numel() for m in linear), adapter
-
-    @property
-    def parameters(self) -> int:
-        """All weights, a tied head once."""
-        return self._counts[0]
-
-    @property
-    def linear(self) -> int:
-        """Weights of the language model's linear layers, which QLoRA packs."""
-        return self._counts[1]
-
-    @property
-    def adapter(self) -> int:
-        """Weights of a LoRA adapter of that rank."""
-        return self._counts[2]
-
-    @property
-    def text(self) -> PretrainedConfig:
-        """The configuration of the language model alone."""
-        return self.config.get_text_config()
-
-    @property
-    def cross_layers(self) -> int:
-        """Layers of the language model that attend to pictures."""
-        return len(getattr(self.text, "cross_attention_layers", None) or ())
-
-    @property
-    def keys(self) -> int:
-        """Numbers a layer keeps for a token it has read: keys and values."""
-        heads = self.text.num_attention_heads
-        width = getattr(self.text, "head_dim", None) or self.text.hidden_size // heads
-        return 2 * (getattr(self.text, "num_key_value_heads", None) or heads) * width
-
-    @property
-    def patches(self) -> int:
-        """Patches of one picture, all tiles, that the language model attends to."""
-        kind = self.config.model_type
-        return FAMILIES[kind].patches(self.config) if kind in FAMILIES else 0
-
-    @property
-    def looking(self) -> int:
-        """Numbers the frozen tower holds while it looks at one picture: every layer's output."""
-        vision = self.config.vision_config
-        layers = vision.num_hidden_layers + vision.num_global_layers
-        widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
-        return self.patches * (widest + layers * vision.hidden_size + self.patches)
+        linear = [m for name, m in model.named_modules() if layers.fullmatch(name)]
+        self.parameters = sum(p.numel() for p in model.parameters())  # a tied head counts once
+        self.linear = sum(m.weight.numel() for m in linear)  # what QLoRA packs
+        self.adapter = sum(rank * (m.in_features + m.out_features) for m in linear)
+        self.text = text = config.get_text_config()
+        # Layers that attend to pictures, and how many patches, of all tiles, they attend to.
+        self.cross_layers = len(getattr(text, "cross_attention_layers", None) or ())
+        family = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
+        self.patches = family.patches(config) if family else 0
+        # Numbers that a layer keeps for a token it has read: keys and values.
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        self.keys = 2 * heads * width
+        self.looking = 0  # numbers a frozen tower holds for one picture: every layer's output
+        if self.patches:
+            vision = config.vision_config
+            depth = vision.num_hidden_layers + vision.num_global_layers
+            widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
+            self.looking = self.patches * (widest + depth * vision.hidden_size + self.patches)
 
 
 def conversation(exp: Experiment) -> tuple[int, int]:
@@ -127,94 +92,92 @@ def conversation(exp: Experiment) -> tuple[int, int]:
     evaluation allows."""
     text = make_task(exp).prompt(make_task(exp).item("train", 0, 0))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source_of(exp))
-        asked = len(tokenizer.encode(text)) + 40  # and the template
-    except (SftrlError, OSError, ValueError):
-        asked = len(text) // 3 + 40
-    answer = exp.model.max_new_tokens
+        asked = len(AutoTokenizer.from_pretrained(source_of(exp)).encode(text))
+    except (SftrlError, OSError, ValueError):  # there is no tokenizer here
+        asked = len(text) // 3
+    first = asked + 40 + exp.model.max_new_tokens  # 40: the template
     tries = max(getattr(exp.method, "tries", 1), exp.evaluation.eval_tries)
-    return asked + answer, asked + answer + (tries - 1) * (answer + 60)
-
-
-def _beside_a_gpu(
-    exp: Experiment, stage: str, text: PretrainedConfig, picture: int
-) -> dict[str, float]:
-    """What a GPU's machine keeps outside the GPU; of a picture seen before so many bytes for each
-    of the text's hidden units."""
-    kept = {}
-    if picture:
-        group = getattr(exp.method, "group", 1)
-        step = {"sft": exp.method.batch, "rl": exp.method.batch // group}.get(stage, 1)
-        pictures = min(VISION_CACHE, max(step, exp.evaluation.final_episodes))
-        kept["pictures seen before"] = pictures * picture * text.hidden_size
-    if stage != "evaluate":
-        kept["distributions of the init"] = exp.model.max_new_tokens * text.vocab_size * 128
-    return kept
+    return first, first + (tries - 1) * (exp.model.max_new_tokens + 60)
 
 
 def pieces(
     exp: Experiment, stage: str, shape: Shape, device: str = "cuda",
     lengths: tuple[int, int] | None = None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Bytes by phase ("stays", "training step", "rollout") and piece. `lengths`: those of
+) -> Phases:  # fmt: skip
+    """Bytes of the phases "stays", "training step" and "rollout". `lengths`: those of
     `conversation`, where they are known better."""
     precision = resolve_precision(exp)[0]
-    adapters, pictures = precision != "full", make_task(exp).pictures
+    adapters, trains = precision != "full", stage != "evaluate"
+    seen = shape.patches if make_task(exp).pictures else 0
     # Bytes of a weight that is not packed, and of an activation (`load.unpacked_dtype`).
     wide = 2 if adapters and device == "cuda" else 4
     packed = shape.linear if precision == "qlora" else 0
-    stays = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
-    anchored = stage != "evaluate" and bool(getattr(exp.method, "kl_weight", 0))
-    if anchored and not adapters:
-        stays["the init, for the KL"] = shape.parameters * wide
+    anchored = trains and bool(getattr(exp.method, "kl_weight", 0))
     trained = shape.adapter if adapters else shape.parameters
+    text, whole = shape.text, shape.parameters * wide
+    first, length = lengths or conversation(exp)
+    stays: dict[str, float] = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
+    if anchored and not adapters:
+        stays["the init, for the KL"] = whole
     if adapters:
         stays["adapter"] = 4 * trained
-    if stage != "evaluate":
-        eight_bit = adapters and device == "cuda"
+    if trains:
         stays["gradient"] = 4 * trained
-        stays["optimiser"] = trained * (BLOCK8 if eight_bit else 8)
-    text, seen = shape.text, shape.patches if pictures else 0
-    looking = {"a picture looked at": shape.looking * wide} if pictures else {}
-    if device == "cpu":
-        stays |= _beside_a_gpu(exp, stage, text, wide * seen * adapters)
-    hidden, inner = text.hidden_size, text.intermediate_size
-    own_layers = text.num_hidden_layers - shape.cross_layers
-    first, whole = lengths or conversation(exp)
+        stays["optimiser"] = trained * (BLOCK8 if adapters and device == "cuda" else 8)
+    if device == "cpu" and seen and adapters:  # with a GPU it lies beside it, in the machine
+        deals = exp.method.batch // getattr(exp.method, "group", 1) if trains else 1
+        pictures = min(VISION_CACHE, max(deals, exp.evaluation.final_episodes))
+        stays["pictures seen before"] = pictures * wide * seen * text.hidden_size
+    if device == "cpu" and trains:  # the same
+        stays["distributions of the init"] = exp.model.max_new_tokens * text.vocab_size * 128
+    looking = {"a picture looked at": shape.looking * wide} if seen else {}
     # Every run is measured, SFT too: by rollouts.
-    rows, length = exp.machine.generation_batch_size, whole
-    phases = {"stays": stays}
-    phases["rollout"] = {
-        "cache of the text": rows * length * own_layers * shape.keys * wide,
-        "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
-        # its states, and a layer's keys and values repeated for every head
-        "picture": rows * seen * 3 * hidden * wide,
-        "what sees which patch": rows * length * seen * 3 * wide,
-        "one layer at work": rows * length * (4 * hidden + 3 * inner) * wide,
-        "logits": rows * text.vocab_size * 8,
-        **looking,
-    }
-    if stage != "evaluate":
-        rows, length = exp.machine.micro_batch, whole if stage == "rl" else first
-        a_layer = rows * length * (10 * hidden + 4 * inner) * wide
-        kept = rows * length * hidden * wide * text.num_hidden_layers
-        tokens, words = map(min, (rows * length, text.vocab_size), AT_ONCE)
-        if stage == "sft" and anchored:  # its KL takes all words at once
-            tokens, words = rows * length, text.vocab_size
-        phases["training step"] = {
-            "inputs of the layers": kept if adapters else a_layer * text.num_hidden_layers,
-            "one layer at work": a_layer,
-            # the same, and in fp32 what goes into a layer's two adapters that look at it
-            "picture": rows * seen * ((3 * hidden + shape.keys) * wide + 8 * hidden * adapters),
-            "what sees which patch": rows * length * seen * 3 * wide,
-            "logits": tokens * words * LOGIT[device],
-            "a layer unpacked": hidden * inner * wide if packed else 0,
-            **looking,
-        }
+    phases = {"stays": stays, "rollout": _rollout(exp, shape, seen, length, wide) | looking}
+    if trains:
+        step = first if stage == "sft" else length
+        phases["training step"] = _training_step(exp, shape, seen, step, wide, adapters) | looking
+        tokens, words = exp.machine.micro_batch * step, text.vocab_size
+        if not (stage == "sft" and anchored):  # whose KL takes all words at once
+            tokens, words = map(min, (tokens, words), AT_ONCE)
+        phases["training step"]["logits"] = tokens * words * LOGIT[device]
+        unpacked = text.hidden_size * text.intermediate_size * wide
+        phases["training step"]["a layer unpacked"] = unpacked if packed else 0
     return phases
 
 
-def total(phases: dict[str, dict[str, float]], device: str) -> float:
+def _rollout(exp: Experiment, shape: Shape, seen: int, length: int, wide: int) -> dict[str, float]:
+    """Of conversations of `length` tokens and `seen` patches side by side."""
+    rows, text = exp.machine.generation_batch_size, shape.text
+    own_layers = text.num_hidden_layers - shape.cross_layers
+    at_work = 4 * text.hidden_size + 3 * text.intermediate_size
+    return {
+        "cache of the text": rows * length * own_layers * shape.keys * wide,
+        "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
+        # its states, and a layer's keys and values repeated for every head
+        "picture": rows * seen * 3 * text.hidden_size * wide,
+        "what sees which patch": rows * length * seen * 3 * wide,
+        "one layer at work": rows * length * at_work * wide,
+        "logits": rows * text.vocab_size * 8,
+    }
+
+
+def _training_step(
+    exp: Experiment, shape: Shape, seen: int, length: int, wide: int, adapters: bool
+) -> dict[str, float]:
+    """Of a micro-batch of rows of `length` tokens and `seen` patches, without its logits."""
+    rows, hidden = exp.machine.micro_batch, shape.text.hidden_size
+    layer = rows * length * (10 * hidden + 4 * shape.text.intermediate_size) * wide
+    kept = rows * length * hidden * wide if adapters else layer  # by gradient checkpoints
+    return {
+        "inputs of the layers": kept * shape.text.num_hidden_layers,
+        "one layer at work": layer,
+        # as in a rollout, and in fp32 what goes into a layer's two adapters that look at it
+        "picture": rows * seen * ((3 * hidden + shape.keys) * wide + 8 * hidden * adapters),
+        "what sees which patch": rows * length * seen * 3 * wide,
+    }
+
+
+def total(phases: Phases, device: str) -> float:
     """Bytes at the peak."""
     sums = {phase: sum(parts.values()) for phase, parts in phases.items()}
     stays = sums.pop("stays")
@@ -228,7 +191,7 @@ class Plan:
     stage: str
     micro_batch: int
     generation_batch_size: int
-    phases: dict[str, dict[str, float]]
+    phases: Phases
     peak: float
     fits: bool
 
@@ -238,23 +201,16 @@ def plan(exp: Experiment, stage: str, memory: float, device: str = "cuda") -> Pl
     bytes; with one row where none does."""
     shape = Shape(architecture(exp), exp.model.rank)
 
-    def peak(now: Experiment) -> float:
-        return total(pieces(now, stage, shape, device), device)
+    def with_rows(**rows: int) -> Plan:
+        phases = pieces(exp.replace(**rows), stage, shape, device)
+        peak = total(phases, device)
+        return Plan(stage, **rows, phases=phases, peak=peak, fits=peak <= memory)
 
-    now = exp.replace(micro_batch=1, generation_batch_size=1)
-    for name in ("micro_batch", "generation_batch_size"):
-        sizes = (min(rows, getattr(exp.machine, name)) for rows in SIZES)
-        larger = (now.replace(**{name: rows}) for rows in sizes)
-        now = next((one for one in larger if peak(one) <= memory), now)
-    phases = pieces(now, stage, shape, device)
-    return Plan(
-        stage,
-        now.machine.micro_batch,
-        now.machine.generation_batch_size,
-        phases,
-        peak(now),
-        peak(now) <= memory,
-    )
+    rows = {"micro_batch": 1, "generation_batch_size": 1}
+    for name in rows:
+        larger = (rows | {name: min(size, getattr(exp.machine, name))} for size in SIZES)
+        rows = next((more for more in larger if with_rows(**more).fits), rows)
+    return with_rows(**rows)
 
 
 def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
@@ -270,12 +226,12 @@ def require(exp: Experiment, stage: str) -> None:
     need = total(pieces(exp, stage, Shape(architecture(exp), exp.model.rank)), "cuda")
     if need <= memory:
         return
-    found, less = plan(exp, stage, memory), exp.replace(precision="qlora")
+    found = plan(exp, stage, memory)
     advice = f"use micro_batch={found.micro_batch} and "
     advice += f"generation_batch_size={found.generation_batch_size}"
     if not found.fits:
-        need = found.peak
-        advice = f"use a larger GPU, or precision=qlora ({smallest(less, stage):.1f} GB at least)"
+        need, least = found.peak, smallest(exp.replace(precision="qlora"), stage)
+        advice = f"use a larger GPU, or precision=qlora ({least:.1f} GB at least)"
     raise SftrlError(
         f"{stage} of {exp.model.model or exp.model.preset} takes {need / GB:.1f} GB at precision "
         f"{resolve_precision(exp)[0]}, and this GPU has {memory / GB:.1f}; {advice}."
@@ -284,9 +240,9 @@ def require(exp: Experiment, stage: str) -> None:
 
 def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
     """`python -m sftrl_lib plan`: 0 if all stages fit into `memory` GB, else 1."""
-    device = "cuda" if memory or torch.cuda.is_available() else "cpu"
+    gpu = torch.cuda.is_available()
+    device = "cuda" if memory or gpu else "cpu"
     if memory is None:
-        gpu = torch.cuda.is_available()
         memory = (torch.cuda.mem_get_info()[1] if gpu else psutil.virtual_memory().total) / GB
     arms = {stage: exp.replace(method="sft" if stage == "sft" else "rl") for stage in STAGES}
     plans = [plan(arms[stage], stage, memory * GB, device) for stage in STAGES]
@@ -304,18 +260,17 @@ def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
 
 def render(plans: list[Plan]) -> str:
     """The plans as a table, a column a stage, in GB."""
-    parts = dict.fromkeys(
-        (phase, part) for p in plans for phase in p.phases for part in p.phases[phase]
-    )
-    lines = [["GB", *(p.stage for p in plans)]]
-    for phase, part in parts:
-        sizes = [p.phases.get(phase, {}).get(part) for p in plans]
-        if any(sizes):
-            cells = ("-" if size is None else f"{size / GB:.2f}" for size in sizes)
-            lines.append([f"{phase}: {part}", *cells])
-    lines.append(["peak", *(f"{p.peak / GB:.1f}" for p in plans)])
-    lines.append(["rows a training step holds", *(f"{p.micro_batch}" for p in plans)])
-    lines.append(["answers written side by side", *(f"{p.generation_batch_size}" for p in plans)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = ([cell.rjust(w) for cell, w in zip(x, widths, strict=True)] for x in lines)
-    return "\n".join("  ".join([row[0].strip().ljust(widths[0]), *row[1:]]) for row in rows)
+    columns = {
+        p.stage: {
+            f"{phase}: {part}": size / GB
+            for phase in p.phases
+            for part, size in p.phases[phase].items()
+        }
+        for p in plans
+    }
+    table = pd.DataFrame(columns)
+    table = table[table.any(axis=1)].map("{:.2f}".format, na_action="ignore")
+    table.loc["peak"] = [f"{p.peak / GB:.1f}" for p in plans]
+    table.loc["rows a training step holds"] = [f"{p.micro_batch}" for p in plans]
+    table.loc["answers written side by side"] = [f"{p.generation_batch_size}" for p in plans]
+    return table.fillna("-").rename_axis("GB", axis=1).to_string()

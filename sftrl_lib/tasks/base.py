@@ -15,7 +15,7 @@ from PIL import Image
 
 from worlds.verdict import Verdict
 
-from ..experiment import TaskSettings, build
+from ..experiment import TaskSettings
 
 # (right, of) of each cluster of trials; trials of one cluster are nearly one question.
 Counts = list[tuple[int, int]]
@@ -62,7 +62,7 @@ class Task:
     mechanism: ClassVar[tuple[str, Sequence[tuple[str, str]]]] = ("", ())
 
     def __init__(self, **given: Any) -> None:
-        self.settings = build(self.settings_class, {"name": self.name} | given)
+        self.settings = self.settings_class(**{"name": self.name} | given)
 
     @classmethod
     def of(cls, settings: TaskSettings) -> "Task":

@@ -13,12 +13,20 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
-from .errors import SftrlError
-from .experiment import Experiment
-from .registry import METHODS
-from .run_files import experiment_of, find_run, is_done, read_manifest
-from .runner import run_experiment
-from .runs import RUNS, YOURS, Run, end_with_parent
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.registry import METHODS
+from sftrl_lib.runner import run_experiment
+from sftrl_lib.runs import (
+    RUNS,
+    YOURS,
+    Run,
+    end_with_parent,
+    experiment_of,
+    find_run,
+    is_done,
+    read_manifest,
+)
 
 
 def your_runs(
@@ -37,30 +45,32 @@ def your_runs(
         print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
 
 
-def _arm(exp: Experiment) -> tuple:
-    """What runs must share for one's time to tell the other's."""
-    own = exp.model
-    return own.preset, own.model, own.precision, exp.task.name, exp.method.name
+def _alike(exp: Experiment) -> list[tuple]:
+    """What runs must share for one's time to tell the other's, the best first."""
+    own, arm = exp.model, (exp.task.name, exp.method.name)
+    alike = own.preset, own.model, own.precision, *arm
+    return [(*alike, getattr(exp.method, "tries", 1)), alike]
 
 
-def _measured(exp: Experiment) -> int:
-    """Episodes of a split that a run plays, over all its measurements."""
+def _sizes(exp: Experiment) -> tuple[int, int]:
+    """Answers a run trains on, and episodes of a split that it plays over all measurements."""
     own = exp.evaluation
-    return own.eval_points * own.eval_episodes + own.final_episodes
+    measured = own.eval_points * own.eval_episodes + own.final_episodes
+    return exp.method.steps * exp.method.batch, measured
 
 
 def _known_times() -> dict[tuple, list[tuple[float, float]]]:
     """Seconds of an answer in training, and of an episode measured with all that comes on top, of
-    the finished runs, by arm and by arm and tries."""
+    the finished runs that are `_alike`."""
     known: dict[tuple, list[tuple[float, float]]] = {}
     for path in (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json")):
         facts = read_manifest(path.parent)
         if facts["state"] == "done":
             steps, exp = Run(path.parent, facts).metrics(), experiment_of(facts["config"])
             trained = steps.seconds.sum() if "seconds" in steps else 0.0
-            around = (facts["wall_s"] - trained) / _measured(exp)
-            found = trained / (exp.method.steps * exp.method.batch), around
-            for key in (_arm(exp), (*_arm(exp), getattr(exp.method, "tries", 1))):
+            answers, measured = _sizes(exp)
+            for key in _alike(exp):
+                found = trained / answers, (facts["wall_s"] - trained) / measured
                 known.setdefault(key, []).append(found)
     return known
 
@@ -72,10 +82,9 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     known, total = _known_times(), 0.0
     for exp in experiments:
         if not is_done(find_run(exp, root)):
-            arm, unknown = _arm(exp), [(math.nan, math.nan)]
-            times = known.get((*arm, getattr(exp.method, "tries", 1))) or known.get(arm, unknown)
-            answer, around = (sum(column) / len(times) for column in zip(*times, strict=True))
-            total += exp.method.steps * exp.method.batch * answer + _measured(exp) * around
+            times = next((known[key] for key in _alike(exp) if key in known), [(math.nan,) * 2])
+            each = (sum(column) / len(times) for column in zip(*times, strict=True))
+            total += sum(n * seconds for n, seconds in zip(_sizes(exp), each, strict=True))
     return total
 
 

@@ -11,20 +11,20 @@ from IPython import get_ipython
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
-from .errors import SftrlError
-from .experiment import Experiment, resolve_precision
-from .models.load import FOUNDATIONS
-from .models.presets import PRESETS
-from .places import ROOT
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.experiment import Experiment, resolve_precision
+from sftrl_lib.models.load import FOUNDATIONS
+from sftrl_lib.models.presets import PRESETS
+from sftrl_lib.places import ROOT
+from sftrl_lib.registry import METHODS
+from sftrl_lib.results import RESULTS, load_results
+from sftrl_lib.runner import recorded_init, run_experiment
+from sftrl_lib.runs import LIVE, RUNS, YOURS, Run, find_run, is_done, read_manifest
+from sftrl_lib.stats import main_grid
+from sftrl_lib.tasks import make_task
+from sftrl_lib.threads import use_threads
+
 from .plots import how
-from .registry import METHODS
-from .results import RESULTS, load_results
-from .run_files import find_run, is_done, read_manifest
-from .runner import recorded_init, run_experiment
-from .runs import LIVE, RUNS, YOURS, Run
-from .stats import main_grid
-from .tasks import make_task
-from .threads import use_threads
 
 WITH_KL = "with_kl"  # in the folder of live runs: those that have measured the KL to the init
 

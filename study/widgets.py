@@ -12,9 +12,10 @@ import ipywidgets
 import pandas as pd
 from IPython.display import HTML, display
 
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.registry import TASKS
+
 from . import plots
-from .errors import SftrlError
-from .registry import TASKS
 
 _COLORS = {True: "#0072B2", False: "#D55E00"}  # solved, failed; the word says it too
 

@@ -24,12 +24,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as AnyFigure
 from PIL import Image
 
-from . import stats
-from .errors import SftrlError
-from .places import HOME, ROOT, writable
-from .registry import METHODS, TASKS
-from .results import REBUILD
-from .run_files import write_atomic
+from sftrl_lib import stats
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.places import HOME, ROOT, writable
+from sftrl_lib.registry import METHODS, TASKS
+from sftrl_lib.results import REBUILD
+from sftrl_lib.runs import write_atomic
 
 FOLDER = HOME / "figures"
 # What no method has taken of the colours that colour-blind readers can tell apart (Okabe and Ito's,
