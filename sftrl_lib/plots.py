@@ -9,6 +9,8 @@ markers are this session's runs; hatched or hollow marks are the paper's numbers
 import base64
 import io
 import json
+import pickle
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import cycle
@@ -22,6 +24,7 @@ import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as AnyFigure
+from matplotlib.gridspec import GridSpec
 from PIL import Image
 
 from . import stats
@@ -32,6 +35,7 @@ from .results import REBUILD
 from .run_files import write_atomic
 
 FOLDER = HOME / "figures"
+NARROW = "(max-width: 600px)"  # a page on which panels stand one below the other
 # What no method has taken of the colours that colour-blind readers can tell apart (Okabe and Ito's,
 # and Tol's wine), and of markers.
 SPARE = (
@@ -239,13 +243,41 @@ def finish(figure: Figure, alt: str) -> Figure:
             handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles),
             handlelength=2.6,
         )  # fmt: skip
+    figure.alt = alt
+    return _settled(figure)
+
+
+def _settled(figure: Figure) -> Figure:
     figure.draw_without_rendering()  # the solver's last digits differ between processes
     figure.set_layout_engine("none")
     for axis in figure.axes:
         left, bottom, width, height = (round(v, 6) for v in axis.get_position().bounds)
         axis.set_position((left, bottom, width, height))
-    figure.alt = alt
     return figure
+
+
+def stacked(figure: Figure) -> Figure:
+    """A copy of a finished figure for a narrow page: its panels stand one below the other."""
+    tall = pickle.loads(pickle.dumps(figure))
+    title = tall.get_suptitle()
+    head = textwrap.wrap(title, 46)
+    height = 0.5 + 0.2 * len(head) + 2.9 * len(tall.axes)
+    tall.set_size_inches(4.4, height)
+    said = [text for text in tall.texts if text.get_text() != title]
+    below = 0
+    for text in said:
+        lines = textwrap.wrap(text.get_text(), 62)
+        text.set(text="\n".join(lines), position=(0.02, 1 - (0.08 + 0.2 * len(head)) / height))
+        below += len(lines)
+    if title:
+        tall.suptitle("\n".join([*head, *" " * below]), x=0.02, ha="left")
+    for legend in tall.legends:
+        legend.set_ncols(2 if len(legend.get_texts()) > 3 else 3)
+    tall.set_layout_engine("constrained")
+    for axis, cell in zip(tall.axes, GridSpec(len(tall.axes), 1, tall), strict=True):
+        axis.set_in_layout(True)
+        axis.set_subplotspec(cell)
+    return _settled(tall)
 
 
 def seeds_and_mean(axis: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]) -> None:
@@ -385,28 +417,50 @@ def explore(
 
 
 def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
-    """Write name.png, name.svg and name.alt.txt; the same figure gives the same bytes."""
+    """Write name.png, name.svg, name.alt.txt and, of several panels, name-narrow.svg; the same
+    figure gives the same bytes."""
     folder = writable(Path(folder))
     with mpl.rc_context(RC):
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        for ending, drawn in (("", figure), *(("-narrow", f) for f in _narrow(figure))):
+            drawn.savefig(folder / f"{name}{ending}.svg", metadata={"Date": None, "Creator": None})
     write_atomic(folder / f"{name}.alt.txt", figure.alt + "\n")
     return folder / f"{name}.png"
 
 
+def _narrow(figure: Figure) -> list[Figure]:
+    """The figure for a narrow page, if it should be another one there."""
+    return [stacked(figure)] if len(figure.axes) > 1 and not _photographs(figure) else []
+
+
+def _photographs(figure: Figure) -> bool:
+    return any(axis.images for axis in figure.axes)
+
+
 def html(figure: Figure | Image.Image, alt: str = "") -> str:
-    """The figure as an <img> with its alt text, which survives every export of a notebook; an
-    image, e.g. a street view, with the `alt` text that is given."""
+    """The figure as an <img> with its alt text, which survives every export of a notebook, and of
+    several panels another one for narrow pages; an image, e.g. a street view, with the `alt` text
+    that is given. The class says what may change its colours on a dark page."""
+    kind, narrow = "photograph", ""
+    if isinstance(figure, AnyFigure):
+        alt = figure.alt
+        kind = "photograph" if _photographs(figure) else "drawing"
+        sources = [f'<source media="{NARROW}" srcset="{_url(f)}">' for f in _narrow(figure)]
+        narrow = "".join(sources)
+    style = "max-width: 100%; background: white"
+    image = f'<img class="{kind}" src="{_url(figure)}" alt="{escape(alt)}" style="{style}">'
+    return f"<picture>{narrow}{image}</picture>"
+
+
+def _url(figure: AnyFigure | Image.Image) -> str:
+    """The picture itself, as a URL."""
     buffer = io.BytesIO()
     if isinstance(figure, Image.Image):
         figure.save(buffer, "png")
     else:
-        alt = figure.alt
         with mpl.rc_context(RC):
             figure.savefig(buffer, format="png", metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    style = "max-width: 100%; background: white"
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{style}">'
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def show(figure: Figure | Image.Image, alt: str = "") -> None:
