@@ -260,24 +260,29 @@ def stacked(figure: Figure) -> Figure:
     """A copy of a finished figure for a narrow page: its panels stand one below the other."""
     tall = pickle.loads(pickle.dumps(figure))
     title = tall.get_suptitle()
-    head = textwrap.wrap(title, 46)
-    height = 0.5 + 0.2 * len(head) + 2.9 * len(tall.axes)
+    head, said = textwrap.wrap(title, 46), [t for t in tall.texts if t.get_text() != title]
+    caption = textwrap.wrap(" ".join(text.get_text() for text in said), 62)
+    height = 0.5 + 0.2 * len(head) + 0.15 * len(caption) + 2.7 * len(tall.axes)
     tall.set_size_inches(4.4, height)
-    said = [text for text in tall.texts if text.get_text() != title]
-    below = 0
-    for text in said:
-        lines = textwrap.wrap(text.get_text(), 62)
-        text.set(text="\n".join(lines), position=(0.02, 1 - (0.08 + 0.2 * len(head)) / height))
-        below += len(lines)
-    if title:
-        tall.suptitle("\n".join([*head, *" " * below]), x=0.02, ha="left")
-    for legend in tall.legends:
-        legend.set_ncols(2 if len(legend.get_texts()) > 3 else 3)
-    tall.set_layout_engine("constrained")
-    for axis, cell in zip(tall.axes, GridSpec(len(tall.axes), 1, tall), strict=True):
-        axis.set_in_layout(True)
-        axis.set_subplotspec(cell)
-    return _settled(tall)
+    with mpl.rc_context(RC):
+        if title:
+            room = [" "] * round(0.8 * len(caption))
+            look = dict(x=0.02, ha="left", fontsize=11, fontweight="bold")
+            tall.suptitle("\n".join([*head, *room]), **look)
+        for text in said:
+            text.set(text="\n".join(caption), x=0.02, y=1 - (0.1 + 0.2 * len(head)) / height)
+        for legend in list(tall.legends):
+            legend.remove()
+            tall.legend(
+                legend.legend_handles, [text.get_text() for text in legend.get_texts()],
+                labelcolor=[text.get_color() for text in legend.get_texts()], ncols=2,
+                handlelength=legend.handlelength, loc="outside lower center",
+            )  # fmt: skip
+        tall.set_layout_engine("constrained")
+        for axis, cell in zip(tall.axes, GridSpec(len(tall.axes), 1, tall), strict=True):
+            axis.set_in_layout(True)
+            axis.set_subplotspec(cell)
+        return _settled(tall)
 
 
 def seeds_and_mean(axis: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]) -> None:
