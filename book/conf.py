@@ -30,7 +30,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
-    "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search box of the sidebar is enough
 }
 
 

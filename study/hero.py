@@ -15,7 +15,6 @@ from matplotlib.patches import Patch
 from sftrl_lib import stats
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.notebook import recorded_episodes
 from sftrl_lib.plots import FOLDER, RC, Data, Figure, finish, name_of, save, style_of
 from sftrl_lib.tasks import make_task
 
@@ -52,6 +51,8 @@ DARK = {
 def readings(results: pd.DataFrame, task: str, preset: str = "tiny") -> pd.DataFrame:
     """What the kept first answers under the new rule say about face cards: a row for each, with
     columns method, said (missing where the answer breaks off) and true."""
+    from sftrl_lib.notebook import recorded_episodes  # slow to import
+
     game, rows = make_task(Experiment(task=task, preset=preset)), []
     grid = stats.main_grid(results[(results.task == task) & (results.preset == preset)])
     for method in ARMS:
@@ -157,7 +158,7 @@ def _reading_bars(axis: Axes, read: dict[str, pd.DataFrame]) -> str:
             parts.append(f"{name_of(str(method))} {told}")
         said.append(f"{CARDS[task]}: {'; '.join(parts)}")
         place -= 1.3
-    axis.set(title="J, Q, K now count 11, 12, 13: what does it say they count?")
+    axis.set(title="J, Q, K now count as 11, 12, 13. What do the models say?")
     axis.set_yticks(list(ticks), ticks.values())
     axis.set(xlim=(0, 100), ylim=(place + 0.7, 0.5), xticks=[])
     axis.tick_params(left=False)
