@@ -35,6 +35,7 @@ from .results import REBUILD
 from .run_files import write_atomic
 
 FOLDER = HOME / "figures"
+ON_ANY_PAGE = "#787878"  # text that can be read on a light page and on a dark one
 NARROW = "(max-width: 600px)"  # a page on which panels stand one below the other
 # What no method has taken of the colours that colour-blind readers can tell apart (Okabe and Ito's,
 # and Tol's wine), and of markers.
@@ -337,14 +338,17 @@ def gallery(pictures: Sequence[tuple[Image.Image, str]], title: str, columns: in
     """Pictures with what is to be said of each below it, in rows; every pixel is seen."""
     rows = -(-len(pictures) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(2.4 * columns, 0.5 + 2.7 * rows), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure = Figure(
+            figsize=(2.4 * columns, 0.5 + 2.7 * rows), layout="constrained", facecolor="none"
+        )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=ON_ANY_PAGE)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.set_axis_off()
         for axis, (picture, said) in zip(axes, pictures, strict=False):
             axis.imshow(picture, interpolation="nearest")
-            axis.set_title(said, loc="center", y=-0.05, va="top", fontsize=8, wrap=True)
+            look = dict(y=-0.05, va="top", fontsize=8, wrap=True, color=ON_ANY_PAGE)
+            axis.set_title(said, loc="center", **look)
         return finish(figure, f"{title}: {'; '.join(said for _, said in pictures)}.")
 
 

@@ -151,4 +151,4 @@ class Picture(Directive):
         else:
             up = "../" * environment.docname.count("/")
             kind, html = "picture", picture(source / FIGURES, name, up)
-        return [nodes.raw("", f'<div class="{kind}">{html}</div>', format="html")]
+        return [nodes.container("", nodes.raw("", html, format="html"), classes=[kind])]
