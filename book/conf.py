@@ -5,11 +5,13 @@
 
 from docutils.utils.math.latex2mathml import tex2mathml
 
+from study.pages import Picture
+
 project = "SFT memorizes, RL generalizes: an experiment book"
 author = "the authors of this book"
 copyright = "the authors, Apache-2.0"  # noqa: A001 (Sphinx's name)
-extensions = ["myst_nb"]
-exclude_patterns = ["_build"]
+extensions = ["myst_nb", "sphinx_copybutton"]
+exclude_patterns = ["_build", "generated"]  # included by pages
 
 nb_execution_mode = "off"  # they were executed by study.book, with the parameters of the tier
 nb_output_stderr = "remove"  # progress bars
@@ -28,7 +30,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
-    "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search box of the sidebar is enough
 }
 
 
@@ -47,7 +49,8 @@ def _block_math(self, node):
 
 
 def setup(app):
-    """Formulas as MathML, which browsers draw themselves: no MathJax to fetch."""
+    """Figures by name; formulas as MathML, which browsers draw themselves: no MathJax to fetch."""
+    app.add_directive("picture", Picture)
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
 
 

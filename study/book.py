@@ -19,7 +19,7 @@ from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import figures
+from . import figures, hero, pages
 
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = HOME / "build"
@@ -133,6 +133,9 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     source = writable(html.parent) / "book"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source)
+    drawn = figures.FOLDER if figures.FOLDER.exists() else ROOT / "figures"
+    shutil.copytree(drawn, source / pages.FIGURES)
+    pages.write_tables(load_results(yours=None), source / "generated")
     (source / "notebooks").mkdir()
     for notebook in NOTEBOOKS:
         ran = executed / f"{notebook.stem}.ipynb"
@@ -167,5 +170,7 @@ def build(
 
                 bar.set_postfix_str(notebook.stem)
                 execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
-    figures.save_all(load_results(yours=None))
+    results = load_results(yours=None)
+    figures.save_all(results)
+    hero.save_all(results)
     return build_html()

@@ -9,6 +9,8 @@ markers are this session's runs; hatched or hollow marks are the paper's numbers
 import base64
 import io
 import json
+import pickle
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import cycle
@@ -22,6 +24,7 @@ import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as AnyFigure
+from matplotlib.gridspec import GridSpec
 from PIL import Image
 
 from sftrl_lib import stats
@@ -32,6 +35,8 @@ from sftrl_lib.results import REBUILD
 from sftrl_lib.runs import write_atomic
 
 FOLDER = HOME / "figures"
+ON_ANY_PAGE = "#787878"  # text that can be read on a light page and on a dark one
+NARROW = "(max-width: 600px)"  # a page on which panels stand one below the other
 # What no method has taken of the colours that colour-blind readers can tell apart (Okabe and Ito's,
 # and Tol's wine), and of markers.
 SPARE = (
@@ -239,13 +244,46 @@ def finish(figure: Figure, alt: str) -> Figure:
             handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles),
             handlelength=2.6,
         )  # fmt: skip
+    figure.alt = alt
+    return _settled(figure)
+
+
+def _settled(figure: Figure) -> Figure:
     figure.draw_without_rendering()  # the solver's last digits differ between processes
     figure.set_layout_engine("none")
     for axis in figure.axes:
         left, bottom, width, height = (round(v, 6) for v in axis.get_position().bounds)
         axis.set_position((left, bottom, width, height))
-    figure.alt = alt
     return figure
+
+
+def stacked(figure: Figure) -> Figure:
+    """A copy of a finished figure for a narrow page: its panels stand one below the other."""
+    tall = pickle.loads(pickle.dumps(figure))
+    title = tall.get_suptitle()
+    head, said = textwrap.wrap(title, 46), [t for t in tall.texts if t.get_text() != title]
+    caption = textwrap.wrap(" ".join(text.get_text() for text in said), 62)
+    height = 0.5 + 0.2 * len(head) + 0.15 * len(caption) + 2.7 * len(tall.axes)
+    tall.set_size_inches(4.4, height)
+    with mpl.rc_context(RC):
+        if title:
+            room = [" "] * round(0.8 * len(caption))
+            look = dict(x=0.02, ha="left", fontsize=11, fontweight="bold")
+            tall.suptitle("\n".join([*head, *room]), **look)
+        for text in said:
+            text.set(text="\n".join(caption), x=0.02, y=1 - (0.1 + 0.2 * len(head)) / height)
+        for legend in list(tall.legends):
+            legend.remove()
+            tall.legend(
+                legend.legend_handles, [text.get_text() for text in legend.get_texts()],
+                labelcolor=[text.get_color() for text in legend.get_texts()], ncols=2,
+                handlelength=legend.handlelength, loc="outside lower center",
+            )  # fmt: skip
+        tall.set_layout_engine("constrained")
+        for axis, cell in zip(tall.axes, GridSpec(len(tall.axes), 1, tall), strict=True):
+            axis.set_in_layout(True)
+            axis.set_subplotspec(cell)
+        return _settled(tall)
 
 
 def seeds_and_mean(axis: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]) -> None:
@@ -300,14 +338,17 @@ def gallery(pictures: Sequence[tuple[Image.Image, str]], title: str, columns: in
     """Pictures with what is to be said of each below it, in rows; every pixel is seen."""
     rows = -(-len(pictures) // columns)
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(2.4 * columns, 0.5 + 2.7 * rows), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure = Figure(
+            figsize=(2.4 * columns, 0.5 + 2.7 * rows), layout="constrained", facecolor="none"
+        )
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=ON_ANY_PAGE)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.set_axis_off()
         for axis, (picture, said) in zip(axes, pictures, strict=False):
             axis.imshow(picture, interpolation="nearest")
-            axis.set_title(said, loc="center", y=-0.05, va="top", fontsize=8, wrap=True)
+            look = dict(y=-0.05, va="top", fontsize=8, wrap=True, color=ON_ANY_PAGE)
+            axis.set_title(said, loc="center", **look)
         return finish(figure, f"{title}: {'; '.join(said for _, said in pictures)}.")
 
 
@@ -385,28 +426,50 @@ def explore(
 
 
 def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
-    """Write name.png, name.svg and name.alt.txt; the same figure gives the same bytes."""
+    """Write name.png, name.svg, name.alt.txt and, of several panels, name-narrow.svg; the same
+    figure gives the same bytes."""
     folder = writable(Path(folder))
     with mpl.rc_context(RC):
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        for ending, drawn in (("", figure), *(("-narrow", f) for f in _narrow(figure))):
+            drawn.savefig(folder / f"{name}{ending}.svg", metadata={"Date": None, "Creator": None})
     write_atomic(folder / f"{name}.alt.txt", figure.alt + "\n")
     return folder / f"{name}.png"
 
 
+def _narrow(figure: Figure) -> list[Figure]:
+    """The figure for a narrow page, if it should be another one there."""
+    return [stacked(figure)] if len(figure.axes) > 1 and not _photographs(figure) else []
+
+
+def _photographs(figure: Figure) -> bool:
+    return any(axis.images for axis in figure.axes)
+
+
 def html(figure: Figure | Image.Image, alt: str = "") -> str:
-    """The figure as an <img> with its alt text, which survives every export of a notebook; an
-    image, e.g. a street view, with the `alt` text that is given."""
+    """The figure as an <img> with its alt text, which survives every export of a notebook, and of
+    several panels another one for narrow pages; an image, e.g. a street view, with the `alt` text
+    that is given. The class says what may change its colours on a dark page."""
+    kind, narrow = "photograph", ""
+    if isinstance(figure, AnyFigure):
+        alt = figure.alt
+        kind = "photograph" if _photographs(figure) else "drawing"
+        sources = [f'<source media="{NARROW}" srcset="{_url(f)}">' for f in _narrow(figure)]
+        narrow = "".join(sources)
+    style = "max-width: 100%; background: white"
+    image = f'<img class="{kind}" src="{_url(figure)}" alt="{escape(alt)}" style="{style}">'
+    return f"<picture>{narrow}{image}</picture>"
+
+
+def _url(figure: AnyFigure | Image.Image) -> str:
+    """The picture itself, as a URL."""
     buffer = io.BytesIO()
     if isinstance(figure, Image.Image):
         figure.save(buffer, "png")
     else:
-        alt = figure.alt
         with mpl.rc_context(RC):
             figure.savefig(buffer, format="png", metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    style = "max-width: 100%; background: white"
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{style}">'
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def show(figure: Figure | Image.Image, alt: str = "") -> None:

@@ -1,5 +1,7 @@
 """Figures and widgets on made-up results: what is drawn, what is said, what is refused."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -234,10 +236,27 @@ def test_saved_files_are_the_same_bytes_and_carry_alt_text(tmp_path):
         figure = figures.mechanism(RESULTS)
         assert plots.save(figure, "reading", tmp_path / folder).name == "reading.png"
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert names == ["reading.alt.txt", "reading.png", "reading.svg"]
+    assert names == ["reading-narrow.svg", "reading.alt.txt", "reading.png", "reading.svg"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert (tmp_path / "a" / "reading.alt.txt").read_text() == figure.alt + "\n"
+
+
+def test_panels_stand_one_below_the_other_on_a_narrow_page():
+    figure = figures.mechanism(RESULTS)
+    before = [axis.get_position().bounds for axis in figure.axes]
+    tall = plots.stacked(figure)
+    boxes = [axis.get_position() for axis in tall.axes]
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+    assert tall.get_size_inches()[0] < 5 and tall.alt == figure.alt
+    assert [axis.get_position().bounds for axis in figure.axes] == before
+    assert plots.html(figure).count("<source media=") == 1
+
+
+def test_a_photograph_keeps_its_colours_on_a_dark_page():
+    pictures = [(Image.new("RGB", (8, 8)), "read: 1")] * 2
+    assert 'class="photograph"' in plots.html(plots.gallery(pictures, "Seen"))
+    assert 'class="photograph"' in plots.html(pictures[0][0], "seen")
 
 
 def test_panels_stand_where_no_digit_depends_on_the_process():
@@ -251,7 +270,7 @@ def test_notebook_image_escapes_its_alt_text():
     figure = figures.mechanism(RESULTS)
     figure.alt = 'a "quote" <b>'
     text = plots.html(figure)
-    assert text.startswith('<img src="data:image/png;base64,')
+    assert '<img class="drawing" src="data:image/png;base64,' in text
     assert 'alt="a &quot;quote&quot; &lt;b&gt;"' in text
 
 

@@ -1,4 +1,4 @@
-"""Sentences of the README and the notebooks, held to the rows and kept episodes they speak of."""
+"""Sentences of the results page and the notebooks, held to the rows and episodes they speak of."""
 
 import re
 from collections import Counter
@@ -113,14 +113,14 @@ def test_sft_reads_most_face_cards_and_leaves_their_values_out():
     sft, init = wrong_numbers("sft"), wrong_numbers("init")
     read = (percent("gp-l", m, "rule_ood", "value_reading") for m in ("sft", "init"))
     said = "SFT still reads {} of the face cards as the new rule says, the init {}."
-    assert said.format(*read) in text("README.md")
+    assert said.format(*read) in text("book/results.md")
     assert (
         f"of {sft['answers']} kept first answers under the new rule, {sft['wrong']} have wrong "
         f"numbers (the init: {init['wrong']}). In {sft['left out']} of these the formula leaves "
         f"out the value of a face card, in {sft['read and left out']} after the answer had read "
         f"every face card rightly. The old rule is seldom what replaces it: only {sft['ten']} of "
         f"the {sft['wrong']} formulas hold a 10 too many."
-    ) in text("README.md")
+    ) in text("book/results.md")
     assert (
         f"In {sft['wrong']} of the {sft['answers']} answers the numbers are wrong, against "
         f"{init['wrong']} of the init's. In {sft['read and left out']} of the {sft['wrong']} the "
@@ -145,7 +145,7 @@ def test_which_face_cards_sft_calls_a_ten(task):
         words = f"it calls {share['sft']} of the face cards a 10, the init {share['init']}."
         assert words in text("notebooks/02_sft.py")
         words = f"calls {share['sft']} of the face cards a 10 ({tens['sft']} of {len(claimed)} in"
-        assert words in text("README.md")
+        assert words in text("book/results.md")
 
 
 @pytest.mark.parametrize(("task", "most"), [("gp-l", "right"), ("gp-vl", "10")])
@@ -193,10 +193,10 @@ def test_the_seeds_had_been_run_on_an_earlier_foundation_model():
     ends = first_foundation()
     rl, sft = (stats.paired_change(ends["init", 1], ends[a]) for a in (("rl", 3), ("sft", 1)))
     said = f"(under the new rule RL {points(rl)}, SFT {points(sft)}; `data/first_foundation.csv`)"
-    assert said in text("README.md")
+    assert said in text("book/results.md")
     said = f"RL {100 * rl.mean:+.1f} points, SFT {100 * sft.mean:+.1f})"
     assert said in text("notebooks/00_start_here.py")
-    for page in ("README.md", "data/README.md", *PAGES):
+    for page in ("README.md", "book/results.md", "data/README.md", *PAGES):
         assert "seeds were run once" not in text(page), page
 
 
@@ -205,7 +205,7 @@ def test_more_tries_did_not_help_the_earlier_foundation_model():
     behind = stats.paired_change(ends["rl", 1], ends["rl", 10])
     mean, lo, hi = (100 * x for x in behind[:3])
     said = f"ended {-mean:.1f} points [{lo:.1f}, {hi:.1f}] behind one."
-    assert f"more tries did not help: ten {said}" in text("README.md")
+    assert f"more tries did not help: ten {said}" in text("book/results.md")
     assert f"ten tries {said}" in text("notebooks/05_ablations.py")
 
 
@@ -222,7 +222,7 @@ def test_how_many_runs_were_made_on_uncommitted_changes():
     assert (
         "Of the 40 runs of the two arms, ten record a git revision with uncommitted changes; so do "
         "all four inits and the 13 runs with other numbers of tries."
-    ) in text("README.md")
+    ) in text("book/results.md")
     said = "Ten of the 40 recorded runs of the two arms were made on code with uncommitted changes"
     assert said in text("notebooks/00_start_here.py")
 
@@ -232,7 +232,7 @@ def test_temperature_is_ours_and_not_the_papers():
     assert {config["eval_temperature"] for config in configs} == {1.0}
     assert {config.get("temperature", 1.0) for config in configs} == {1.0}
     assert "at temperature 1, in training and in tests; the authors' rollouts use 0.2." in text(
-        "README.md"
+        "book/limits.md"
     )
     assert "as in training (the authors' rollouts use 0.2)" in text("data/README.md")
 
@@ -240,17 +240,17 @@ def test_temperature_is_ours_and_not_the_papers():
 def test_first_answers_of_sft_gain_a_little_on_unseen_hands():
     gain = change("gp-l", "sft", "id_unseen", "success")
     said = f"first answers alone gain {100 * gain.mean:.1f} points {points(gain).split(' ', 1)[1]}"
-    assert said in text("README.md")
+    assert said in text("book/results.md")
 
 
 def test_how_often_sft_finds_a_turn_and_names_it_in_the_old_words():
     found, said = (ends("virl-l", "sft", "rule_ood", m) for m in ("turn_found", "turn_accuracy"))
     share = f"{100 * (1 - said.mean() / found.mean()):.0f}% of the turns that it finds"
-    assert f"under the new actions it names {share}" in text("README.md")
+    assert f"under the new actions it names {share}" in text("book/results.md")
 
 
 def test_both_arms_keep_nearly_all_of_their_gain_in_new_cities():
-    assert "In new cities both arms keep nearly all of their gain." in text("README.md")
+    assert "In new cities both arms keep nearly all of their gain." in text("book/results.md")
     for arm in ("rl", "sft"):
         home, away = (
             change("virl-l", arm, s, "per_step", 2).mean for s in ("id_unseen", "visual_ood")
@@ -259,7 +259,7 @@ def test_both_arms_keep_nearly_all_of_their_gain_in_new_cities():
 
 
 def test_all_of_rls_gain_on_pictures_lies_behind_the_first_answer():
-    assert "all of RL's gain lies in what it answers after a verdict" in text("README.md")
+    assert "all of RL's gain lies in what it answers after a verdict" in text("book/results.md")
     for split in ("id_seen", "id_unseen", "rule_ood", "visual_ood"):
         assert change("gp-vl", "rl", split, "success", 3).lo > 0
         assert change("gp-vl", "rl", split, "success").mean < 0.001
@@ -274,12 +274,12 @@ def test_rl_rises_in_all_six_tests_and_sft_falls_by_a_point_in_three():
     rl, sft = ([change(t, arm, *which).mean for t, *which in tests] for arm in ("rl", "sft"))
     assert min(rl) > 0 and sum(x < -0.01 for x in sft) == 3 and max(sft) == sft[-1]
     words = "RL rises in all six tests; SFT falls by more than a point in three, and in other"
-    assert words in text("README.md")
+    assert words in text("book/results.md")
 
 
 def test_most_probable_answers_on_street_views_gain_little():
     gain = f"{100 * change('virl-vl', 'rl', 'id_unseen', 'per_step_greedy').mean:.1f} points."
-    assert f"its most probable answers gain only {gain}" in text("README.md")
+    assert f"its most probable answers gain only {gain}" in text("book/results.md")
     assert "(`per_step_greedy`) gain only " + gain in text("notebooks/04_ood_evaluation.py")
 
 
@@ -289,7 +289,7 @@ def test_first_answers_are_equally_right_whatever_the_tries_in_training():
     rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
     shares = rows.groupby("train_tries").value.mean()
     assert set(shares.round(2)) == {0.05} and len(shares) == 4
-    assert "Of *first* answers all make as many right, 5 in 100" in text("README.md")
+    assert "Of *first* answers all make as many right, 5 in 100" in text("book/results.md")
 
 
 def attempts(task: str, metric: str, split: str, tries: int) -> pd.Series:
@@ -301,7 +301,7 @@ def attempts(task: str, metric: str, split: str, tries: int) -> pd.Series:
 
 def test_rates_at_the_edge_of_what_was_tried():
     assert "on both walks the chosen ones are the lowest of RL's and the highest of SFT's" in text(
-        "README.md"
+        "book/results.md"
     )
     for task, foundation in (("virl-l", "h48-500"), ("virl-vl", "default")):
         tried = attempts(task, "per_step", "id_unseen", 2)[foundation]

@@ -1,0 +1,234 @@
+"""The picture on the cover, and the twelve cells of the paper's table beside ours: drawn from the
+results table and the kept episodes, each on a light and on a dark page."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sftrl_lib import stats
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.tasks import make_task
+from study.plots import FOLDER, RC, Data, Figure, finish, name_of, save, style_of
+
+from .claims import claims_table
+
+ARMS = ("init", "rl", "sft")
+FACES = ("J", "Q", "K")
+STAGES = {  # what is tested, further from training at every step
+    "id_seen": "hands it\ntrained on",
+    "id_unseen": "new hands",
+    "rule_ood": "new hands,\nnew rule",
+}
+CARDS = {"gp-l": "cards as text", "gp-vl": "cards as pictures"}
+# What an answer says that a face card counts as: colour of the bar, of the number in it.
+READINGS = {
+    "what the rule says": ("#007A5A", "white"),
+    "10, the training rule": ("#882255", "white"),
+    "something else": ("#C8C8C8", "#202020"),
+}
+CELLS = {  # the six tests of the paper's table, by the first part of a claim's id
+    "gp-l.rule": "GP-L: new rule",
+    "gp-vl.rule": "GP-VL: new rule",
+    "gp-vl.visual": "GP-VL: red cards",
+    "virl-l.rule": "V-IRL-L: new words",
+    "virl-vl.rule": "V-IRL-VL: new words",
+    "virl-vl.visual": "V-IRL-VL: other cities",
+}
+DARK = {
+    key: "#D8DEE6"
+    for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
+} | {"grid.color": "#3A424D"}
+
+
+def readings(results: pd.DataFrame, task: str, preset: str = "tiny") -> pd.DataFrame:
+    """What the kept first answers under the new rule say about face cards: a row for each, with
+    columns method, said (missing where the answer breaks off) and true."""
+    from study.notebook import recorded_episodes  # slow to import
+
+    game, rows = make_task(Experiment(task=task, preset=preset)), []
+    grid = stats.main_grid(results[(results.task == task) & (results.preset == preset)])
+    for method in ARMS:
+        for seed in sorted(set(grid.seed[grid.method == method])):
+            kept = recorded_episodes(method, "rule_ood", preset, int(seed), task)
+            for index, episode in kept.items():
+                deal = game.item("rule_ood", int(seed), index)
+                read = game.read_values(deal, episode["turns"][0])
+                rows += [(method, said, true) for card, said, true in read if card[0] in FACES]
+    return pd.DataFrame(rows, columns=["method", "said", "true"])
+
+
+def shares(read: pd.DataFrame, training: int = 10) -> pd.DataFrame:
+    """Percent of the face cards, a row a method and a column for each of READINGS."""
+    right, old = read.said == read.true, read.said == training
+    columns = dict(zip(READINGS, (right, old & ~right, ~right & ~old), strict=True))
+    return pd.DataFrame(columns).groupby(read.method).mean().mul(100)
+
+
+def hero(results: pd.DataFrame, read: dict[str, pd.DataFrame], dark: bool = False) -> Figure:
+    """Success on one axis, from the hands of the training to a new rule; beside it what a face card
+    is said to count as under that rule, from the `readings` of each task."""
+    data = Data(results, None, "gp-l", "tiny")
+    data.need([(split, "success") for split in STAGES])
+    with mpl.rc_context(_page(dark)):
+        figure = Figure(figsize=(10.2, 4.1), layout="constrained", facecolor="none")
+        slopes, bars = figure.subplots(1, 2, width_ratios=[1, 1.25])
+        said = [_slopes(slopes, data, dark), _reading_bars(bars, read)]
+        patches = [Patch(color=color, label=what) for what, (color, _) in READINGS.items()]
+        look = dict(handlelength=1, columnspacing=1.2, loc="outside lower center")
+        figure.legend(handles=patches, ncols=len(patches), **look)
+        return finish(figure, " ".join(said))
+
+
+def _slopes(axis: Axes, data: Data, dark: bool) -> str:
+    heights = {}
+    for method in ARMS:
+        ends = [data.ends(split, "success").get(method) for split in STAGES]
+        heights[method] = [100 * end.value.mean() for end in ends if end is not None]
+    for method, y in heights.items():
+        color = _shade(style_of(method)["color"], dark)
+        look = style_of(method) | dict(color=color, linewidth=1.6 + (method != "init"))
+        axis.plot(range(len(y)), y, markersize=7, **look)
+    gap = 0.06 * max(map(max, heights.values()))
+    for place in range(len(STAGES)):
+        shown = sorted((y[place], method) for method, y in heights.items() if len(y) > place)
+        spots = _apart([height for height, _ in shown], gap)
+        for spot, (height, method) in zip(spots, shown, strict=True):
+            text = dict(color=_shade(style_of(method)["color"], dark), va="center", fontsize=9.5)
+            if place == 0:
+                name = f"{name_of(method)}  {height:.0f}%"
+                axis.text(-0.09, spot, name, ha="right", fontweight="bold", **text)
+            elif place == len(STAGES) - 1:
+                axis.text(place + 0.09, spot, f"{height:.0f}%", **text)
+            else:  # above its mark, the lowest below
+                side = -gap if height == shown[0][0] else gap
+                axis.text(place + 0.07, height + side, f"{height:.0f}%", **text)
+    axis.set(
+        title="Hands solved (cards as text)",
+        xlim=(-0.6, len(STAGES) - 0.65),
+        ylim=(-gap, None),
+        yticks=[],
+    )
+    axis.set_xticks(range(len(STAGES)), STAGES.values())
+    axis.spines["left"].set_visible(False)
+    axis.grid(visible=False)
+    seeds = data.grid.seed[data.grid.method == "rl"].nunique()
+    lines = "; ".join(
+        f"{name_of(m)} {', '.join(f'{height:.0f}%' for height in y)}" for m, y in heights.items()
+    )
+    where = "; ".join(label.replace("\n", " ") for label in STAGES.values())
+    return (
+        f"Hands solved within {data.tries} tries (cards as text, means over {seeds} seeds) in "
+        f"three tests ({where}): {lines}."
+    )
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The same rising heights, moved up where they are closer than the gap."""
+    spots: list[float] = []
+    for height in heights:
+        spots.append(max([height, *(spot + gap for spot in spots[-1:])]))
+    return spots
+
+
+def _reading_bars(axis: Axes, read: dict[str, pd.DataFrame]) -> str:
+    said, ticks, place = [], {}, 0.0
+    for task, rows in read.items():
+        counted = f"{CARDS[task]} ({rows.method.value_counts().max():,} face cards a model)"
+        axis.text(0, place + 0.1, counted, va="center")
+        parts = []
+        for method, row in shares(rows).reindex(ARMS).dropna().iterrows():
+            place -= 1
+            ticks[place] = name_of(str(method))
+            left = np.cumsum([0, *row[:-1]])
+            for start, (what, share) in zip(left, row.items(), strict=True):
+                color, inside = READINGS[str(what)]
+                axis.barh(place, share, 0.78, start, color=color)
+                if share >= 8:
+                    look = dict(ha="center", va="center", color=inside, fontweight="bold")
+                    axis.text(start + share / 2, place, f"{share:.0f}%", **look)
+            told = ", ".join(f"{share:.0f}% {what}" for what, share in row.items())
+            parts.append(f"{name_of(str(method))} {told}")
+        said.append(f"{CARDS[task]}: {'; '.join(parts)}")
+        place -= 1.3
+    axis.set(title="J, Q, K now count as 11, 12, 13. What do the models say?")
+    axis.set_yticks(list(ticks), ticks.values())
+    axis.set(xlim=(0, 100), ylim=(place + 0.7, 0.5), xticks=[])
+    axis.tick_params(left=False)
+    axis.spines[:].set_visible(False)
+    axis.grid(visible=False)
+    return f"What first answers under the new rule say a face card counts as: {'. '.join(said)}."
+
+
+def _page(dark: bool) -> dict[str, Any]:
+    """Settings of matplotlib on a light or dark page, whose own colour shows through."""
+    return RC | {"axes.facecolor": "none"} | (DARK if dark else {})
+
+
+def _shade(color: str, dark: bool) -> str:
+    """The colour, lighter on a dark page."""
+    return to_hex(0.62 * np.array(to_rgb(color)) + 0.38) if dark else color
+
+
+def forest(rows: list[dict[str, Any]], dark: bool = False, narrow: bool = False) -> Figure:
+    """The twelve cells of the paper's table as changes from the init, from the rows of
+    `claims_table`: ours with 95% intervals over seeds, the paper's, which prints none, hollow."""
+    cells = {row["id"]: row for row in rows if row["paper"]}
+    if not any(row["change"] for row in cells.values()):
+        raise SftrlError("none of the paper's twelve cells was run; make the recorded runs first.")
+    with mpl.rc_context(_page(dark)):
+        size = (4.4, 6) if narrow else (8.6, 5.2)
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        axis, said, marks = figure.subplots(), [], []
+        axis.axvline(0, color=mpl.rcParams["text.color"], linewidth=0.8)
+        for method, shift in (("rl", -0.16), ("sft", 0.16)):
+            style = style_of(method)
+            look = dict(color=_shade(style["color"], dark), marker=style["marker"], markersize=7)
+            for whose, filled in (("here", "full"), ("in the paper", "none")):
+                label = f"{name_of(method)} {whose}"
+                marks.append(Line2D([], [], label=label, ls="none", fillstyle=filled, **look))
+            for place, (cell, label) in enumerate(CELLS.items()):
+                row = cells[f"{cell}.{method}"]
+                said.append(f"{label}, {name_of(method)}: {_cell(axis, place + shift, row, look)}")
+        labels = [label.replace(": ", ":\n") if narrow else label for label in CELLS.values()]
+        axis.set_yticks(range(len(CELLS)), labels)
+        axis.set(ylim=(len(CELLS) - 0.5, -0.5), xlim=(-110, 110))
+        axis.set_xlabel("change from the init, in points")
+        axis.set_xscale("symlog", linthresh=10)
+        ticks = (5, 20, 80) if narrow else (5, 10, 20, 40, 80)
+        ticks = (*(-tick for tick in reversed(ticks)), 0, *ticks)
+        axis.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
+        axis.grid(axis="y", visible=False)
+        figure.legend(handles=marks, ncols=2 if narrow else 4, loc="outside lower center")
+        return finish(figure, f"Changes from the init, in points. {' '.join(said)}")
+
+
+def _cell(axis: Axes, place: float, row: dict[str, Any], look: dict[str, Any]) -> str:
+    """Draw one cell; what there is to be said of it."""
+    method = row["id"].rpartition(".")[2]
+    paper = 100 * (row["paper"][method] - row["paper"]["init"])
+    axis.plot(paper, place, linestyle="none", fillstyle="none", **look)
+    if not row["change"]:
+        return f"paper {paper:+.1f}, here not run."
+    mean, low, high = (100 * row["change"][key] for key in ("mean", "lo", "hi"))
+    error = [[mean - low], [high - mean]]
+    axis.errorbar(mean, place, xerr=error, capsize=3, linestyle="none", **look)
+    return f"paper {paper:+.1f}, here {mean:+.1f} [{low:+.1f}, {high:+.1f}], {row['verdict']}."
+
+
+def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
+    """Both pictures, for light and dark pages, wide and narrow."""
+    read, rows = {task: readings(results, task) for task in CARDS}, claims_table(results)
+    saved = []
+    for ending, dark in (("", False), ("-dark", True)):
+        saved.append(save(hero(results, read, dark), f"hero{ending}", folder))
+        saved.append(save(forest(rows, dark), f"forest{ending}", folder))
+        saved.append(save(forest(rows, dark, narrow=True), f"forest{ending}-narrow", folder))
+    return saved

@@ -1,0 +1,74 @@
+"""The cover's figures, drawn from made-up rows."""
+
+import matplotlib
+import pandas as pd
+import pytest
+from results_fixture import synthetic
+
+from sftrl_lib.errors import SftrlError
+from sftrl_lib.places import ROOT
+from sftrl_lib.results import load_results
+from study import hero
+from study.plots import style_of
+
+READ = pd.DataFrame(
+    [(m, said, 12) for m in hero.ARMS for said in (12, 12, 10, None)] + [("sft", 10, 12)] * 6,
+    columns=["method", "said", "true"],
+)
+
+
+def test_shares_of_what_is_said_sum_to_a_hundred_and_no_answer_is_something_else():
+    shares = hero.shares(READ)
+    assert list(shares.loc["init"]) == [50, 25, 25]
+    assert list(shares.loc["sft"]) == [20, 70, 10]
+
+
+def test_a_ten_that_the_rule_asks_for_is_what_the_rule_says():
+    assert list(hero.shares(READ.assign(said=10, true=10)).loc["rl"]) == [100, 0, 0]
+
+
+def test_the_hero_says_in_words_what_it_draws():
+    figure = hero.hero(synthetic(), {"gp-l": READ, "gp-vl": READ})
+    slopes, bars = figure.axes
+    ends = {line.get_color(): line.get_ydata() for line in slopes.lines}
+    sft = ", ".join(f"{height:.0f}%" for height in ends[style_of("sft")["color"]])
+    assert f"SFT {sft}" in figure.alt and len(sft.split()) == len(hero.STAGES)
+    assert figure.alt.count("SFT 20% what the rule says, 70% 10, the training rule") == 2
+    widths = [bar.get_width() for bar in bars.patches]
+    assert len(widths) == 2 * 3 * 3 and sum(widths) == pytest.approx(600)
+
+
+def test_nothing_is_drawn_of_rows_that_are_not_there():
+    with pytest.raises(SftrlError, match="no results for success on id_seen"):
+        hero.hero(load_results(ROOT / "none.csv", yours=None), {})
+    with pytest.raises(SftrlError, match="none of the paper's twelve cells was run"):
+        hero.forest(CELLS)
+
+
+CELLS = [
+    {"id": f"{cell}.{method}", "paper": {"init": 0.1, method: 0.2}, "change": None, "verdict": "-"}
+    for cell in hero.CELLS
+    for method in ("rl", "sft")
+]
+
+
+def test_the_forest_shows_ours_with_an_interval_and_the_papers_hollow():
+    change = {"mean": -0.02, "lo": -0.03, "hi": -0.01}
+    figure = hero.forest([CELLS[0] | {"change": change, "verdict": "not supported"}, *CELLS[1:]])
+    (axis,) = figure.axes
+    paper = [line for line in axis.lines if line.get_fillstyle() == "none"]
+    assert [line.get_xdata()[0] for line in paper] == pytest.approx([10] * 12)
+    (ours,) = axis.containers
+    assert ours.lines[0].get_xdata()[0] == pytest.approx(-2)
+    said = "RL: paper +10.0, here -2.0 [-3.0, -1.0], not supported."
+    assert said in figure.alt and figure.alt.count("here not run") == 11
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_shows_through_and_text_stands_out_from_it(dark):
+    figure = hero.hero(synthetic(), {"gp-l": READ}, dark=dark)
+    assert {
+        patch.get_facecolor()[3] for patch in (figure.patch, *(a.patch for a in figure.axes))
+    } == {0}
+    title = matplotlib.colors.to_rgb(figure.axes[0].title.get_color())
+    assert (sum(title) > 2) == dark
