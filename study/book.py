@@ -19,7 +19,7 @@ from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import figures
+from . import figures, playground
 
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = HOME / "build"
@@ -133,6 +133,7 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     source = writable(html.parent) / "book"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source)
+    playground.export(source / "_static")
     (source / "notebooks").mkdir()
     for notebook in NOTEBOOKS:
         ran = executed / f"{notebook.stem}.ipynb"
