@@ -19,7 +19,7 @@ from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import figures, playground
+from . import explorer, figures, playground
 
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = HOME / "build"
@@ -134,6 +134,7 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source)
     playground.export(source / "_static")
+    explorer.export(source / "_static")
     (source / "notebooks").mkdir()
     for notebook in NOTEBOOKS:
         ran = executed / f"{notebook.stem}.ipynb"
