@@ -15,8 +15,8 @@ DIGITS = 4  # of what is drawn
 
 
 def curves(results: pd.DataFrame) -> dict[str, Any]:
-    """{task and tier: splits and metrics in words, and of every arm, by split and metric, the points
-    (seed, step, compute, value) of all seeds}."""
+    """{task and tier: splits and metrics in words, and of every arm, by split and metric, the
+    points (seed, step, compute, value) of all seeds}."""
     ours = results[results.source == "ours"]
     return {
         f"{task}, {preset}": _of_task(plots.Data(results, None, task, preset))

@@ -28,7 +28,7 @@ from sftrl_lib import generation, plots
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.models.adapters import read_record
-from sftrl_lib.models.load import FOUNDATIONS, WEIGHTS, load_policy
+from sftrl_lib.models.load import WEIGHTS, load_policy
 from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT, writable
 from sftrl_lib.registry import TASKS
@@ -216,7 +216,7 @@ def _write(path: Path, name: str, value: Any) -> None:
 
 def facts(folder: Path = FOLDER) -> dict[str, Any]:
     """Everything the page must know beside weights: tokens, wording, rewards, hands, positions."""
-    tokenizer = AutoTokenizer.from_pretrained(FOUNDATIONS / "default", trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(place("gp-l", "init"), trust_remote_code=False)
     mark = "\u241e"
     asked = [{"role": "user", "content": mark}]
     turn = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)

@@ -1,7 +1,7 @@
 """Widgets to touch: the rule playground, a box that judges formulas, sliders for advantages.
 
-Each is thin: menus before a pure function (`playground.answers`, `judged`, `advantages`) that a page
-without a kernel can call too.
+Each is thin: menus before a pure function (`playground.answers`, `judged`, `advantages`), which a
+page without a kernel can call too.
 """
 
 from collections.abc import Callable, Sequence

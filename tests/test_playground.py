@@ -96,26 +96,27 @@ def test_the_figure_says_in_words_what_it_shows(cards):
     assert playground.in_words(said[2]) in figure.alt
 
 
-def test_kept_weights_say_which_run_they_are_of(tmp_path):
-    run = tmp_path / "gp-l-sft-tiny-s5-0123456789ab"
+def finished(root, **settings):
+    """The folder of a finished run, as far as the playground looks at one."""
+    exp = Experiment(**settings)
+    run = root / exp.run_id
     (run / "weights").mkdir(parents=True)
-    config = Experiment(method="sft", seed=5).flat
-    facts = {"config": config, "hash": "0123456789ab", "state": "done"}
-    (run / "manifest.json").write_text(json.dumps(facts))
     (run / "weights" / "model.safetensors").write_bytes(b"")
+    facts = {"config": exp.flat, "hash": exp.hash, "state": "done"}
+    (run / "manifest.json").write_text(json.dumps(facts))
+    return run
+
+
+def test_kept_weights_say_which_run_they_are_of(tmp_path):
+    run = finished(tmp_path / "runs", method="sft", seed=5)
     assert playground.keep(run, tmp_path) == tmp_path / "gp-l-sft"
+    assert (tmp_path / "gp-l-sft" / "model.safetensors").exists()
     assert playground.sources("gp-l", tmp_path) == f"SFT: end of run {run.name}."
 
 
 def test_the_init_is_not_kept_twice(tmp_path):
-    run = tmp_path / "gp-l-init-tiny-s0-0123456789ab"
-    run.mkdir()
-    config = Experiment(method="init").flat
-    (run / "manifest.json").write_text(
-        json.dumps({"config": config, "hash": "0123456789ab", "state": "done"})
-    )
     with pytest.raises(SftrlError, match="no weights of an arm"):
-        playground.keep(run, tmp_path)
+        playground.keep(finished(tmp_path, method="init"), tmp_path)
 
 
 def test_the_page_gets_the_text_path_of_the_weights_bit_by_bit():
