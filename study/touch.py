@@ -6,6 +6,7 @@ page without a kernel can call too.
 
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 import matplotlib as mpl
@@ -55,12 +56,12 @@ def _hand(on_change: Callable[[Deal], None]) -> ipywidgets.Widget:
     return ipywidgets.VBox([ipywidgets.HBox(r, layout=wrap) for r in (rule, [*cards, target])])
 
 
-def playground() -> ipywidgets.Widget:
-    """Choose what J, Q and K count as, and four cards: init, SFT and RL answer. Where their weights
-    are missing, it says which."""
-    if lacking := play.missing("gp-l"):
+def playground(folder: Path = play.FOLDER) -> ipywidgets.Widget:
+    """Choose what J, Q and K count as, and four cards: init, SFT and RL answer. Where weights are
+    missing, it says which."""
+    if lacking := play.missing("gp-l", folder):
         return ipywidgets.HTML(f"<p>{escape(lacking)}</p>")
-    policies, task, out = play.load("gp-l"), GeneralPoints(), ipywidgets.Output()
+    policies, task, out = play.load("gp-l", folder), GeneralPoints(), ipywidgets.Output()
 
     def ask(deal: Deal) -> None:
         said = play.answers(policies, task, deal)
