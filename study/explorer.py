@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sftrl_lib import plots
+from sftrl_lib.models.presets import PRESETS
 from sftrl_lib.places import writable
 from sftrl_lib.registry import TASKS
 from sftrl_lib.results import load_results
@@ -20,7 +21,7 @@ def curves(results: pd.DataFrame) -> dict[str, Any]:
     ours = results[results.source == "ours"]
     return {
         f"{task}, {preset}": _of_task(plots.Data(results, None, task, preset))
-        for preset in sorted(set(ours.preset))
+        for preset in PRESETS
         for task in TASKS
         if len(ours[(ours.task == task) & (ours.preset == preset)])
     }

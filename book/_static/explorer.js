@@ -4,7 +4,7 @@
 
 const explorer = { tasks: null };
 
-const FRAME = { width: 640, height: 360, left: 52, right: 12, top: 14, bottom: 46 };
+const FRAME = { width: 640, height: 360, left: 56, right: 14, top: 14, bottom: 46 };
 const ACROSS = {
   compute: "training compute, init included (FLOPs)",
   step: "optimizer step",
@@ -30,7 +30,12 @@ function ticks(low, high) {
   return found;
 }
 
-const short = (number) => Number(number.toPrecision(3)).toString().replace("e+", "e");
+/** 0.25, 120 or 3e13. */
+function short(number) {
+  const rounded = Number(number.toPrecision(3));
+  return Math.abs(rounded) < 1e5 ? `${rounded}` : rounded.toExponential().replace("e+", "e");
+}
+
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 class Explorer {
@@ -41,6 +46,7 @@ class Explorer {
     this.options("across", ACROSS);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", ({ target }) => this.changed(target.name));
+    window.addEventListener("resize", () => this.draw());
     this.changed("task");
   }
 
@@ -108,6 +114,8 @@ class Explorer {
     const all = arms.flatMap(({ points }) => points);
     this.tell(arms);
     picture.replaceChildren();
+    FRAME.width = Math.min(900, this.form.clientWidth); // letters keep their size on a phone
+    picture.setAttribute("viewBox", `0 0 ${FRAME.width} ${FRAME.height}`);
     if (!all.length) return;
     const [xs, ys] = [all.map(({ x }) => x), all.map(({ y }) => y)];
     const scale = {
