@@ -283,19 +283,18 @@ def _cards(task: Task) -> dict[str, Any]:
 
 def _walks(task: Task) -> dict[str, Any]:
     """The positions that can be chosen, in the words of either action space."""
-    steps = {split: task.test_items(split, SEED, WALKED) for split in ("id_unseen", "rule_ood")}
-    walks = []
-    for both in zip(*steps.values(), strict=True):
-        if both[0].position.kind != "turn":
-            continue
-        walks.append(
-            {
-                "title": both[0].position.sentence,
-                "crossing": both[0].position.at_intersection,
-                "prompts": {step.actions: task.prompt(step) for step in both},
-                "actions": {step.actions: step.action for step in both},
-            }
-        )
+    spaces = [task.test_items(split, SEED, WALKED) for split in ("id_unseen", "rule_ood")]
+    routes = list(dict.fromkeys(step.route.index for step in spaces[0]))
+    walks = [
+        {
+            "title": f"Walk {routes.index(step.route.index) + 1}: {step.position.sentence}",
+            "crossing": step.position.at_intersection,
+            "prompts": {asked.actions: task.prompt(asked) for asked in (step, twin)},
+            "actions": {asked.actions: asked.action for asked in (step, twin)},
+        }
+        for step, twin in zip(*spaces, strict=True)
+        if step.position.kind == "turn"
+    ]
     say = navigation_texts.verdict_message
     messages = {
         reason: say(reason, True) for reason in ("solved", "wrong_action", "unreadable")

@@ -413,13 +413,12 @@ class Panel {
     this.models = new Map();
   }
 
-  /** Load a model's weights: a script of some megabytes beside the page. */
-  async model(method) {
+  /** A promise of a model, which is loaded once: a script of some megabytes beside the page. */
+  model(method) {
     if (!this.models.has(method)) {
       const name = `${this.task}-${method}`;
-      await loadScript(`${name}.js`);
-      this.models.set(method, new Model(playground.weights[name]));
-      delete playground.weights[name]; // unpacked now
+      const loaded = loadScript(`${name}.js`).then(() => new Model(playground.weights[name]));
+      this.models.set(method, loaded);
     }
     return this.models.get(method);
   }
@@ -516,7 +515,7 @@ class Stage {
     const { missing, origin } = this.panel.facts;
     this.isSilent = missing !== "";
     if (this.isSilent) this.place.replaceChildren();
-    this.status.textContent = missing || "Loading the models.";
+    this.status.textContent = missing;
     document.getElementById(`${prefix}-origin`).textContent = origin;
   }
 
@@ -525,6 +524,7 @@ class Stage {
     if (this.isSilent) return;
     const question = ++this.asked;
     this.form.setAttribute("aria-busy", "true");
+    this.status.textContent = "The models are answering.";
     const said = [];
     const began = performance.now();
     for (const { name, label, body } of this.boxes) {
