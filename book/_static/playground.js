@@ -508,7 +508,10 @@ class Stage {
       const body = element("div", { class: "pg-said" });
       const heading = element("h3", { id: `${id}-name` }, label);
       this.place.append(
-        element("section", { class: `pg-model pg-${name}`, "aria-labelledby": `${id}-name` }, heading, body),
+        element(
+          "div", { class: `pg-model pg-${name}`, role: "group", "aria-labelledby": `${id}-name` },
+          heading, body,
+        ),
       );
       return { name, label, body };
     });
