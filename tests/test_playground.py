@@ -340,7 +340,7 @@ ANSWERED = "!document.getElementById('cards').hasAttribute('aria-busy')"
 def test_a_reader_with_a_keyboard_changes_the_rule_and_sees_three_answers(chromium, url, width):
     page = opened(chromium, url, viewport={"width": width, "height": 800})
     page.wait_for_selector("#cards-status:has-text('Answered')")
-    page.get_by_label("Q", exact=True).focus()
+    page.get_by_role("combobox", name="Q", exact=True).focus()
     page.keyboard.press("Home")  # of the menu: 1
     page.wait_for_function(ANSWERED)
     assert "Q counts as 1" in page.text_content("#cards-numbers")
