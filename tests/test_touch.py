@@ -1,10 +1,21 @@
-"""Widgets to touch, without a browser: menus move, and what stands below them follows."""
+"""Widgets to touch: menus move, and what stands below them follows; in JupyterLab, too."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
 
 import ipywidgets
+import nbformat
 import pytest
 
+from sftrl_lib.places import ROOT
 from sftrl_lib.tasks.formulas import REWARDS, verify_formula
 from study import touch
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 def menus(widget, kind):
@@ -74,3 +85,70 @@ def test_every_slider_says_which_answer_it_is_of():
 
 def test_without_weights_the_playground_says_what_is_missing(tmp_path):
     assert "no weights of SFT and RL" in touch.playground(tmp_path).value
+
+
+CELLS = "from pathlib import Path\nfrom study import touch\ntouch.{}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on this machine: a function that opens a notebook of one cell, run by keyboard."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (Debian, Ubuntu: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.token=t"]
+    options += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    log = (folder / "log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", "lab", *options], env=environment, stderr=log
+    )
+    try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+            def run(call):
+                cell = nbformat.v4.new_code_cell(CELLS.format(call))
+                kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+                name = f"{call.partition('(')[0]}.ipynb"
+                nbformat.write(
+                    nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / name
+                )
+                page = browser.new_page(viewport={"width": 1280, "height": 900})
+                page.set_default_timeout(240_000)
+                while f":{port}/lab" not in (folder / "log").read_text():
+                    assert server.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.5)
+                page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?token=t")
+                page.locator(".jp-CodeCell .cm-content").first.click()
+                page.keyboard.press("Shift+Enter")
+                return page
+
+            yield run
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_the_box_judges_what_is_typed(lab):
+    page = lab("verifier_box()")
+    page.get_by_label("formula").fill("13+5+12+3")
+    page.get_by_text("your formula equals 33 and not 24").wait_for()
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_a_slider_moved_by_keyboard_changes_the_advantages(lab):
+    page = lab("advantage_sliders()")
+    picture = page.locator("img[alt*='advantages']")
+    before = picture.get_attribute("alt")
+    page.get_by_role("slider").first.press("ArrowLeft")
+    page.locator(f"img[alt*='advantages']:not([alt={before!r}])").wait_for()
+    assert "+5 becomes" in before and "+5 becomes" not in picture.get_attribute("alt")
