@@ -33,12 +33,20 @@ def deal_of(ranks: Sequence[int], values: Sequence[int], target: int = 24) -> De
     return Deal(tuple(ranks), ("S",) * len(ranks), Rule.parse(tuple(values)), target)
 
 
+def titled(deal: Deal) -> str:
+    """A hand and what its face cards count as, in a line."""
+    rule = deal.rule
+    return f"{', '.join(deal.cards)} where J = {rule.j}, Q = {rule.q}, K = {rule.k}"
+
+
 def _hand(on_change: Callable[[Deal], None]) -> ipywidgets.Widget:
     """Menus for a rule and a hand; `on_change(deal)` is called with the first one, too."""
 
     def menu(name: str, options: Sequence, value: int) -> ipywidgets.Dropdown:
-        short = ipywidgets.Layout(width="9em")
-        return ipywidgets.Dropdown(options=options, value=value, description=name, layout=short)
+        short, all_of_it = ipywidgets.Layout(width="9em"), {"description_width": "initial"}
+        return ipywidgets.Dropdown(
+            options=options, value=value, description=name, layout=short, style=all_of_it
+        )
 
     ranks = [(CARD_NAMES[rank], rank) for rank in RANKS]
     rule = [menu(f"{c} is", RANKS, v) for c, v in zip("JQK", play.RULE, strict=True)]
@@ -67,7 +75,7 @@ def playground(folder: Path = play.FOLDER) -> ipywidgets.Widget:
         said = play.answers(policies, task, deal)
         out.clear_output(wait=True)
         with out:
-            plots.show(play.draw(said, f"{', '.join(deal.cards)} under {deal.rule.name}"))
+            plots.show(play.draw(said, titled(deal)))
             display(HTML("".join(_paragraph(answer) for answer in said)))
 
     return ipywidgets.VBox([_hand(ask), out])
@@ -133,8 +141,11 @@ def advantage_sliders() -> ipywidgets.Widget:
     """A slider for the verdict on each answer of a group; the advantages follow."""
     names = ("illegal_formula", "wrong_numbers", "wrong_value", "solved")
     options = [(name.replace("_", " "), name) for name in names]
+    wide = ipywidgets.Layout(width="26em")
     sliders = [
-        ipywidgets.SelectionSlider(options=options, value=value, description=f"answer {n}")
+        ipywidgets.SelectionSlider(
+            options=options, value=value, description=f"answer {n}", layout=wide
+        )
         for n, value in enumerate(["solved", *["wrong_value"] * (GROUP - 1)], 1)
     ]
     out = ipywidgets.Output()
@@ -147,4 +158,5 @@ def advantage_sliders() -> ipywidgets.Widget:
     for slider in sliders:
         slider.observe(draw, "value")
     draw()
-    return ipywidgets.HBox([ipywidgets.VBox(sliders), out])
+    column = ipywidgets.VBox(sliders, layout=ipywidgets.Layout(flex="0 0 auto"))
+    return ipywidgets.HBox([column, out], layout=ipywidgets.Layout(flex_flow="row wrap"))

@@ -124,7 +124,8 @@ def lab(tmp_path_factory):
                 while f":{port}/lab" not in (folder / "log").read_text():
                     assert server.poll() is None, (folder / "log").read_text()
                     time.sleep(0.5)
-                page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?token=t")
+                page.goto(f"http://127.0.0.1:{port}/doc/tree/{name}?token=t")
+                page.get_by_text("| Idle").wait_for()  # a cell run before is not run at all
                 page.locator(".jp-CodeCell .cm-content").first.click()
                 page.keyboard.press("Shift+Enter")
                 return page
