@@ -113,6 +113,18 @@ plots.show(figures.mechanism(results))
 plots.show(figures.changes_from_init(results, task="virl-l"))
 
 # %% [markdown]
+# ## Ask the models yourself
+#
+# Choose what J, Q and K count as, and four cards; the init and the ends of both arms answer. Is
+# each face card read as *your* rule says? (The HTML book's page *Playground* does the same in the
+# browser.)
+
+# %%
+from study import touch
+
+touch.playground()
+
+# %% [markdown]
 # ## Three episodes
 #
 # The same hand under the new rule, played by the init and by both arms at the end of training. The

@@ -203,6 +203,14 @@ both = {s: [v.reward for v in judged[s]] for s in ("paper", "authors")}
 pd.DataFrame(both | {"the authors' message": [v.message for v in judged["authors"]]}, formulas)
 
 # %% [markdown]
+# Judge formulas of your own: the box shows each step, the verdict and the reward.
+
+# %%
+from study import touch
+
+touch.verifier_box()
+
+# %% [markdown]
 # ## Four kinds of new
 #
 # | split | rule | hand | asks |

@@ -126,6 +126,14 @@ for _ in range(500):
 print("500 random groups: the same advantages")
 
 # %% [markdown]
+# Move a slider: what does one better answer change for the other seven?
+
+# %%
+from study import touch
+
+touch.advantage_sliders()
+
+# %% [markdown]
 # And the gradient? With one update a batch, GRPO's objective is the plain policy gradient: over
 # all tokens that the model wrote, the mean of advantage times log-probability. The verifier's
 # messages are read, not written: their tokens have mask 0.

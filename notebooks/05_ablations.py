@@ -233,8 +233,8 @@ attempts("virl-vl", "landmark_seen")
 # %% [markdown]
 # ## The explorer
 #
-# Every recorded row, any metric, any axis (in JupyterLab; the page shows the plain figure below
-# it).
+# Every recorded row, any metric, any axis. (In the HTML book the page *Explorer* does this without
+# a kernel, for two arms at a time.)
 
 # %%
 from study.widgets import explorer

@@ -19,7 +19,7 @@ from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import figures, hero, pages
+from . import explorer, figures, hero, pages, playground
 
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
 BUILD = HOME / "build"
@@ -136,6 +136,8 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     drawn = figures.FOLDER if figures.FOLDER.exists() else ROOT / "figures"
     shutil.copytree(drawn, source / pages.FIGURES)
     pages.write_tables(load_results(yours=None), source / "generated")
+    playground.export(source / "_static")
+    explorer.export(source / "_static")
     (source / "notebooks").mkdir()
     for notebook in NOTEBOOKS:
         ran = executed / f"{notebook.stem}.ipynb"

@@ -389,6 +389,22 @@ def _arm_label(arm: pd.DataFrame) -> str:
     return " ".join([*["yours:"] * (first.source == "yours"), name_of(first.method), *changed])
 
 
+def explored(data: Data) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(label, method, rows from its init on) of every arm, recorded and yours."""
+    every = stack(data.ours, data.yours)
+    arms = every[every.method != "init"]
+    for _, arm in arms.groupby(["source", "method", "foundation", "condition"]):
+        method = arm.method.iloc[0]
+        # the model as it is delivered comes before the init: a point of its own
+        table = arm if method == "base" else stack(_own_init(data, arm, every), arm)
+        yield _arm_label(arm), method, table
+
+
+def explored_tries(data: Data) -> int:
+    """Within how many tries all of them count as a success."""
+    return stats.headline_tries(stats.recorded(stack(data.ours, data.yours)))
+
+
 def explore(
     results: pd.DataFrame,
     split: str = "rule_ood",
@@ -399,17 +415,12 @@ def explore(
 ) -> Figure:
     """Any metric of every arm, recorded and yours, ablations included, against any of X_AXES."""
     data = Data(results, None, task, preset)
-    every = stack(data.ours, data.yours)
-    tries = stats.headline_tries(stats.recorded(every))
+    tries = explored_tries(data)
     title = f"{data.tier}: {data.label(metric)}, {data.where(split)}"
     spare, said = cycle(SPARE), []
     with mpl.rc_context(RC):
         figure, (axis,) = frame(title, f"success within {tries} tries; {SEEDS}", [2.2])
-        arms = every[every.method != "init"]
-        for _, arm in arms.groupby(["source", "method", "foundation", "condition"]):
-            method, label = arm.method.iloc[0], _arm_label(arm)
-            # the model as it is delivered comes before the init: a point of its own
-            table = arm if method == "base" else stack(_own_init(data, arm, every), arm)
+        for label, method, table in explored(data):
             rows = points(table, method, split, metric, x, tries)
             if len(rows):
                 plain = method in METHODS and label == name_of(method)

@@ -1,0 +1,155 @@
+"""Widgets to touch: menus move, and what stands below them follows; in JupyterLab, too."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import ipywidgets
+import nbformat
+import pytest
+
+from sftrl_lib.places import ROOT
+from sftrl_lib.tasks.formulas import REWARDS, verify_formula
+from study import touch
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+def menus(widget, kind):
+    """All fields of a kind in a widget, by their label."""
+    found, waiting = {}, [widget]
+    while waiting:
+        field = waiting.pop(0)
+        if isinstance(field, kind):
+            found[field.description] = field
+        waiting += getattr(field, "children", ())
+    return found
+
+
+def test_a_formula_is_explained_step_by_step_with_the_librarys_verdict():
+    deal = touch.deal_of((13, 5, 12, 3), (11, 12, 13))
+    assert touch.judged("(13-5)*3/12", deal) == [
+        "The cards count as 13, 5, 12, 3.",
+        "13 - 5 = 8",
+        "8 * 3 = 24",
+        "24 / 12 = 2",
+        "Verdict: your formula equals 2 and not 24.",
+        "Reward: -1 (by outcome alone: +0).",
+    ]
+
+
+def test_what_is_no_formula_has_no_steps_but_a_verdict():
+    deal = touch.deal_of((13, 5, 12, 3), (11, 12, 13))
+    verdict = verify_formula("13-<b>", deal.numbers)
+    assert touch.judged("13-<b>", deal)[1] == f"Verdict: {verdict.message}."
+
+
+def test_the_box_judges_again_when_the_rule_changes():
+    box = touch.verifier_box()
+    texts, fields = menus(box, ipywidgets.Text), menus(box, ipywidgets.Dropdown)
+    (said,) = menus(box, ipywidgets.HTML).values()
+    texts["formula"].value = "(13-5)*3+12-12"
+    assert "invalid numbers: 12" in said.value  # used twice, and on one card
+    texts["formula"].value = "10*(10-5-3)"
+    assert "invalid numbers: 10" in said.value
+    fields["K is"].value = fields["Q is"].value = 10
+    assert "equals 20 and not 24" in said.value
+
+
+def test_what_is_typed_is_shown_never_interpreted():
+    box = touch.verifier_box()
+    menus(box, ipywidgets.Text)["formula"].value = "<script>1</script>"
+    (said,) = menus(box, ipywidgets.HTML).values()
+    assert "<script>" not in said.value
+
+
+def test_advantages_are_those_of_the_trainer():
+    figure = touch.advantages(["solved", "wrong_value", "wrong_value", "wrong_value"])
+    rewards, found = ([bar.get_height() for bar in axis.patches] for axis in figure.axes)
+    assert rewards == [REWARDS["paper"][r] for r in ("solved", *["wrong_value"] * 3)]
+    assert found[0] == pytest.approx(1.5, abs=1e-3) and sum(found) == pytest.approx(0, abs=1e-9)
+
+
+def test_of_equal_rewards_nothing_is_learnt():
+    figure = touch.advantages(["wrong_value"] * 4)
+    assert [bar.get_height() for bar in figure.axes[1].patches] == [0] * 4
+
+
+def test_every_slider_says_which_answer_it_is_of():
+    sliders = menus(touch.advantage_sliders(), ipywidgets.SelectionSlider)
+    assert list(sliders) == [f"answer {n}" for n in range(1, touch.GROUP + 1)]
+
+
+def test_without_weights_the_playground_says_what_is_missing(tmp_path):
+    assert "no weights of SFT and RL" in touch.playground(tmp_path).value
+
+
+CELLS = "from pathlib import Path\nfrom study import touch\ntouch.{}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on this machine: a function that opens a notebook of one cell, run by keyboard."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (Debian, Ubuntu: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.token=t"]
+    options += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    log = (folder / "log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", "lab", *options], env=environment, stderr=log
+    )
+    try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+            def run(call):
+                cell = nbformat.v4.new_code_cell(CELLS.format(call))
+                kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+                name = f"{call.partition('(')[0]}.ipynb"
+                nbformat.write(
+                    nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / name
+                )
+                page = browser.new_page(viewport={"width": 1280, "height": 900})
+                page.set_default_timeout(240_000)
+                while f":{port}/lab" not in (folder / "log").read_text():
+                    assert server.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.5)
+                page.goto(f"http://127.0.0.1:{port}/doc/tree/{name}?token=t")
+                page.get_by_text("| Idle").wait_for()  # a cell run before is not run at all
+                page.locator(".jp-CodeCell .cm-content").first.click()
+                page.keyboard.press("Shift+Enter")
+                return page
+
+            yield run
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_the_box_judges_what_is_typed(lab):
+    page = lab("verifier_box()")
+    page.get_by_label("formula").fill("13+5+12+3")
+    page.get_by_text("your formula equals 33 and not 24").wait_for()
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_a_slider_moved_by_keyboard_changes_the_advantages(lab):
+    page = lab("advantage_sliders()")
+    picture = page.locator("img[alt*='advantages']")
+    before = picture.get_attribute("alt")
+    page.get_by_role("slider").first.press("ArrowLeft")
+    page.locator(f"img[alt*='advantages']:not([alt={before!r}])").wait_for()
+    assert "+5 becomes" in before and "+5 becomes" not in picture.get_attribute("alt")
