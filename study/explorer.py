@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from sftrl_lib import plots
 from sftrl_lib.models.presets import PRESETS
 from sftrl_lib.places import writable
 from sftrl_lib.registry import TASKS
 from sftrl_lib.results import load_results
+
+from . import plots
 
 DIGITS = 4  # of what is drawn
 

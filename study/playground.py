@@ -24,7 +24,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from sftrl_lib import generation, plots
+from sftrl_lib import generation
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.models.adapters import read_record
@@ -34,10 +34,11 @@ from sftrl_lib.places import ROOT, writable
 from sftrl_lib.registry import TASKS
 from sftrl_lib.runner import WEIGHTS_OF_RUN, recorded_weights
 from sftrl_lib.runs import read_manifest
-from sftrl_lib.tasks import formulas, general_points_texts, navigation, navigation_texts
+from sftrl_lib.tasks import general_points_texts, navigation, navigation_texts
 from sftrl_lib.tasks.base import Task, Verdict
 from sftrl_lib.tasks.general_points import RANKS, named_cards
-from sftrl_lib.tasks.routes import COMPASS, TURNS
+from worlds.routes import COMPASS, TURNS
+from worlds.verifier import REWARDS
 
 FOLDER = ROOT / "data" / "playground"
 ASKED = ("init", "sft", "rl")
@@ -276,7 +277,7 @@ def _cards(task: Task) -> dict[str, Any]:
         "rule": RULE,
         "hands": hands,
         "prompt": general_points_texts.prompt(template),
-        "rewards": formulas.REWARDS[task.settings.scheme],
+        "rewards": REWARDS[task.settings.scheme],
         "messages": messages,
     }
 

@@ -12,17 +12,13 @@ import ipywidgets
 import matplotlib as mpl
 from IPython.display import HTML, display
 
-from sftrl_lib import plots
 from sftrl_lib.methods.grpo import group_advantages
-from sftrl_lib.tasks.formulas import (
-    REWARDS,
-    IllegalFormula,
-    evaluate_formula,
-    verify_formula,
-)
 from sftrl_lib.tasks.general_points import CARD_NAMES, RANKS, Deal, GeneralPoints, Rule
+from worlds.formulas import IllegalFormula, evaluate_formula
+from worlds.verifier import REWARDS, verify_formula
 
 from . import playground as play
+from . import plots
 
 FIRST = (13, 5, 12, 3)  # the hand that menus begin with
 GROUP = 8

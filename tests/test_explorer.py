@@ -6,10 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from sftrl_lib import plots
 from sftrl_lib.places import ROOT
 from sftrl_lib.results import load_results
-from study import explorer
+from study import explorer, plots
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 

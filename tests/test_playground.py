@@ -15,10 +15,10 @@ from sftrl_lib import generation
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
-from sftrl_lib.tasks.formulas import REWARDS, verify_formula
 from sftrl_lib.tasks.general_points import Deal, GeneralPoints, Rule
 from sftrl_lib.tasks.navigation import Navigation
 from study import playground
+from worlds.verifier import REWARDS, verify_formula
 
 TASKS = {"gp-l": GeneralPoints(), "virl-l": Navigation()}
 SEED = 7

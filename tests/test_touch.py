@@ -12,8 +12,8 @@ import nbformat
 import pytest
 
 from sftrl_lib.places import ROOT
-from sftrl_lib.tasks.formulas import REWARDS, verify_formula
 from study import touch
+from worlds.verifier import REWARDS, verify_formula
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 

@@ -1,7 +1,7 @@
 /* The rule playground: three small language models answer in this page, without any server.
 
    Tokenizer, Model and Verifier do what the library does (transformers' Mllama without pictures,
-   sftrl_lib.tasks.formulas); tests/test_playground.py holds their answers equal. What this file
+   worlds.formulas and worlds.verifier); tests/test_playground.py holds their answers equal. What this file
    does not know, the wording of a question for example, comes from the library as
    playground/facts.js; weights come as playground/TASK-METHOD.js. Both call `playground.facts = ...`
    and the like, since a page opened from a file may load scripts but may not fetch data. */
