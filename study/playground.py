@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 from sftrl_lib import generation
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models.adapters import read_record
+from sftrl_lib.models.adapters import read_adapter
 from sftrl_lib.models.load import WEIGHTS, load_policy
 from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT, writable
@@ -39,6 +39,8 @@ from sftrl_lib.tasks.base import Task, Verdict
 from sftrl_lib.tasks.general_points import RANKS, named_cards
 from worlds.routes import COMPASS, TURNS
 from worlds.verifier import REWARDS
+
+from . import plots
 
 FOLDER = ROOT / "data" / "playground"
 ASKED = ("init", "sft", "rl")
@@ -108,7 +110,9 @@ def sources(task: str, folder: Path = FOLDER) -> str:
     """Which runs the arms of a task are the ends of."""
     named = [(m, place(task, m, folder) / "origin.json") for m in ASKED if m != "init"]
     runs = [
-        f"{plots.name_of(m)}: end of run {read_record(f)['run']}" for m, f in named if f.exists()
+        f"{plots.name_of(m)}: end of run {read_adapter(f.parent, f.name)['run']}"
+        for m, f in named
+        if f.exists()
     ]
     return ". ".join(runs) + "." * bool(runs)
 
