@@ -16,10 +16,10 @@ from sftrl_lib.runs import read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import named_cards
 from sftrl_lib.tasks.navigation import observed
-from sftrl_lib.tasks.navigation_texts import split_landmark
 from study import figures, pages
 from study.claims import claims_table
 from study.notebook import recorded_episodes
+from worlds.rail import split_landmark
 
 ROOT = Path(__file__).resolve().parents[1]
 
