@@ -401,7 +401,8 @@ check("00.4", sft_tokens)
 #
 # <details><summary>c) So that a difference between their ends was made by the two arms</summary>
 #
-# **Right.** The init teaches the answer's format once. Whatever happens after it is the arm's doing.
+# **Right.** The init teaches the answer's format once. Whatever happens after it is the arm's
+# doing.
 #
 # </details>
 #
@@ -409,7 +410,8 @@ check("00.4", sft_tokens)
 #
 # <details><summary>a) On hands with a face card under the new rule</summary>
 #
-# **Right.** Under the training rule ten is right; without a face card there is nothing to misread.
+# **Right.** Under the training rule ten is right; without a face card there is nothing to
+# misread.
 #
 # </details>
 #
@@ -425,7 +427,8 @@ check("00.4", sft_tokens)
 #
 # </details>
 #
-# **Question 4.** A live run of a few steps is drawn over the recorded curves. What may you conclude from it?
+# **Question 4.** A live run of a few steps is drawn over the recorded curves. What may you
+# conclude from it?
 #
 # <details><summary>a) That the recorded runs are right</summary>
 #

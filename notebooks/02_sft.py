@@ -593,7 +593,8 @@ check("02.4", draw_rule)
 #
 # <details><summary>a) Nothing: it may rise or fall meanwhile</summary>
 #
-# **Right.** The loss is computed on the training rule, and memory lowers it as well as understanding does.
+# **Right.** The loss is computed on the training rule, and memory lowers it as well as
+# understanding does.
 #
 # </details>
 #

@@ -468,7 +468,8 @@ check("05.4", kl_to_init)
 # %% [markdown] quiz="05_ablations"
 # Click an answer to see whether it is right, and why.
 #
-# **Question 1.** Runs with different numbers of tries are compared at equal compute. What differs besides the tries?
+# **Question 1.** Runs with different numbers of tries are compared at equal compute. What differs
+# besides the tries?
 #
 # <details><summary>a) The init</summary>
 #
@@ -488,7 +489,8 @@ check("05.4", kl_to_init)
 #
 # </details>
 #
-# **Question 2.** You see a result, turn a knob, and run the same seeds again. Why is the new result weaker evidence?
+# **Question 2.** You see a result, turn a knob, and run the same seeds again. Why is the new
+# result weaker evidence?
 #
 # <details><summary>a) The choice of the knob was made with these seeds in view</summary>
 #

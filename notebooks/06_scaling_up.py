@@ -658,7 +658,7 @@ pd.DataFrame(hours).T
 #
 # <details><summary>Hint</summary>
 #
-# `live(arms[1].replace(lr=3 * arms[1].method.lr))`; compare their `metrics()` and `evals()`.
+# `live(arms[1].replace(lr=3 * arms[1].method.lr))` trains it.
 #
 # </details>
 #
@@ -720,7 +720,8 @@ pd.DataFrame(hours).T
 #
 # </details>
 #
-# **Question 3.** An adapter of low rank forgets little. Why is that not yet evidence against the paper?
+# **Question 3.** An adapter of low rank forgets little. Why is that not yet evidence against the
+# paper?
 #
 # <details><summary>a) Adapters cannot forget</summary>
 #

@@ -35,15 +35,15 @@ def question_cell(exercise: Exercise, solution: bool = True) -> str:
     return "\n\n".join(parts)
 
 
-def content(cell: nbformat.NotebookNode, solution: bool = True) -> str | None:
-    """What a cell should hold; None for a cell that is not of this package."""
+def content(cell: nbformat.NotebookNode, notebook: str, solution: bool = True) -> str | None:
+    """What a cell of a notebook should hold; None for a cell that is not of this package."""
     mark = cell.metadata.get("exercise")
     if mark is not None:
-        found = {e.key: e for e in exercises().values()}
+        found = {e.key: e for e in exercises(notebook).values()}
         if mark not in found or not (found[mark].checked or cell.cell_type == "markdown"):
             raise SftrlError(
-                f"a cell is marked exercise={mark!r}, which is no exercise with code; mark it with "
-                f"one of {', '.join(found)}."
+                f"a cell is marked exercise={mark!r}, which is no exercise of {notebook} with "
+                f"code; mark it with one of {', '.join(found)}."
             )
         exercise = found[mark]
         return exercise.stub if cell.cell_type == "code" else question_cell(exercise, solution)
@@ -54,7 +54,7 @@ def fill(path: Path) -> str:
     """The text of a notebook with its marked cells filled."""
     nb = jupytext.read(path)
     for cell in nb.cells:
-        made = content(cell)
+        made = content(cell, path.stem)
         cell.source = cell.source if made is None else made
     return jupytext.writes(nb, fmt="py:percent")
 

@@ -34,8 +34,8 @@ def assert_solved(number: str, answer: Any) -> None:
 def assignment(stem: str, answers: dict[str, str]) -> nbformat.NotebookNode:
     """The exercises of a notebook as nbgrader wants them: a cell to fill in and a locked one."""
     nb = new_notebook(metadata={"kernelspec": KERNEL})
-    for e in exercises().values():
-        if e.notebook == stem and e.checked:
+    for e in exercises(stem).values():
+        if e.checked:
             nb.cells += [_answer(e, answers.get(e.key, e.stub)), _judge(e)]
     return nb
 

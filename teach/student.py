@@ -14,7 +14,7 @@ def without_solutions(path: Path) -> nbformat.NotebookNode:
     """A notebook whose exercises are stubs, with their hints."""
     nb = jupytext.read(path)
     for cell in nb.cells:
-        made = content(cell, solution=False)
+        made = content(cell, path.stem, solution=False)
         cell.source = cell.source if made is None else made
     nb.metadata.pop("jupytext", None)  # no pair: what a student hands in is this file
     return nb

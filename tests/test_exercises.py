@@ -259,7 +259,7 @@ def test_notebook_has_all_its_exercises_in_order_and_five_questions(path):
 def test_a_cell_of_an_unknown_exercise_is_refused():
     cell = jupytext.reads('# %% exercise="nonsense"\n1\n', fmt="py:percent").cells[0]
     with pytest.raises(SftrlError, match="nonsense"):
-        content(cell)
+        content(cell, "02_sft")
 
 
 def test_each_exercise_folds_hint_and_solution():
