@@ -797,7 +797,6 @@ plots.show(plots.gallery(pictures, "What the foundation model reads"))
 
 # %% exercise="MyTask"
 from sftrl_lib.tasks.base import Task
-
 from teach import check
 
 

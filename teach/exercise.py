@@ -89,9 +89,11 @@ class Exercise:
     def stub(self) -> str:
         """The cell that the reader fills in: signature, docstring, room for code, and the check."""
         hollow = self._hollow()
-        imports = [*self._imports(hollow), "", "from teach import check"]
-        parts = [*imports, "", "", hollow, "", "", f'check("{self.number}", {self.key})']
-        return "\n".join(parts).lstrip("\n")
+        imports = self._imports(hollow)
+        own = bool(imports) and "sftrl_lib" in imports[-1]  # these stand in one block with teach
+        head = [*imports, *([] if own else [""]), "from teach import check"]
+        call = f'check("{self.number}", {self.key})'
+        return "\n".join([*head, "", "", hollow, "", "", call]).lstrip("\n")
 
     @cached_property
     def _source(self) -> str:
