@@ -94,7 +94,7 @@ for split in ("id_paired", "rule_paired"):
 #     return [(rule | {"A": 1}).get(card) or int(card) for card in cards]
 # ```
 #
-# This is all that "following the rule" means. A model that has learned it needs no second
+# Following the rule means no more than this. A model that has learned it needs no second
 # training run for another rule.
 #
 # </details>
@@ -118,7 +118,7 @@ check("00.1", numbers_of)
 #
 # <details><summary>Hint</summary>
 #
-# The hand must hold a card on whose value the two rules disagree.
+# Look for a card to which the two rules give different values.
 #
 # </details>
 #

@@ -290,7 +290,7 @@ check("01.2", each_once)
 #
 # Write the paper's reward of one formula: +5 if it is right, -1 if it is legal but has
 # another value, -2 if its numbers are not those of the cards, -3 if it is no formula. Only
-# the first fault counts, and the gravest comes first.
+# the first fault counts, and the most serious comes first.
 #
 # <details><summary>Hint</summary>
 #

@@ -340,7 +340,7 @@ check("03.4", silent)
 # %% [markdown] exercise="praised_failure"
 # **Exercise 03.5. Praise for failure** (medium, 10 minutes)
 #
-# Find a group in which nobody solves the hand, and still a try is praised: under the paper's
+# Find a group of failed episodes in which a try is praised all the same: under the paper's
 # rewards (-1 wrong value, -2 wrong numbers, -3 no formula, +5 solved) it has a positive
 # advantage. Under `binary` rewards the same group would be silent.
 #

@@ -873,7 +873,7 @@ cells[["statement", "paper (points)", "change (points)", "p (Holm)", "verdict"]]
 #
 # Write Holm's correction. Sort the p values; multiply the smallest by their number $m$, the
 # next by $m - 1$, and so on. A corrected value is never smaller than the one before it, nor
-# larger than 1. Give them back in the order in which they came.
+# larger than 1. Return them in the order in which they came.
 #
 # <details><summary>Hint</summary>
 #

@@ -407,11 +407,11 @@ plots.show(plots.training_log({name: run.metrics()}, ["reward", "solved", "train
 #
 # The distance that this book measures is $\text{KL}(\pi_\text{init} \,\|\, \pi) = \sum_a
 # \pi_\text{init}(a) \log \frac{\pi_\text{init}(a)}{\pi(a)}$. Compute it for two distributions
-# over a few answers. What the init never says has no share in it.
+# over a few answers. Answers that the init never gives do not count.
 #
 # <details><summary>Hint</summary>
 #
-# Skip the answers to which the init gives no probability.
+# Skip the answers that have probability zero under the init.
 #
 # </details>
 #

@@ -125,8 +125,8 @@ plots.show(figures.memory(plans))
 # **Exercise 06.1. What training takes** (medium, 10 minutes)
 #
 # Frozen weights take the bits that they are stored in. Each trained weight takes 16 bytes:
-# itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes take
-# so many frozen weights of so many bits and so many trained ones? (Activations come on top.)
+# itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes does
+# that make in all? (Activations come on top.)
 #
 # <details><summary>Hint</summary>
 #

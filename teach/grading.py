@@ -7,7 +7,11 @@ runs them, judges each by a locked cell that the student has not written, and ke
 """
 
 import csv
+import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
 from sftrl_lib.errors import SftrlError
-from sftrl_lib.places import writable
+from sftrl_lib.places import ROOT, writable
 
 from .cells import NOTEBOOKS
 from .exercise import Exercise, exercises, outcome
@@ -61,7 +65,7 @@ def answers_of(path: Path) -> dict[str, str]:
     cannot be read."""
     try:
         cells = nbformat.read(path, 4).cells
-    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError):
         return {}
     code = [c for c in cells if c.cell_type == "code" and "exercise" in c.metadata]
     return {c.metadata["exercise"]: c.source for c in code}
@@ -85,7 +89,8 @@ def grade(submissions: Path, to: Path, only: str = "") -> Path:
             handed_in = answers_of(folder / f"{stem}.ipynb")
             _write(course / "submitted" / folder.name / ASSIGNMENT, stem, handed_in)
     table = to / "grades.csv"
-    _write_table(table, _run(course, [folder.name for folder in students]))
+    with _environment():
+        _write_table(table, _run(course, [folder.name for folder in students]))
     shutil.rmtree(to / "feedback", ignore_errors=True)
     shutil.copytree(course / "feedback", to / "feedback")
     print(table.read_text(encoding="utf-8"))
@@ -115,6 +120,19 @@ def _run(course: Path, students: list[str]) -> list[dict[str, Any]]:
             }
             rows.append({"student": student, "total": sum(points.values())} | points)
     return rows
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """nbgrader calls a program of its own by name, and kernels import this package."""
+    before = dict(os.environ)
+    for name, place in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", ROOT)):
+        os.environ[name] = os.pathsep.join(filter(None, (str(place), before.get(name))))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _nbgrader(course: Path) -> Any:

@@ -103,10 +103,8 @@ def test_a_missing_nbgrader_is_told_with_the_command_that_installs_it(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_perfect_an_empty_and_a_half_right_submission(tmp_path, monkeypatch):
+def test_a_perfect_an_empty_and_a_half_right_submission(tmp_path):
     pytest.importorskip("nbgrader", reason="`make grade` and `make test-slow` install it")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(grading, "CELL_TIMEOUT", 60)
     right = {e.key: e.code for e in exercises().values() if e.notebook == STEMS[0] and e.checked}
     half = {
         "numbers_of": right["numbers_of"],
@@ -196,7 +194,7 @@ def test_no_result_of_ours_is_written_as_a_number(path):
     found = re.findall(
         r"[+-]?\d+\.\d+ points|\d+(?:\.\d+)?% of (?:the )?(?:hands|face|routes)", text
     )
-    assert found == []
+    assert {*found} <= {"5.99 points"}  # the paper's
 
 
 def test_the_lab_fills_its_ninety_minutes():

@@ -92,9 +92,9 @@ def knobs(one: dict, other: dict, defaults: dict) -> set[str]:
     statement=r"""
         The distance that this book measures is $\text{KL}(\pi_\text{init} \,\|\, \pi) = \sum_a
         \pi_\text{init}(a) \log \frac{\pi_\text{init}(a)}{\pi(a)}$. Compute it for two distributions
-        over a few answers. What the init never says has no share in it.
+        over a few answers. Answers that the init never gives do not count.
     """,
-    hint="Skip the answers to which the init gives no probability.",
+    hint="Skip the answers that have probability zero under the init.",
     because="""
         The KL has a direction: it asks what became of the things that the *init* says. Forgetting
         shows in this direction.

@@ -83,7 +83,7 @@ def each_once(said: list[int], dealt: list[int]) -> bool:
     statement="""
         Write the paper's reward of one formula: +5 if it is right, -1 if it is legal but has
         another value, -2 if its numbers are not those of the cards, -3 if it is no formula. Only
-        the first fault counts, and the gravest comes first.
+        the first fault counts, and the most serious comes first.
     """,
     hint="Ask in this order: is it a formula? Are the numbers right? Is the value right?",
     because="""

@@ -159,7 +159,7 @@ def per_step(routes: list[list[list[bool]]]) -> float:
     statement="""
         Write Holm's correction. Sort the p values; multiply the smallest by their number $m$, the
         next by $m - 1$, and so on. A corrected value is never smaller than the one before it, nor
-        larger than 1. Give them back in the order in which they came.
+        larger than 1. Return them in the order in which they came.
     """,
     hint="`sorted(range(len(p)), key=p.__getitem__)` is the order; keep the largest value so far.",
     because="""
@@ -169,7 +169,7 @@ def per_step(routes: list[list[list[bool]]]) -> float:
     cases=[
         Case("one claim", ([0.03],)),
         Case("three claims", ([0.01, 0.02, 0.03],), "The factors are 3, 2 and 1."),
-        Case("another order", ([0.03, 0.01, 0.02],), "Give them back in the order they came in."),
+        Case("another order", ([0.03, 0.01, 0.02],), "Return them in the order they came in."),
         Case(
             "a value that would fall",
             ([0.010, 0.011, 0.5],),

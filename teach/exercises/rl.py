@@ -144,7 +144,7 @@ def _praise_fault(group) -> str:
     "medium",
     10,
     statement="""
-        Find a group in which nobody solves the hand, and still a try is praised: under the paper's
+        Find a group of failed episodes in which a try is praised all the same: under the paper's
         rewards (-1 wrong value, -2 wrong numbers, -3 no formula, +5 solved) it has a positive
         advantage. Under `binary` rewards the same group would be silent.
     """,

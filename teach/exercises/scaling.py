@@ -13,8 +13,8 @@ NOTEBOOK = "06_scaling_up"
     10,
     statement="""
         Frozen weights take the bits that they are stored in. Each trained weight takes 16 bytes:
-        itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes take
-        so many frozen weights of so many bits and so many trained ones? (Activations come on top.)
+        itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes does
+        that make in all? (Activations come on top.)
     """,
     hint="Eight bits are a byte.",
     because="QLoRA reduces both terms: four bits for what is frozen, few weights that are trained.",

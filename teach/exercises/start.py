@@ -18,7 +18,7 @@ NEW = {"J": 11, "Q": 12, "K": 13}
     """,
     hint="`rule.get(card)` is `None` for a card that the rule does not mention.",
     because="""
-        This is all that "following the rule" means. A model that has learned it needs no second
+        Following the rule means no more than this. A model that has learned it needs no second
         training run for another rule.
     """,
     cases=[
@@ -41,7 +41,7 @@ def numbers_of(cards: list[str], rule: dict[str, int]) -> list[int]:
         A model has learned the training rule by heart: it uses the training values whatever the
         question states. Which hands show that? Write a test for one hand.
     """,
-    hint="The hand must hold a card on whose value the two rules disagree.",
+    hint="Look for a card to which the two rules give different values.",
     because="""
         Under the training rule no hand gives the memoriser away. So no measurement in distribution
         can tell it from a model that reads the rule.
