@@ -3,6 +3,9 @@
 # make check-code   style, spelling and types
 # make lab    set up, open JupyterLab on notebooks/
 # make html   the HTML book again, from the notebooks that were run last
+# make student  notebooks for a class, without solutions; make slides   the lecture, one HTML file
+# make grade SUBMISSIONS=folder   grade what students handed in, one folder each
+# make check  is this machine ready for a lab? Says so in a minute; sets nothing up
 # make experiments   the recorded runs themselves: hours; says how many first, stops and goes on
 # make proof-11b   the 11B model's architecture through every stage, on a CPU with 24 GB: an hour
 # make gpu-check   what to run first on a machine with a GPU; MODEL=folder of the 11B weights
@@ -17,10 +20,12 @@ FOUND := $(shell for p in $(if $(PYTHON),$(PYTHON),$(CANDIDATES)); do \
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+GRADING := $(VENV)/.grading
 JUPYTER_ETC := $(VENV)/etc/jupyter
 
 .DELETE_ON_ERROR:
-.PHONY: book test test-slow test-all check-code lab html experiments proof-11b gpu-check clean
+.PHONY: book test test-slow test-all check-code lab html student slides grade check experiments \
+  proof-11b gpu-check clean
 
 book: $(STAMP)
 	$(PY) -m sftrl_lib book
@@ -35,10 +40,10 @@ PYTEST = CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist 
 test: $(STAMP)
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) $(GRADING)
 	$(PYTEST) -m slow $(ARGS)
 
-test-all: $(STAMP)
+test-all: $(STAMP) $(GRADING)
 	$(PYTEST) $(ARGS)
 
 check-code: $(STAMP)
@@ -51,6 +56,17 @@ check-code: $(STAMP)
 lab: $(STAMP)
 	$(PY) -m jupyter lab notebooks --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdates
+
+student slides: $(STAMP)
+	$(PY) -m teach $@
+
+grade: $(STAMP) $(GRADING)
+	@test -n "$(SUBMISSIONS)" || { echo "Say where they are: make grade SUBMISSIONS=folder"; exit 1; }
+	$(PY) -m teach grade "$(SUBMISSIONS)"
+
+# The reader's own Python, if there is one already: to see what is missing needs no set-up.
+check:
+	@"$(or $(wildcard $(PY)),$(FOUND),python3)" teach/ready.py
 
 experiments: $(STAMP)
 	$(PY) -m sftrl_lib experiments $(ARGS)
@@ -74,6 +90,16 @@ endif
 	$(PY) -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation --editable .
 	JUPYTER_CONFIG_DIR=$(JUPYTER_ETC) $(VENV)/bin/jupytext-config set-default-viewer python
+	touch $@
+
+# nbgrader, for `make grade`. Its menus and pages stay out of `make lab`.
+$(GRADING): requirements-grade.txt $(STAMP)
+	$(PY) -m pip install --disable-pip-version-check -r requirements-grade.txt
+	$(PY) -m jupyter labextension disable --level=sys_prefix @jupyter/nbgrader
+	$(PY) -m jupyter labextension disable --level=sys_prefix @jupyter-notebook/lab-extension
+	for name in formgrader validate_assignment assignment_list course_list; do \
+	  $(PY) -m jupyter server extension disable --sys-prefix nbgrader.server_extensions.$$name; done
+	$(PY) -m jupyter server extension disable --sys-prefix notebook
 	touch $@
 
 clean:

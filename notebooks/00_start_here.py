@@ -74,6 +74,78 @@ for split in ("id_paired", "rule_paired"):
 # On this tier the foundation model is our own, so we know what it has seen: many random rules,
 # but never the training rule nor the test rule.
 
+# %% [markdown] exercise="numbers_of"
+# **Exercise 00.1. Read the rule** (easy, 3 minutes)
+#
+# Give the numbers that a hand stands for. An ace counts as 1, a number card as its number,
+# and J, Q and K as the rule says.
+#
+# <details><summary>Hint</summary>
+#
+# `rule.get(card)` is `None` for a card that the rule does not mention.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def numbers_of(cards: list[str], rule: dict[str, int]) -> list[int]:
+#     """The numbers of cards such as ["A", "7", "J"] under a rule such as {"J": 10, "Q": ...}."""
+#     return [(rule | {"A": 1}).get(card) or int(card) for card in cards]
+# ```
+#
+# Following the rule means no more than this. A model that has learned it needs no second
+# training run for another rule.
+#
+# </details>
+
+# %% exercise="numbers_of"
+from teach import check
+
+
+def numbers_of(cards: list[str], rule: dict[str, int]) -> list[int]:
+    """The numbers of cards such as ["A", "7", "J"] under a rule such as {"J": 10, "Q": ...}."""
+    ...  # your code
+
+
+check("00.1", numbers_of)
+
+# %% [markdown] exercise="gives_away"
+# **Exercise 00.2. Give the memoriser away** (easy, 5 minutes)
+#
+# A model has learned the training rule by heart: it uses the training values whatever the
+# question states. Which hands show that? Write a test for one hand.
+#
+# <details><summary>Hint</summary>
+#
+# Look for a card to which the two rules give different values.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def gives_away(cards: list[str], trained: dict[str, int], stated: dict[str, int]) -> bool:
+#     """Whether using the `trained` values on this hand is a mistake under the `stated` rule."""
+#     return any(trained.get(card) != stated.get(card) for card in cards)
+# ```
+#
+# Under the training rule no hand gives the memoriser away. So no measurement in distribution
+# can tell it from a model that reads the rule.
+#
+# </details>
+
+# %% exercise="gives_away"
+from teach import check
+
+
+def gives_away(cards: list[str], trained: dict[str, int], stated: dict[str, int]) -> bool:
+    """Whether using the `trained` values on this hand is a mistake under the `stated` rule."""
+    ...  # your code
+
+
+check("00.2", gives_away)
+
 # %% [markdown]
 # ## The recorded result
 #
@@ -111,6 +183,42 @@ plots.show(figures.mechanism(results))
 
 # %%
 plots.show(figures.changes_from_init(results, task="virl-l"))
+
+# %% [markdown] exercise="rise"
+# **Exercise 00.3. Points and per cent** (easy, 3 minutes)
+#
+# Success rises from one rate to another. Say by how many percentage points, and by how many
+# per cent of where it started. (The paper prints points. Accounts of it often do not say
+# which they mean.)
+#
+# <details><summary>Hint</summary>
+#
+# Points are a difference of rates; per cent of the start are that difference, divided.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rise(before: float, after: float) -> tuple[float, float]:
+#     """(percentage points, per cent of the start); rates are between 0 and 1, before is not 0."""
+#     return 100 * (after - before), 100 * (after - before) / before
+# ```
+#
+# From a low start a small rise in points is a large one in per cent. This book uses points.
+#
+# </details>
+
+# %% exercise="rise"
+from teach import check
+
+
+def rise(before: float, after: float) -> tuple[float, float]:
+    """(percentage points, per cent of the start); rates are between 0 and 1, before is not 0."""
+    ...  # your code
+
+
+check("00.3", rise)
 
 # %% [markdown]
 # ## Ask the models yourself
@@ -193,67 +301,181 @@ plots.show(figures.success_against_compute(results, live=run.evals()))
 # %% [markdown]
 # ## Exercises
 #
-# **1. Guess first** (easy, 3 minutes). Before you scroll back: which of the four splits `id_seen`,
-# `id_unseen`, `rule_ood`, `rule_five` would a model that calls every face card ten still solve?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="sft_tokens"
+# **Exercise 00.4. Equal compute** (medium, 10 minutes)
+#
+# The paper counts $6N$ operations for each token that is trained, and for RL another $2N$
+# for each token that is read or written in a rollout:
+#
+# $$
+# X_\text{SFT} = 6N (D_\text{init} + D_\text{SFT}), \qquad
+# X_\text{RL} = 6N (D_\text{init} + D_\text{RL}) + 2N D_\text{buffer}
+# $$
+#
+# An RL run trained on $D_\text{RL}$ tokens and collected $D_\text{buffer}$. On how many
+# tokens may the SFT arm train, so that both have spent the same?
 #
 # <details><summary>Hint</summary>
 #
-# Under `ten` its reading is right, whichever hand it is.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# Both ID splits. On `rule_ood` and `rule_five` every hand has a face card, so it uses a wrong
-# number in each; look at what is left of the success in the recorded rows:
-#
-# ```python
-# from sftrl_lib.stats import main_grid
-#
-# end = main_grid(results.query("preset == @preset and task == 'gp-l' and metric == 'success'"))
-# end = end[end.step == end.groupby("run_id").step.transform("max")]
-# print(end.pivot_table(index="split", columns="method", values="value").round(3))
-# ```
+# Set the two equal. Both the size of the model and the init cancel.
 #
 # </details>
 #
-# **2. How sure is one bar?** (medium, 5 minutes). The paper's bars rest on 234 episodes each.
-# Compute the 95% interval of its init and of its RL result, and see whether they overlap.
-#
-# <details><summary>Hint</summary>
-#
-# `sftrl_lib.stats.wilson(successes, n)`; the numbers are rows of `results` with `source ==
-# "paper"`.
-#
-# </details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# from sftrl_lib.stats import wilson
-#
-# printed = results[(results.source == "paper") & results.successes.notna()]
-# for row in printed[printed.task == "gp-l"].itertuples():
-#     print(row.method, [round(100 * x, 1) for x in wilson(row.successes, row.n)])
+# def sft_tokens(d_rl: float, d_buffer: float) -> float:
+#     """D_SFT for which both arms spend the same compute."""
+#     return d_rl + d_buffer / 3
 # ```
 #
-# </details>
+# A token of rollout costs a third of a token of training.
 #
-# **3. The other explanation** (hard, 10 minutes). "RL generalizes" might only mean "RL moved less".
-# Which figure of this book could tell the two apart, and what would it have to show?
+# </details>
+
+# %% exercise="sft_tokens"
+from teach import check
+
+
+def sft_tokens(d_rl: float, d_buffer: float) -> float:
+    """D_SFT for which both arms spend the same compute."""
+    ...  # your code
+
+
+check("00.4", sft_tokens)
+
+# %% [markdown] exercise="other_explanation"
+# **Exercise 00.5. The other explanation** (hard, 10 minutes)
+#
+# "RL generalizes" might only mean "RL moved less". Which figure of this book could tell the
+# two apart, and what would it have to show?
 #
 # <details><summary>Hint</summary>
 #
-# Plot OOD success not against compute, but against something that measures how far a model has
-# moved.
+# Plot OOD success not against compute, but against a measure of how far a model has moved.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
-# OOD against ID success and against KL to the init: if at *equal* ID success, or at equal KL, the
-# RL curve lies above the SFT curve, then "it moved less" is not the whole story.
+# OOD success against ID success, and against the KL to the init. If the RL curve lies above
+# the SFT curve at *equal* ID success, or at equal KL, then "it moved less" is not enough.
 #
 # ```python
 # plots.show(figures.ood_against_id_and_kl(results))
 # ```
+#
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="00_start_here"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** What does "out of distribution" mean for the card task of this book?
+#
+# <details><summary>a) The question states another value for J, Q and K than in training</summary>
+#
+# **Right.** The format, the game and the target stay. Only the stated rule changes.
+#
+# </details>
+#
+# <details><summary>b) The model has never seen cards</summary>
+#
+# **No.** It has played under many random rules in pre-training.
+#
+# </details>
+#
+# <details><summary>c) The hands are larger than in training</summary>
+#
+# **No.** Every hand has four cards, in training and in the test.
+#
+# </details>
+#
+# **Question 2.** Why do SFT and RL start from the same init?
+#
+# <details><summary>a) Because SFT cannot start from a foundation model</summary>
+#
+# **No.** The init itself is SFT on the foundation model.
+#
+# </details>
+#
+# <details><summary>b) To save compute</summary>
+#
+# **No.** It does save some, but a fair comparison is the reason.
+#
+# </details>
+#
+# <details><summary>c) So that a difference between their ends was made by the two arms</summary>
+#
+# **Right.** The init teaches the answer's format once. Whatever happens after it is the arm's
+# doing.
+#
+# </details>
+#
+# **Question 3.** A model calls every face card a ten. On which hands does it fail?
+#
+# <details><summary>a) On hands with a face card under the new rule</summary>
+#
+# **Right.** Under the training rule ten is right; without a face card there is nothing to
+# misread.
+#
+# </details>
+#
+# <details><summary>b) On all hands it has not seen in training</summary>
+#
+# **No.** Unseen hands under the training rule are read correctly.
+#
+# </details>
+#
+# <details><summary>c) On every hand with a face card</summary>
+#
+# **No.** Under the training rule its reading is right.
+#
+# </details>
+#
+# **Question 4.** A live run of a few steps is drawn over the recorded curves. What may you
+# conclude from it?
+#
+# <details><summary>a) That the recorded runs are right</summary>
+#
+# **No.** It may agree with them by chance.
+#
+# </details>
+#
+# <details><summary>b) That it trains, and roughly where it starts to move</summary>
+#
+# **Right.** One seed and few episodes. The recorded seeds show how much such a curve can vary.
+#
+# </details>
+#
+# <details><summary>c) Which arm is better</summary>
+#
+# **No.** For that you need several seeds and intervals.
+#
+# </details>
+#
+# **Question 5.** Why should you compare directions with the paper's bars, and not heights?
+#
+# <details><summary>a) The paper has more seeds</summary>
+#
+# **No.** It has one; this book has several.
+#
+# </details>
+#
+# <details><summary>b) The paper measures something else</summary>
+#
+# **No.** Success and per-step accuracy are measured as in the paper.
+#
+# </details>
+#
+# <details><summary>c) The model, its size and the length of training all differ</summary>
+#
+# **Right.** A model thousands of times smaller starts and ends elsewhere.
 #
 # </details>
 

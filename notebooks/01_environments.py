@@ -88,6 +88,54 @@ for highest in (13, 10):
     print(f"1..{highest}: {sum(map(solvable, hands)):,} of {len(hands):,} multisets make 24")
 print(solve((3, 3, 8, 8)))
 
+# %% [markdown] exercise="can_make"
+# **Exercise 01.1. Can this hand be solved?** (hard, 20 minutes)
+#
+# Decide exactly whether some numbers can make a target with + - * / and brackets, each used
+# once. Floats would lose 8/(3-8/3), so calculate with `Fraction`.
+#
+# <details><summary>Hint</summary>
+#
+# Take any two of the numbers, replace them by what they can make together, and ask the same
+# question of the shorter list. Subtraction and division have two orders.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from fractions import Fraction
+#
+#
+# def can_make(numbers: list[int], target: int = 24) -> bool:
+#     """Whether all the numbers, each once, can make the target."""
+#     if len(numbers) == 1:
+#         return numbers[0] == target
+#     for i, a in enumerate(numbers):
+#         for j, b in enumerate(numbers):
+#             if i != j:
+#                 rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
+#                 made = [a + b, a - b, a * b] + ([Fraction(a) / b] if b else [])
+#                 if any(can_make([*rest, value], target) for value in made):
+#                     return True
+#     return False
+# ```
+#
+# The library's solver also lists all solutions, each written once.
+#
+# </details>
+
+# %% exercise="can_make"
+from teach import check
+
+
+def can_make(numbers: list[int], target: int = 24) -> bool:
+    """Whether all the numbers, each once, can make the target."""
+    ...  # your code
+
+
+check("01.1", can_make)
+
 # %% [markdown]
 # ## The verifier
 #
@@ -202,6 +250,85 @@ judged = {s: [verify_formula(f, (10, 4, 6, 2), scheme=s) for f in formulas] for 
 both = {s: [v.reward for v in judged[s]] for s in ("paper", "authors")}
 pd.DataFrame(both | {"the authors' message": [v.message for v in judged["authors"]]}, formulas)
 
+# %% [markdown] exercise="each_once"
+# **Exercise 01.2. Each card once** (easy, 5 minutes)
+#
+# A formula must use the number of every card exactly once. Decide whether it does, from the
+# numbers that it holds and those that were dealt.
+#
+# <details><summary>Hint</summary>
+#
+# Order does not matter, and how often a number occurs does.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def each_once(said: list[int], dealt: list[int]) -> bool:
+#     """Whether `said` holds the dealt numbers, each as often as it was dealt."""
+#     return sorted(said) == sorted(dealt)
+# ```
+#
+# `Counter(said) == Counter(dealt)` is another way to compare two multisets.
+#
+# </details>
+
+# %% exercise="each_once"
+from teach import check
+
+
+def each_once(said: list[int], dealt: list[int]) -> bool:
+    """Whether `said` holds the dealt numbers, each as often as it was dealt."""
+    ...  # your code
+
+
+check("01.2", each_once)
+
+# %% [markdown] exercise="reward_of"
+# **Exercise 01.3. The reward is the verdict** (medium, 10 minutes)
+#
+# Write the paper's reward of one formula: +5 if it is right, -1 if it is legal but has
+# another value, -2 if its numbers are not those of the cards, -3 if it is no formula. Only
+# the first fault counts, and the most serious comes first.
+#
+# <details><summary>Hint</summary>
+#
+# Ask in this order: is it a formula? Are the numbers right? Is the value right?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from collections import Counter
+#
+#
+# def reward_of(value: int | None, used: list[int], dealt: list[int]) -> float:
+#     """The paper's reward of a formula with this value (None: illegal) and these numbers."""
+#     if value is None:
+#         return -3.0
+#     if Counter(used) != Counter(dealt):
+#         return -2.0
+#     return 5.0 if value == 24 else -1.0
+# ```
+#
+# The order matters: without it a model could earn +5 by writing a formula that makes 24 from
+# numbers of its own choice.
+#
+# </details>
+
+# %% exercise="reward_of"
+from teach import check
+
+
+def reward_of(value: int | None, used: list[int], dealt: list[int]) -> float:
+    """The paper's reward of a formula with this value (None: illegal) and these numbers."""
+    ...  # your code
+
+
+check("01.3", reward_of)
+
 # %% [markdown]
 # Judge formulas of your own: the box shows each step, the verdict and the reward.
 
@@ -254,6 +381,47 @@ question, _ = env.reset(seed=seed)
 reply, reward, ended, _, info = env.step("no idea")
 print(env.render())
 print(reward, ended, info)
+
+# %% [markdown] exercise="blind_player"
+# **Exercise 01.4. The best blind player** (medium, 10 minutes)
+#
+# A baseline belongs beside every metric. Write a player that knows the rules of form but
+# cannot calculate: it uses each number once, in random order and with random signs.
+#
+# <details><summary>Hint</summary>
+#
+# `rng.sample(numbers, len(numbers))` shuffles; `rng.choice` draws a sign.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# import random
+#
+#
+# def blind_player(numbers: list[int], rng: random.Random) -> str:
+#     """A random legal formula, such as "3*1-2+4"."""
+#     order = rng.sample(numbers, len(numbers))
+#     return str(order[0]) + "".join(rng.choice("+-*/") + str(n) for n in order[1:])
+# ```
+#
+# What share of the hands does it solve? That much can be had without understanding.
+#
+# </details>
+
+# %% exercise="blind_player"
+import random
+
+from teach import check
+
+
+def blind_player(numbers: list[int], rng: random.Random) -> str:
+    """A random legal formula, such as "3*1-2+4"."""
+    ...  # your code
+
+
+check("01.4", blind_player)
 
 # %% [markdown]
 # ## The model's side: an episode
@@ -473,6 +641,45 @@ episode_viewer(records, lambda e: plots.html(*seen(steps[e["index"]], 320)))
 tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
 plots.show(maps.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
 
+# %% [markdown] exercise="turn_to"
+# **Exercise 01.5. Two words for one turn** (medium, 10 minutes)
+#
+# The test on walks asks for the way to turn instead of the direction to face. Translate: a
+# change of heading of up to 45 degrees is "slightly left" or "slightly right", a larger one
+# "left" or "right". Headings are compass degrees, clockwise from north. (About-turns do not
+# occur.)
+#
+# <details><summary>Hint</summary>
+#
+# Bring the difference between -180 and 180 before you look at its sign.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def turn_to(before: float, after: float) -> str:
+#     """The relative word for the turn from one heading to another."""
+#     change = (after - before + 180) % 360 - 180
+#     word = "left" if change < 0 else "right"
+#     return word if abs(change) > 45 else f"slightly {word}"
+# ```
+#
+# The authors' public code forgets that 360 degrees is north again. This exercise does not.
+#
+# </details>
+
+# %% exercise="turn_to"
+from teach import check
+
+
+def turn_to(before: float, after: float) -> str:
+    """The relative word for the turn from one heading to another."""
+    ...  # your code
+
+
+check("01.5", turn_to)
+
 # %% [markdown]
 # ## The same games in pictures
 #
@@ -535,81 +742,197 @@ plots.show(plots.gallery(pictures, "What the foundation model reads"))
 # %% [markdown]
 # ## Exercises
 #
-# **1. A rule of your own** (easy, 5 minutes). Make a task whose training rule lets the faces count
-# as 1, 2, 3, and print its first OOD deal. What does the library say to `J=14`?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="MyTask"
+# **Exercise 01.6. A task of your own, in one file** (hard, 45 minutes)
+#
+# Design a task whose rule can change, for example "write these numbers in ascending order",
+# tested with "descending". `sftrl_lib/tasks/countdown.py` is the worked example. Fill in the
+# four methods; `train` and `id_unseen` must deal under one rule, `rule_ood` under another.
+# The check plays your task: the same seed must give the same item, expert answers must be
+# solved, damaged ones must not be, and no text may make it raise.
+#
+# Saved as a file of `sftrl_lib/tasks/` with `@register_task("my-task")` above the class, it
+# trains, evaluates and plots like the others: `python -m sftrl_lib rl --task my-task`.
 #
 # <details><summary>Hint</summary>
 #
-# `GeneralPoints(rule="J=1,Q=2,K=3")`; every rule is checked when it is made.
+# Let an item be a tuple such as `(rule, numbers)`, drawn with
+# `random.Random(f"{split}/{seed}/{index}")`. In `verify`, compare the stripped text with the
+# one right answer.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
 # ```python
-# from sftrl_lib.errors import SftrlError
+# import random
+# from sftrl_lib.tasks.base import Task, Verdict
 #
-# mine = GeneralPoints(rule="J=1,Q=2,K=3", ood_rule="five")
-# print(mine.prompt(mine.item("rule_ood", seed, 0)))
-# try:
-#     GeneralPoints(rule="J=14,Q=2,K=3")
-# except SftrlError as error:
-#     print(error)
+#
+# class MyTask(Task):
+#     """A game with a rule that is stated, and that the test changes."""
+#
+#     def item(self, split, seed, index):
+#         """What is dealt: the same for the same (split, seed, index)."""
+#         rng = random.Random(f"order/{split}/{seed}/{index}")
+#         rule = "descending" if split == "rule_ood" else "ascending"
+#         return rule, tuple(rng.sample(range(100), 5))
+#
+#     def prompt(self, item):
+#         """The question, in which the rule is stated."""
+#         rule, numbers = item
+#         return f"Write in {rule} order, with spaces between: {', '.join(map(str, numbers))}."
+#
+#     def expert(self, item, rng):
+#         """A right answer."""
+#         rule, numbers = item
+#         return " ".join(map(str, sorted(numbers, reverse=rule == "descending")))
+#
+#     def verify(self, item, text):
+#         """Verdict(ok, reward, reason, message); the reason of a right answer is "solved"."""
+#         if text.strip() == self.expert(item, None):
+#             return Verdict(True, 1.0, "solved", "that is right")
+#         return Verdict(False, 0.0, "wrong_order", "that is not the order asked for")
 # ```
+#
+# The prompt states the rule, so that the task can be done without having learned it. A rule
+# that is not stated would test clairvoyance.
+#
+# </details>
+
+# %% exercise="MyTask"
+from sftrl_lib.tasks.base import Task
+from teach import check
+
+
+class MyTask(Task):
+    """A game with a rule that is stated, and that the test changes."""
+
+    def item(self, split, seed, index):
+        """What is dealt: the same for the same (split, seed, index)."""
+        ...  # your code
+
+    def prompt(self, item):
+        """The question, in which the rule is stated."""
+        ...  # your code
+
+    def expert(self, item, rng):
+        """A right answer."""
+        ...  # your code
+
+    def verify(self, item, text):
+        """Verdict(ok, reward, reason, message); the reason of a right answer is "solved"."""
+        ...  # your code
+
+
+check("01.6", MyTask)
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="01_environments"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** What decides the reward of an answer?
+#
+# <details><summary>a) The same verdict that decides the metric and the message</summary>
+#
+# **Right.** One function judges in training, in evaluation and in the widgets.
 #
 # </details>
 #
-# **2. The best blind player** (medium, 10 minutes). A baseline belongs beside every metric. Write
-# a player that knows the rules of form but cannot calculate: random order, random signs. What
-# share does it solve?
+# <details><summary>b) A second model that grades it</summary>
 #
-# ```python
-# def blind(numbers, rng) -> str:
-#     ...  # a formula that uses every number once
-#
-# assert verify_formula(blind((1, 2, 3, 4), random.Random(0)), (1, 2, 3, 4)).value is not None
-# ```
-#
-# <details><summary>Hint</summary>
-#
-# Shuffle the numbers, join them with `rng.choice("+-*/")`, and judge the result with
-# `verify_formula`.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# def blind(numbers, rng):
-#     order = rng.sample(list(numbers), len(numbers))
-#     return str(order[0]) + "".join(rng.choice("+-*/") + str(n) for n in order[1:])
-#
-#
-# rng = random.Random(0)
-# trials = [e.item for e in before for _ in range(100)]
-# hits = sum(verify_formula(blind(d.numbers, rng), d.numbers).ok for d in trials)
-# print(f"{hits / len(trials):.2%}")
-# assert hits / len(trials) < 0.1
-# ```
+# **No.** The verifier is a program. It computes the formula exactly.
 #
 # </details>
 #
-# **3. How hard is OOD for a perfect solver?** (hard, 15 minutes). If `rule_ood` hands simply had
-# fewer solutions, a drop would say nothing about rules. Compare the number of solutions a hand on
-# `id_paired` and `rule_paired`, where the cards are the same.
+# <details><summary>c) How similar it is to the expert's answer</summary>
 #
-# <details><summary>Hint</summary>
-#
-# `task.item(split, seed, i).solutions()` for the same `i` in both splits.
+# **No.** Any correct formula earns the same.
 #
 # </details>
-# <details><summary>Solution</summary>
 #
-# ```python
-# pairs = [
-#     [len(task.item(split, seed, i).solutions()) for split in ("id_paired", "rule_paired")]
-#     for i in range(300)
-# ]
-# print(pd.DataFrame(pairs, columns=["id_paired", "rule_paired"]).describe().round(1))
-# ```
+# **Question 2.** A formula makes 24 but leaves a card out. What does the verifier say?
+#
+# <details><summary>a) The value is wrong</summary>
+#
+# **No.** The value is right; it is the numbers that are not.
+#
+# </details>
+#
+# <details><summary>b) It is solved</summary>
+#
+# **No.** Every card must be used exactly once.
+#
+# </details>
+#
+# <details><summary>c) The numbers are wrong</summary>
+#
+# **Right.** Numbers are checked before the value, so 24 from other numbers earns nothing.
+#
+# </details>
+#
+# **Question 3.** Why are about a quarter of all hands never dealt in training?
+#
+# <details><summary>a) So that knowing a hand can be told from being able to solve one</summary>
+#
+# **Right.** Success on seen hands may be memory; success on held-out hands cannot be.
+#
+# </details>
+#
+# <details><summary>b) Because they cannot be solved</summary>
+#
+# **No.** Every hand that is dealt can be solved.
+#
+# </details>
+#
+# <details><summary>c) To make training faster</summary>
+#
+# **No.** The number of training steps does not depend on it.
+#
+# </details>
+#
+# **Question 4.** Why does the solver use fractions?
+#
+# <details><summary>a) Because a float can miss 24 by a rounding error</summary>
+#
+# **Right.** 8/(3-8/3) is exactly 24, and floats make it slightly less or more.
+#
+# </details>
+#
+# <details><summary>b) The cards can be fractions</summary>
+#
+# **No.** The cards are whole numbers; results on the way may be fractions.
+#
+# </details>
+#
+# <details><summary>c) They are faster</summary>
+#
+# **No.** They are slower.
+#
+# </details>
+#
+# **Question 5.** A player always walks forward. On which measure of a walk does it look best?
+#
+# <details><summary>a) Accuracy at turns</summary>
+#
+# **No.** It is wrong at every turn.
+#
+# </details>
+#
+# <details><summary>b) Whole routes</summary>
+#
+# **No.** Every route has a turn, so it finishes none.
+#
+# </details>
+#
+# <details><summary>c) Accuracy over all positions</summary>
+#
+# **Right.** Most positions want forward(), so it is right there without understanding anything.
 #
 # </details>
 

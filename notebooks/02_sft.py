@@ -68,6 +68,41 @@ learned = [label for label in row["labels"] if label != -100]
 print(len(row["input_ids"]), "tokens, of which", len(learned), "are learned:")
 print(policy.decode(learned))
 
+# %% [markdown] exercise="labels_of"
+# **Exercise 02.1. Learn the answer, not the question** (easy, 5 minutes)
+#
+# Make the labels of one training row. The question and the answer are token ids; the answer
+# ends with an end token, which must be learned too. The loss ignores the label -100.
+#
+# <details><summary>Hint</summary>
+#
+# Labels are as long as the row: question, answer, end token.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def labels_of(question: list[int], answer: list[int], end: int) -> list[int]:
+#     """Labels of the row question + answer + [end]."""
+#     return [-100] * len(question) + answer + [end]
+# ```
+#
+# A model that never learns the end token goes on writing after its answer.
+#
+# </details>
+
+# %% exercise="labels_of"
+from teach import check
+
+
+def labels_of(question: list[int], answer: list[int], end: int) -> list[int]:
+    """Labels of the row question + answer + [end]."""
+    ...  # your code
+
+
+check("02.1", labels_of)
+
 # %% [markdown]
 # ## The loss, written out
 #
@@ -110,6 +145,52 @@ for row in rows:
     written += size
 by_hand = total / written
 print(f"loss of the first batch, by hand: {by_hand:.4f}")
+
+# %% [markdown] exercise="dft_loss"
+# **Exercise 02.2. Weigh each token by its own probability** (medium, 15 minutes)
+#
+# DFT (arXiv 2508.05629) scales the loss of each token by the token's own probability, which
+# it takes as a constant: no gradient flows through the weight. Write it, starting from
+# `sft_loss`. The mean is over answer tokens.
+#
+# <details><summary>Hint</summary>
+#
+# `picked.exp().detach()` is the probability without its gradient.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# import torch
+#
+#
+# def dft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+#     """Mean of -p log p over answer tokens, p held constant; logits (B, T, V), labels (B, T)."""
+#     log_probs = logits[:, :-1].float().log_softmax(-1)
+#     target = labels[:, 1:]
+#     written = target != -100
+#     picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
+#     return -(picked.exp().detach() * picked * written).sum() / written.sum()
+# ```
+#
+# SFT pulls hardest at tokens that the model finds improbable. DFT pulls at them least, and so
+# changes less of what the model knew.
+#
+# </details>
+
+# %% exercise="dft_loss"
+import torch
+
+from teach import check
+
+
+def dft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean of -p log p over answer tokens, p held constant; logits (B, T, V), labels (B, T)."""
+    ...  # your code
+
+
+check("02.2", dft_loss)
 
 # %% [markdown]
 # ## Live: an SFT arm
@@ -359,105 +440,232 @@ plots.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 # %% [markdown]
 # ## Exercises
 #
-# **1. Weight the loss by the token's own probability** (medium, 10 minutes). DFT (arXiv
-# 2508.05629) scales each token's loss by its probability, taken as a constant. Write it, starting
-# from `sft_loss`.
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="loss_by_kind"
+# **Exercise 02.3. Where is the loss?** (medium, 10 minutes)
 #
-# ```python
-# def dft_loss(logits, labels):
-#     ...
-#
-# assert dft_loss(logits, labels) < sft_loss(logits, labels)
-# ```
+# The loss of a row sums over different kinds of token: names of cards, their values, the
+# formula. Split it: the mean loss of each kind, over all rows.
 #
 # <details><summary>Hint</summary>
 #
-# `picked.exp().detach()` is the probability without its gradient.
+# Collect the losses of each kind in a list first, over all rows.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
 # ```python
-# def dft_loss(logits, labels):
-#     log_probs = logits[:, :-1].float().log_softmax(-1)
-#     target = labels[:, 1:]
-#     written = target != -100
-#     picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
-#     return -(picked.exp().detach() * picked * written).sum() / written.sum()
-#
-#
-# assert dft_loss(logits, labels) < sft_loss(logits, labels)
+# def loss_by_kind(losses: list[list[float]], kinds: list[list[str]]) -> dict[str, float]:
+#     """{kind: mean loss of its tokens}, from the loss and the kind of each token, row by row."""
+#     found: dict[str, list[float]] = {}
+#     for row, names in zip(losses, kinds, strict=True):
+#         for loss, name in zip(row, names, strict=True):
+#             found.setdefault(name, []).append(loss)
+#     return {name: sum(values) / len(values) for name, values in found.items()}
 # ```
 #
-# </details>
+# The mean over a batch hides where the loss still falls. A kind that is constant in training,
+# such as the value of a face card, can reach zero without having been understood.
 #
-# **2. Where is the loss?** (medium, 10 minutes). Is it in the values of the cards, or in the
-# formula? Compute the mean loss of the first rows for each kind of token, at the init, and predict
-# it before you look.
+# </details>
+
+# %% exercise="loss_by_kind"
+from teach import check
+
+
+def loss_by_kind(losses: list[list[float]], kinds: list[list[str]]) -> dict[str, float]:
+    """{kind: mean loss of its tokens}, from the loss and the kind of each token, row by row."""
+    ...  # your code
+
+
+check("02.3", loss_by_kind)
+
+# %% [markdown] exercise="draw_rule"
+# **Exercise 02.4. Is it the data, not the method?** (hard, 20 minutes)
+#
+# *Debunk the Myth* (arXiv 2510.00237) finds that SFT on diverse rules generalises. Draw a
+# training rule at random, and keep the test a test: the rules that have a name, and the 30
+# held-out mappings, must never be drawn.
 #
 # <details><summary>Hint</summary>
 #
-# Keep `picked` unsummed; the tokens between `"number"` and `"formula"` are the values.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# policy = start_policy(exp)
-# kinds = {"values": [], "formula": []}
-# for row in rows[:64]:
-#     ids = torch.tensor([row["input_ids"]], device=policy.device)
-#     with torch.no_grad():
-#         logits = policy.model(input_ids=ids).logits[0]
-#     text = ""
-#     for line, token in zip(logits.float().log_softmax(-1), row["labels"][1:]):
-#         part = "formula" if "formula" in text else "values" if "number" in text else None
-#         text += policy.decode([token]) if token != -100 else ""
-#         if part:
-#             kinds[part].append(-line[token].item())
-# print({part: round(sum(v) / len(v), 3) for part, v in kinds.items()})
-# ```
+# `NAMED_RULES` holds `Rule` objects with fields `j`, `q`, `k`; `HELD_OUT_MAPPINGS` holds
+# triples. Draw until the triple is in neither.
 #
 # </details>
 #
-# **3. Is it the data, not the method?** (hard, 20 minutes). *Debunk the Myth* (arXiv 2510.00237)
-# finds that SFT on *diverse* rules generalises. Sketch the change: which function has to draw a
-# rule, and from where, so that the test stays a test?
-#
-# <details><summary>Hint</summary>
-#
-# `GeneralPoints.item` decides the rule of a training deal. `HELD_OUT_MAPPINGS` and the named
-# rules must stay unseen.
-#
-# </details>
 # <details><summary>Solution</summary>
 #
 # ```python
 # import random
-# from dataclasses import replace
-#
-# from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES, Rule, held_out
-#
-# named = {(r.j, r.q, r.k) for r in NAMED_RULES.values()}
+# from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES
 #
 #
-# class ManyRules(GeneralPoints):
-#     """Training deals under random rules that no test uses."""
-#
-#     def item(self, split, seed, index):
-#         deal = super().item(split, seed, index)
-#         rng = random.Random(f"many/{seed}/{index}")
-#         while split == "train":
-#             rule = tuple(rng.randint(1, 13) for _ in range(3))
-#             other = replace(deal, rule=Rule.parse(rule))
-#             unseen = held_out(other.numbers)
-#             if rule not in named | set(HELD_OUT_MAPPINGS) and other.solutions() and not unseen:
-#                 return other
-#         return deal
-#
-#
-# print(ManyRules().prompt(ManyRules().item("train", seed, 0)))
+# def draw_rule(rng: random.Random) -> tuple[int, int, int]:
+#     """Random values of J, Q and K, 1 to 13 each, under which no test is made."""
+#     named = {(r.j, r.q, r.k) for r in NAMED_RULES.values()}
+#     while True:
+#         rule = (rng.randint(1, 13), rng.randint(1, 13), rng.randint(1, 13))
+#         if rule not in named and rule not in HELD_OUT_MAPPINGS:
+#             return rule
 # ```
+#
+# To train on them, override `GeneralPoints.item` for the split `train`. There the *hand* must
+# not be held out under the new rule, either.
+#
+# </details>
+
+# %% exercise="draw_rule"
+import random
+
+from teach import check
+
+
+def draw_rule(rng: random.Random) -> tuple[int, int, int]:
+    """Random values of J, Q and K, 1 to 13 each, under which no test is made."""
+    ...  # your code
+
+
+check("02.4", draw_rule)
+
+# %% [markdown] exercise="sft_as_rl"
+# **Exercise 02.5. On paper: SFT as reinforcement learning** (hard, 20 minutes)
+#
+# Let $a$ be the one answer that the expert gives to $q$. Show that the gradient of the SFT
+# loss is a policy gradient: an expectation over the model's *own* answers $b \sim
+# \pi_\theta(\cdot \mid q)$. Which reward does it correspond to? What does that reward do when
+# the model finds the expert's answer improbable?
+#
+# <details><summary>Hint</summary>
+#
+# Write $\nabla \log \pi_\theta(a \mid q)$ as a sum over all answers $b$, in which only $b =
+# a$ counts, and multiply by $\pi_\theta(b \mid q) / \pi_\theta(b \mid q)$.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# $$
+# \nabla \log \pi_\theta(a \mid q)
+# = \sum_b \mathbb{1}[b = a] \, \nabla \log \pi_\theta(b \mid q)
+# = \mathbb{E}_{b \sim \pi_\theta} \left[ \frac{\mathbb{1}[b = a]}{\pi_\theta(b \mid q)} \,
+# \nabla \log \pi_\theta(b \mid q) \right]
+# $$
+#
+# The reward is $1 / \pi_\theta(a \mid q)$ for the expert's answer and 0 for any other, also
+# for other correct ones. It grows without bound as the answer becomes improbable, so the rows
+# that the model understands least move it most. DFT multiplies by $\pi_\theta(a \mid q)$ (per
+# token), which leaves the reward 1 for a match.
+#
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="02_sft"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** Why are the labels of the question -100?
+#
+# <details><summary>a) The model should learn the answer and not to write the question</summary>
+#
+# **Right.** The loss ignores -100. The question is still read.
+#
+# </details>
+#
+# <details><summary>b) The question is not shown to the model</summary>
+#
+# **No.** It is; only its tokens have no loss.
+#
+# </details>
+#
+# <details><summary>c) To give rare tokens more weight</summary>
+#
+# **No.** All answer tokens weigh the same in SFT.
+#
+# </details>
+#
+# **Question 2.** The loss of SFT keeps falling. What does that say about OOD success?
+#
+# <details><summary>a) Nothing: it may rise or fall meanwhile</summary>
+#
+# **Right.** The loss is computed on the training rule, and memory lowers it as well as
+# understanding does.
+#
+# </details>
+#
+# <details><summary>b) It rises too</summary>
+#
+# **No.** Lower loss on one rule does not imply more success under another.
+#
+# </details>
+#
+# <details><summary>c) It falls too</summary>
+#
+# **No.** It may, but the loss does not tell.
+#
+# </details>
+#
+# **Question 3.** A face card counts as ten in every training row. What can lower the loss?
+#
+# <details><summary>a) Only reading the rule</summary>
+#
+# **No.** Saying ten without reading is right in every row.
+#
+# </details>
+#
+# <details><summary>b) Only remembering</summary>
+#
+# **No.** Reading works as well in training.
+#
+# </details>
+#
+# <details><summary>c) Reading the rule and remembering the value do so equally</summary>
+#
+# **Right.** The rows cannot tell the two apart, and neither can the loss.
+#
+# </details>
+#
+# **Question 4.** Which test shows that hands were memorised, and not the rule?
+#
+# <details><summary>a) Seen against unseen hands under the training rule</summary>
+#
+# **Right.** The rule is the same on both sides; only the hands differ.
+#
+# </details>
+#
+# <details><summary>b) Seen hands under the training rule alone</summary>
+#
+# **No.** One number has nothing to be compared with.
+#
+# </details>
+#
+# <details><summary>c) Unseen hands under the two rules</summary>
+#
+# **No.** There the rule differs, and no hand was seen.
+#
+# </details>
+#
+# **Question 5.** What does DFT change?
+#
+# <details><summary>a) The training rows</summary>
+#
+# **No.** They are the same as in SFT.
+#
+# </details>
+#
+# <details><summary>b) Improbable tokens pull less</summary>
+#
+# **Right.** Each token's loss is multiplied by its probability, without a gradient through it.
+#
+# </details>
+#
+# <details><summary>c) The learning rate</summary>
+#
+# **No.** A common factor would do that; DFT's factor differs from token to token.
 #
 # </details>
 

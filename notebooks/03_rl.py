@@ -67,6 +67,45 @@ setup(preset, precision, seed)
 # So the *learner* differs from the paper's, while reward, verifier and tries are the same. One
 # batch makes one update, so the probability ratio of PPO is 1 and its clipping never binds.
 
+# %% [markdown] exercise="returns"
+# **Exercise 03.1. What a try is worth** (easy, 5 minutes)
+#
+# Compute the return of each try of an episode: its reward, plus the return of the next try,
+# discounted once, $G_t = r_t + \gamma G_{t+1}$.
+#
+# <details><summary>Hint</summary>
+#
+# Go through the rewards from the last to the first.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def returns(rewards: list[float], discount: float) -> list[float]:
+#     """The return of each try."""
+#     found, ahead = [], 0.0
+#     for reward in reversed(rewards):
+#         ahead = reward + discount * ahead
+#         found.append(ahead)
+#     return found[::-1]
+# ```
+#
+# A failed first try has a positive return where success follows.
+#
+# </details>
+
+# %% exercise="returns"
+from teach import check
+
+
+def returns(rewards: list[float], discount: float) -> list[float]:
+    """The return of each try."""
+    ...  # your code
+
+
+check("03.1", returns)
+
 # %% [markdown]
 # ## The advantage, written out
 #
@@ -138,6 +177,86 @@ touch.advantage_sliders()
 # all tokens that the model wrote, the mean of advantage times log-probability. The verifier's
 # messages are read, not written: their tokens have mask 0.
 
+# %% [markdown] exercise="episode_credit"
+# **Exercise 03.2. Credit for the whole episode** (medium, 10 minutes)
+#
+# The notebook gives credit per try. Give it per episode instead: every try of an episode gets
+# the advantage of the *first* try, that is its return minus the mean of the group's first
+# returns, over their standard deviation (with n - 1) plus 0.0001. If the deviation is zero,
+# all advantages are.
+#
+# <details><summary>Hint</summary>
+#
+# Compute one number for each episode, then repeat it for each of its tries.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def episode_credit(group: list[list[float]], discount: float) -> list[list[float]]:
+#     """Advantages from the rewards of each episode of one deal, one list an episode."""
+#     first = [sum(r * discount**t for t, r in enumerate(rewards)) for rewards in group]
+#     mean = sum(first) / len(first)
+#     spread = (sum((g - mean) ** 2 for g in first) / (len(first) - 1)) ** 0.5
+#     shared = [(g - mean) / (spread + 1e-4) if spread > 1e-6 else 0.0 for g in first]
+#     return [[a] * len(rewards) for a, rewards in zip(shared, group, strict=True)]
+# ```
+#
+# A second try that solves the hand is now blamed for the first one. All tries of an episode
+# share one number, right or wrong.
+#
+# </details>
+
+# %% exercise="episode_credit"
+from teach import check
+
+
+def episode_credit(group: list[list[float]], discount: float) -> list[list[float]]:
+    """Advantages from the rewards of each episode of one deal, one list an episode."""
+    ...  # your code
+
+
+check("03.2", episode_credit)
+
+# %% [markdown] exercise="clipped"
+# **Exercise 03.3. PPO's clip** (medium, 10 minutes)
+#
+# The paper's learner, PPO, maximises for each token the smaller of $\rho A$ and
+# $\text{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A$, where $\rho$ is the probability of the
+# token now over that when it was sampled, and $A$ its advantage. Write it.
+#
+# <details><summary>Hint</summary>
+#
+# Try a negative advantage: which of the two terms is the smaller one then?
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def clipped(ratio: float, advantage: float, epsilon: float) -> float:
+#     """PPO's objective of one token."""
+#     inside = min(max(ratio, 1 - epsilon), 1 + epsilon)
+#     return min(ratio * advantage, inside * advantage)
+# ```
+#
+# In this book each batch makes one update, so the ratio is 1 and the clip never binds. The
+# paper makes four passes over a batch, and there it does.
+#
+# </details>
+
+# %% exercise="clipped"
+from teach import check
+
+
+def clipped(ratio: float, advantage: float, epsilon: float) -> float:
+    """PPO's objective of one token."""
+    ...  # your code
+
+
+check("03.3", clipped)
+
 # %% [markdown]
 # ## Groups without a signal
 #
@@ -189,6 +308,79 @@ pd.DataFrame(shares).style.format("{:.0%}")
 # teaches what we want is another question (exercise 2). Rows without an advantage need no
 # backward pass: the library leaves them out, counts them in `compute` as the paper's formula
 # does, and counts what it really executed in `compute_done`.
+
+# %% [markdown] exercise="silent"
+# **Exercise 03.4. Silent groups** (easy, 5 minutes)
+#
+# With rewards of 0 and 1 a group teaches nothing if all its episodes agree. How likely is
+# that, if each episode is solved with the same chance, whatever the others do?
+#
+# <details><summary>Hint</summary>
+#
+# All can be solved, and all can fail.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def silent(chance: float, group: int) -> float:
+#     """The probability that all episodes of a group earn the same."""
+#     return chance**group + (1 - chance) ** group
+# ```
+#
+# Deals that are far too hard and deals that are far too easy are silent. RL learns where the
+# model succeeds now and then.
+#
+# </details>
+
+# %% exercise="silent"
+from teach import check
+
+
+def silent(chance: float, group: int) -> float:
+    """The probability that all episodes of a group earn the same."""
+    ...  # your code
+
+
+check("03.4", silent)
+
+# %% [markdown] exercise="praised_failure"
+# **Exercise 03.5. Praise for failure** (medium, 10 minutes)
+#
+# Find a group of failed episodes in which a try is praised all the same: under the paper's
+# rewards (-1 wrong value, -2 wrong numbers, -3 no formula, +5 solved) it has a positive
+# advantage. Under `binary` rewards the same group would be silent.
+#
+# <details><summary>Hint</summary>
+#
+# Let the whole group fail, some of it more gracefully.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def praised_failure() -> list[list[float]]:
+#     """Rewards of the episodes of one deal, one list an episode."""
+#     return [[-1.0], [-1.0], [-2.0], [-3.0]]
+# ```
+#
+# A legal wrong formula is praised although nothing was solved. Form is taught before content
+# and, once form is there, perhaps instead of it.
+#
+# </details>
+
+# %% exercise="praised_failure"
+from teach import check
+
+
+def praised_failure() -> list[list[float]]:
+    """Rewards of the episodes of one deal, one list an episode."""
+    ...  # your code
+
+
+check("03.5", praised_failure)
 
 # %% [markdown]
 # ## Live: an RL arm
@@ -391,73 +583,170 @@ plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 # %% [markdown]
 # ## Exercises
 #
-# **1. Credit for the whole episode** (easy, 5 minutes). Give every try of an episode the
-# advantage of its first (`credit="episode"`). What becomes of the successful second try of
-# the fifth episode above?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="baseline"
+# **Exercise 03.6. On paper: why a mean may be subtracted** (hard, 20 minutes)
+#
+# Show that subtracting a baseline $c$ from the return does not change the expected policy
+# gradient, if $c$ does not depend on the answer. GRPO subtracts the mean of the group, in
+# which the answer itself has a share. By which factor does that shrink the expected gradient
+# for a group of size $G$?
 #
 # <details><summary>Hint</summary>
 #
-# `group_advantages(example, 0.9, credit="episode")`.
+# $\sum_a \pi_\theta(a \mid q) = 1$ for every $\theta$. For the second question write the
+# group's mean as $\tfrac{1}{G}$ of the own return plus $\tfrac{1}{G}$ of the others'.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
-# ```python
-# by_try = group_advantages(example, 0.9)[4]
-# by_episode = group_advantages(example, 0.9, credit="episode")[4]
-# print(by_try, by_episode)
-# assert by_try[1] > 0 > by_episode[1]
-# ```
+# The expected gradient of the baseline's term is
 #
-# It is blamed for the first one. All tries of an episode share one number, right or wrong.
+# $$
+# \mathbb{E}_{a \sim \pi_\theta} \left[ c \, \nabla \log \pi_\theta(a \mid q) \right]
+# = c \sum_a \nabla \pi_\theta(a \mid q) = c \, \nabla 1 = 0
+# $$
+#
+# The returns of the other episodes of a group do not depend on the answer, so their share
+# drops out. What is left of $R_a - \bar R$ is $R_a - \tfrac{1}{G} R_a$: the expected gradient
+# is the right one times $1 - \tfrac{1}{G}$. That only rescales the learning rate. (Dividing
+# by the group's standard deviation is another matter: it weighs deals unequally.)
 #
 # </details>
+
+# %% [markdown] exercise="leash"
+# **Exercise 03.7. A leash** (hard, 20 minutes)
 #
-# **2. What may a reward say?** (medium, 10 minutes). Find a group in which a failure is *praised*
-# under the `paper` scheme and ignored under `binary`.
-#
-# ```python
-# paper = ...  # rewards of the paper's scheme, one list an episode
-# assert any(a > 0 for credit in group_advantages(paper, 0.9) for a in credit)
-# assert max(map(max, paper)) < 5
-# ```
+# `kl_weight` adds the KL to the init to the loss. Train the live run twice more, with
+# `exp.replace(kl_weight=0.05)` and with a weight too small to matter, and compare where the
+# two end on KL and on OOD success. Why may the paper do without it?
 #
 # <details><summary>Hint</summary>
 #
-# Let the whole group fail, some of it legally.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# paper = [[-1.0], [-1.0], [-2.0], [-3.0]]
-# assert any(a > 0 for credit in group_advantages(paper, 0.9) for a in credit)
-# assert max(map(max, paper)) < 5
-# assert not any(a for credit in group_advantages([[0.0]] * 4, 0.9) for a in credit)
-# ```
-#
-# A legal wrong formula is praised though nothing was solved: form is taught before content, and,
-# once form is there, perhaps also instead of it.
+# `live(exp.replace(kl_weight=0.05), kl=True)` returns the run; its `evals()` hold the KL.
 #
 # </details>
 #
-# **3. A leash** (hard, 20 minutes). `kl_weight` adds the KL to the init to the loss. Train the
-# live run twice more, with `exp.replace(kl_weight=0.05)` and with a weight too small to matter, and
-# compare where the two end on KL and on OOD success. Why may the paper do without it?
-#
-# <details><summary>Hint</summary>
-#
-# `live(exp.replace(kl_weight=0.05), kl=True)` returns the run; its `evals()` hold `kl_to_init`.
-#
-# </details>
 # <details><summary>Solution</summary>
 #
 # ```python
 # for weight in (1e-6, 0.05):
 #     rows = live(exp.replace(kl_weight=weight), kl=True).evals()
 #     rows = rows.query("metric in ('kl_to_init', 'success')")
-#     print(weight, rows.groupby(["split", "metric", "tries"]).value.last().round(3).to_dict())
+#     last = rows.groupby(["split", "metric", "tries"]).value.last()
+#     print(weight, last.round(3).to_dict())
 # ```
+#
+# On-policy data keeps a policy near to where it was, even without a leash.
+#
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="03_rl"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** What is a try compared with in GRPO?
+#
+# <details><summary>a) The same try of other episodes of the same deal</summary>
+#
+# **Right.** The group says what was to be expected, so no value network is needed.
+#
+# </details>
+#
+# <details><summary>b) The expert's answer</summary>
+#
+# **No.** RL never sees one.
+#
+# </details>
+#
+# <details><summary>c) A fixed reward of zero</summary>
+#
+# **No.** Then an easy deal would always be praised.
+#
+# </details>
+#
+# **Question 2.** All eight episodes of a deal fail in the same way. What does RL learn from it?
+#
+# <details><summary>a) To avoid these answers</summary>
+#
+# **No.** An answer is blamed only if others did better.
+#
+# </details>
+#
+# <details><summary>b) Nothing</summary>
+#
+# **Right.** All advantages are zero, so the rows carry no gradient.
+#
+# </details>
+#
+# <details><summary>c) As much as from other deals</summary>
+#
+# **No.** Only groups that differ have a signal.
+#
+# </details>
+#
+# **Question 3.** Who writes the tokens of the verifier's message, and are they trained?
+#
+# <details><summary>a) The environment does; they are read, not trained</summary>
+#
+# **Right.** A mask of 0 leaves them out of the loss.
+#
+# </details>
+#
+# <details><summary>b) The model</summary>
+#
+# **No.** It answers the message, but does not write it.
+#
+# </details>
+#
+# <details><summary>c) The environment does, and they are trained</summary>
+#
+# **No.** That would be imitation of the verifier.
+#
+# </details>
+#
+# **Question 4.** Why can RL with an outcome reward improve how cards are read in pictures?
+#
+# <details><summary>a) The verifier shows the cards to the model</summary>
+#
+# **No.** It names the fault, not the cards.
+#
+# </details>
+#
+# <details><summary>b) Where misreading is what fails, reading better is what pays</summary>
+#
+# **Right.** Nobody says what lies there, but answers that read it succeed more often.
+#
+# </details>
+#
+# <details><summary>c) RL trains only the vision tower</summary>
+#
+# **No.** It trains the same weights as SFT does.
+#
+# </details>
+#
+# **Question 5.** What can RL not learn?
+#
+# <details><summary>a) What the policy never tries</summary>
+#
+# **Right.** It makes more likely what it did and was rewarded for.
+#
+# </details>
+#
+# <details><summary>b) Anything that takes several tries</summary>
+#
+# **No.** Several tries in one episode are what it trains on.
+#
+# </details>
+#
+# <details><summary>c) Anything that the init does already</summary>
+#
+# **No.** That is what it learns most easily.
 #
 # </details>
 

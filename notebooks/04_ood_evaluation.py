@@ -87,6 +87,52 @@ from sftrl_lib.stats import clustered_interval
 print("as 300 episodes:", [round(x, 3) for x in wilson(150, 300)])
 print("as 10 hands:    ", [round(x, 3) for x in clustered_interval([30, 0] * 5, [30] * 10)])
 
+# %% [markdown] exercise="episodes_needed"
+# **Exercise 04.1. How many episodes?** (easy, 10 minutes)
+#
+# How many episodes must each of two arms play, so that a test at the 5% level finds a
+# difference between success rates $p_1$ and $p_2$ with a power of 80%? Use
+#
+# $$
+# n = (z_{0.975} + z_{0.8})^2 \, \frac{p_1 (1 - p_1) + p_2 (1 - p_2)}{(p_1 - p_2)^2}
+# $$
+#
+# and round up.
+#
+# <details><summary>Hint</summary>
+#
+# `NormalDist().inv_cdf(0.975)` is the first quantile; `math.ceil` rounds up.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from statistics import NormalDist
+#
+#
+# def episodes_needed(p1: float, p2: float) -> int:
+#     """Episodes per arm for 80% power at the 5% level, two-sided."""
+#     z = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+#     return -int(-(z**2) * (p1 * (1 - p1) + p2 * (1 - p2)) // (p1 - p2) ** 2)
+# ```
+#
+# Half the difference needs four times the episodes. Try the first row of the paper's table,
+# and compare with the episodes that it rests on.
+#
+# </details>
+
+# %% exercise="episodes_needed"
+from teach import check
+
+
+def episodes_needed(p1: float, p2: float) -> int:
+    """Episodes per arm for 80% power at the 5% level, two-sided."""
+    ...  # your code
+
+
+check("04.1", episodes_needed)
+
 # %% [markdown]
 # ## Across seeds
 #
@@ -120,6 +166,49 @@ print(f"RL, rule OOD, change over {len(changes)} seeds: {mean(changes):+.1%} +- 
 from study import figures, plots
 
 plots.show(figures.changes_from_init(results))
+
+# %% [markdown] exercise="paired"
+# **Exercise 04.2. Paired by seed** (medium, 10 minutes)
+#
+# Two dictionaries hold a success rate for each seed: of the init, and of an arm. Compute the
+# mean change and half the width of its 95% interval (Student's t, one degree of freedom less
+# than seeds), over the seeds that both have.
+#
+# <details><summary>Hint</summary>
+#
+# Form the differences seed by seed first. `t.ppf(0.975, n - 1)` is the quantile.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from statistics import mean, stdev
+# from scipy.stats import t
+#
+#
+# def paired(init: dict[int, float], arm: dict[int, float]) -> tuple[float, float]:
+#     """(mean change, half the width of its 95% interval)."""
+#     changes = [arm[seed] - init[seed] for seed in init.keys() & arm.keys()]
+#     n = len(changes)
+#     return mean(changes), t.ppf(0.975, n - 1) * stdev(changes) / n**0.5
+# ```
+#
+# Seeds differ in the deals that they draw. The difference within a seed is free of that, so
+# its interval is narrower than those of the two means would suggest.
+#
+# </details>
+
+# %% exercise="paired"
+from teach import check
+
+
+def paired(init: dict[int, float], arm: dict[int, float]) -> tuple[float, float]:
+    """(mean change, half the width of its 95% interval)."""
+    ...  # your code
+
+
+check("04.2", paired)
 
 # %% [markdown]
 # ## Live: two short arms
@@ -164,6 +253,48 @@ levels = {"ID success": ("id_unseen", "success", tries), "KL": ("id_unseen", "kl
 for name, x in levels.items():
     both = matched(grid, x, ("rule_ood", "success", tries))
     print(f"OOD success at equal {name}\n{both.round(3).to_string()}\n")
+
+# %% [markdown] exercise="at_level"
+# **Exercise 04.3. At equal ID success** (medium, 15 minutes)
+#
+# To compare two arms at equal ID success, read off what each had out of distribution when it
+# passed that level. Between two checkpoints the curve is a straight line; before the first
+# and after the last its ends are held.
+#
+# <details><summary>Hint</summary>
+#
+# Find the first pair of neighbours between which the level lies.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def at_level(ids: list[float], oods: list[float], level: float) -> float:
+#     """OOD success where ID success passes `level`; `ids` rise."""
+#     if level <= ids[0]:
+#         return oods[0]
+#     for i in range(1, len(ids)):
+#         if level <= ids[i]:
+#             share = (level - ids[i - 1]) / (ids[i] - ids[i - 1])
+#             return oods[i - 1] + share * (oods[i] - oods[i - 1])
+#     return oods[-1]
+# ```
+#
+# `numpy.interp` does the same. The library pools noisy points first.
+#
+# </details>
+
+# %% exercise="at_level"
+from teach import check
+
+
+def at_level(ids: list[float], oods: list[float], level: float) -> float:
+    """OOD success where ID success passes `level`; `ids` rise."""
+    ...  # your code
+
+
+check("04.3", at_level)
 
 # %% [markdown]
 # ## The mechanism, and what the tries buy
@@ -263,6 +394,50 @@ for name, x in levels.items():
     for metric in ("per_step", "turn_accuracy"):
         both = matched(walks, x, ("rule_ood", metric, counts[metric]))
         print(f"{metric}, rule OOD, at equal {name}\n{both.round(3).to_string()}\n")
+
+# %% [markdown] exercise="per_step"
+# **Exercise 04.4. What per-step accuracy counts** (medium, 15 minutes)
+#
+# The paper's per-step accuracy on walks is right answers over *all* answers, and a route ends
+# at the first position that is not solved within its tries. A route is given as one list for
+# each position, with the verdict on each possible try. Compute the accuracy over all routes.
+#
+# <details><summary>Hint</summary>
+#
+# At each position count answers up to the first right one. If there is none, leave the route.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def per_step(routes: list[list[list[bool]]]) -> float:
+#     """Right answers over all answers, with early ending."""
+#     right = asked = 0
+#     for route in routes:
+#         for tries in route:
+#             used = tries[: tries.index(True) + 1] if True in tries else tries
+#             right, asked = right + any(used), asked + len(used)
+#             if not any(used):
+#                 break
+#     return right / asked
+# ```
+#
+# A model that fails at the first turn is never asked about the rest, so one systematic
+# mistake takes the measure almost to zero. Count it without early ending, too.
+#
+# </details>
+
+# %% exercise="per_step"
+from teach import check
+
+
+def per_step(routes: list[list[list[bool]]]) -> float:
+    """Right answers over all answers, with early ending."""
+    ...  # your code
+
+
+check("04.4", per_step)
 
 # %% [markdown]
 # ## With eyes: recognition or reasoning?
@@ -688,60 +863,62 @@ cells[["statement", "paper (points)", "change (points)", "p (Holm)", "verdict"]]
 # %% [markdown]
 # ## Exercises
 #
-# **1. How many episodes?** (easy, 5 minutes). How many episodes an arm does it take to tell 11.5%
-# from 15.0% with 80% power at the 5% level?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="corrected"
+# **Exercise 04.5. Many claims** (medium, 15 minutes)
+#
+# Write Holm's correction. Sort the p values; multiply the smallest by their number $m$, the
+# next by $m - 1$, and so on. A corrected value is never smaller than the one before it, nor
+# larger than 1. Return them in the order in which they came.
 #
 # <details><summary>Hint</summary>
 #
-# Roughly $(z_{0.975} + z_{0.8})^2 (p_1 q_1 + p_2 q_2) / (p_1 - p_2)^2$ with $q = 1 - p$.
+# `sorted(range(len(p)), key=p.__getitem__)` is the order; keep the largest value so far.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
 # ```python
-# from scipy.stats import norm
-#
-# z = norm.ppf(0.975) + norm.ppf(0.8)
-# a, b = 0.115, 0.150
-# print(round(z**2 * (a * (1 - a) + b * (1 - b)) / (a - b) ** 2))
+# def corrected(p: list[float]) -> list[float]:
+#     """Holm's corrected p values."""
+#     found, largest = [0.0] * len(p), 0.0
+#     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+#         largest = max(largest, min(1.0, p[i] * (len(p) - rank)))
+#         found[i] = largest
+#     return found
 # ```
 #
-# </details>
+# The smallest p value pays for the length of the whole list. A claim that is added makes all
+# others harder to support.
 #
-# **2. Many claims** (medium, 10 minutes). Ten true null hypotheses, each tested at 5%: how often
-# is at least one "significant"? And with Holm's correction? Simulate.
+# </details>
+
+# %% exercise="corrected"
+from teach import check
+
+
+def corrected(p: list[float]) -> list[float]:
+    """Holm's corrected p values."""
+    ...  # your code
+
+
+check("04.5", corrected)
+
+# %% [markdown] exercise="stop_early"
+# **Exercise 04.6. Stop early, on purpose** (hard, 15 minutes)
+#
+# For each arm, take the best OOD point of each curve instead of its end. How much of the
+# difference between the arms is left, and why would that be cheating?
 #
 # <details><summary>Hint</summary>
 #
-# Under a true null hypothesis p is uniform; `sftrl_lib.stats.holm` corrects a list.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# import random
-#
-# from sftrl_lib.stats import holm
-#
-# rng = random.Random(0)
-# families = [[rng.random() for _ in range(10)] for _ in range(2000)]
-# plain = sum(min(f) < 0.05 for f in families) / 2000
-# corrected = sum(min(holm(f)) < 0.05 for f in families) / 2000
-# print(f"at least one: {plain:.0%}, with Holm: {corrected:.0%}")
-# assert corrected < 0.08 < plain
-# ```
+# `sftrl_lib.stats.curve(grid, "sft", "rule_ood", "success", tries)` has all points.
 #
 # </details>
 #
-# **3. Stop early, on purpose** (hard, 15 minutes). For each arm, take the best OOD point of each
-# curve instead of its end. How much of the difference between the arms is left, and why would
-# that be cheating?
-#
-# <details><summary>Hint</summary>
-#
-# `sftrl_lib.stats.curve(grid, "sft", "rule_ood", "success", tries)` has all points of all seeds.
-#
-# </details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -752,8 +929,114 @@ cells[["statement", "paper (points)", "change (points)", "p (Holm)", "verdict"]]
 #     print(pd.DataFrame({"best": by_seed.max(), "end": by_seed.last()}).round(3).T)
 # ```
 #
-# The stopping point was chosen on the test rule: a practitioner does not have it, and the maximum
-# of noisy points is biased upwards.
+# The stopping point was chosen on the test rule, which a practitioner does not have, and the
+# maximum of noisy points is biased upwards.
+#
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="04_ood_evaluation"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** Why is the unit of a claim about training the seed, and not the episode?
+#
+# <details><summary>a) Another training run could end elsewhere</summary>
+#
+# **Right.** Episodes of one run tell how good this model is, not how good its method is.
+#
+# </details>
+#
+# <details><summary>b) Episodes are too short</summary>
+#
+# **No.** Their length does not matter here.
+#
+# </details>
+#
+# <details><summary>c) There are fewer seeds</summary>
+#
+# **No.** That is a consequence and no reason.
+#
+# </details>
+#
+# **Question 2.** A claim is "not supported". What has been shown?
+#
+# <details><summary>a) That there is no effect</summary>
+#
+# **No.** A real effect can be too small for this many seeds.
+#
+# </details>
+#
+# <details><summary>b) That it is false</summary>
+#
+# **No.** For that the interval would have to exclude the claimed effect.
+#
+# </details>
+#
+# <details><summary>c) That these data do not establish it</summary>
+#
+# **Right.** The interval tells which effects are still possible.
+#
+# </details>
+#
+# **Question 3.** Both arms spent the same compute, and SFT lost more. What else could explain it?
+#
+# <details><summary>a) SFT saw more deals</summary>
+#
+# **No.** At equal compute that can be, and it is part of what SFT is.
+#
+# </details>
+#
+# <details><summary>b) SFT may have moved farther from the init</summary>
+#
+# **Right.** So compare also at equal ID success and at equal KL.
+#
+# </details>
+#
+# <details><summary>c) RL had the better init</summary>
+#
+# **No.** Both start from the same one.
+#
+# </details>
+#
+# **Question 4.** Many claims are tested. What does Holm's correction control?
+#
+# <details><summary>a) The chance that any true null hypothesis is rejected</summary>
+#
+# **Right.** It is kept below 5% for the whole list.
+#
+# </details>
+#
+# <details><summary>b) The size of the effects</summary>
+#
+# **No.** It changes p values and no estimates.
+#
+# </details>
+#
+# <details><summary>c) The power of each test</summary>
+#
+# **No.** Power goes down; that is the price.
+#
+# </details>
+#
+# **Question 5.** Why are intervals wider when the same hand is dealt many times?
+#
+# <details><summary>a) The model remembers the earlier deal</summary>
+#
+# **No.** Episodes of an evaluation do not see each other.
+#
+# </details>
+#
+# <details><summary>b) Such hands are harder</summary>
+#
+# **No.** How often a hand occurs says nothing about its difficulty.
+#
+# </details>
+#
+# <details><summary>c) Answers to one hand resemble each other</summary>
+#
+# **Right.** Thirty deals of one hand tell less than thirty hands.
 #
 # </details>
 

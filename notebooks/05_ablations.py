@@ -122,6 +122,78 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 # conversation once, as the paper does. When these runs were recorded, the rollout read the
 # conversation again at each try, so a run of ten tries took about six times as long as one of one.
 
+# %% [markdown] exercise="answers_played"
+# **Exercise 05.1. The price of tries** (easy, 5 minutes)
+#
+# An episode ends when a try succeeds, or when the tries run out. If each try succeeds with
+# the same chance, how many answers does an episode have on average?
+#
+# <details><summary>Hint</summary>
+#
+# Try t takes place if the t - 1 before it have failed.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answers_played(chance: float, tries: int) -> float:
+#     """Mean number of answers of an episode."""
+#     return sum((1 - chance) ** t for t in range(tries))
+# ```
+#
+# At equal compute, more tries mean fewer episodes. "Equal steps" and "equal compute" are
+# different comparisons.
+#
+# </details>
+
+# %% exercise="answers_played"
+from teach import check
+
+
+def answers_played(chance: float, tries: int) -> float:
+    """Mean number of answers of an episode."""
+    ...  # your code
+
+
+check("05.1", answers_played)
+
+# %% [markdown] exercise="solved_within"
+# **Exercise 05.2. Hands are not alike** (medium, 10 minutes)
+#
+# Some hands are easy and some are hopeless. Given the chance of each hand, what share of the
+# hands is solved within so many tries? (Within a hand the tries are independent.)
+#
+# <details><summary>Hint</summary>
+#
+# Compute the share for each hand, and take the mean of the shares.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def solved_within(chances: list[float], tries: int) -> float:
+#     """Expected share of the hands that are solved within `tries` tries."""
+#     return sum(1 - (1 - chance) ** tries for chance in chances) / len(chances)
+# ```
+#
+# It is less than the mean chance would suggest: tries are wasted on hopeless hands. So
+# success within several tries cannot be predicted from success at the first.
+#
+# </details>
+
+# %% exercise="solved_within"
+from teach import check
+
+
+def solved_within(chances: list[float], tries: int) -> float:
+    """Expected share of the hands that are solved within `tries` tries."""
+    ...  # your code
+
+
+check("05.2", solved_within)
+
 # %% [markdown]
 # ## The start and the learning rate
 #
@@ -254,6 +326,42 @@ from study.widgets import episode_viewer
 
 episode_viewer(recorded_run("rl", preset, seed).episodes())
 
+# %% [markdown] exercise="knobs"
+# **Exercise 05.3. One knob at a time** (easy, 5 minutes)
+#
+# Two runs are compared. Which settings differ? A setting that is absent has its default
+# value, which is given.
+#
+# <details><summary>Hint</summary>
+#
+# Lay both dictionaries over the defaults.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def knobs(one: dict, other: dict, defaults: dict) -> set[str]:
+#     """Names of the settings in which two runs differ."""
+#     a, b = defaults | one, defaults | other
+#     return {name for name in a | b if a.get(name) != b.get(name)}
+# ```
+#
+# If the answer holds more than one name, the comparison cannot say which one matters.
+#
+# </details>
+
+# %% exercise="knobs"
+from teach import check
+
+
+def knobs(one: dict, other: dict, defaults: dict) -> set[str]:
+    """Names of the settings in which two runs differ."""
+    ...  # your code
+
+
+check("05.3", knobs)
+
 # %% [markdown]
 # ## Live: turn a knob
 #
@@ -290,58 +398,174 @@ plots.show(plots.training_log({name: run.metrics()}, ["reward", "solved", "train
 # %% [markdown]
 # ## Exercises
 #
-# **1. Equal answers** (easy, 5 minutes). How many episodes of one try could be played for the
-# price of one episode of ten, for p = 0.05, 0.1, 0.3?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="kl_to_init"
+# **Exercise 05.4. How far has it moved?** (easy, 5 minutes)
+#
+# The distance that this book measures is $\text{KL}(\pi_\text{init} \,\|\, \pi) = \sum_a
+# \pi_\text{init}(a) \log \frac{\pi_\text{init}(a)}{\pi(a)}$. Compute it for two distributions
+# over a few answers. Answers that the init never gives do not count.
 #
 # <details><summary>Hint</summary>
 #
-# `expected(p, 10)[1]`.
+# Skip the answers that have probability zero under the init.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
 # ```python
-# print({p: round(expected(p, 10)[1], 1) for p in (0.05, 0.1, 0.3)})
+# import math
+#
+#
+# def kl_to_init(init: list[float], policy: list[float]) -> float:
+#     """KL of the policy from the init, in nats."""
+#     return sum(p * math.log(p / q) for p, q in zip(init, policy, strict=True) if p > 0)
 # ```
 #
-# </details>
+# The KL has a direction: it asks what became of the things that the *init* says. Forgetting
+# shows in this direction.
 #
-# **2. Tries are not independent** (medium, 10 minutes). `expected` assumes that a second try
-# succeeds like a first. Check it on the recorded success of the init within 1, 2, ... tries.
+# </details>
+
+# %% exercise="kl_to_init"
+from teach import check
+
+
+def kl_to_init(init: list[float], policy: list[float]) -> float:
+    """KL of the policy from the init, in nats."""
+    ...  # your code
+
+
+check("05.4", kl_to_init)
+
+# %% [markdown] exercise="your_ablation"
+# **Exercise 05.5. Your ablation** (hard, 30 minutes)
+#
+# Choose a knob that you believe matters. First write down which figure would change, and in
+# which direction. Then run it: in this notebook, or for several seeds with `python -m
+# sftrl_lib rl`. Were you right, and how sure are you?
 #
 # <details><summary>Hint</summary>
 #
-# From success within one try take `p`; compare `expected(p, t)[0]` with what was measured.
+# `python -m sftrl_lib rl --help` lists all settings.
 #
 # </details>
+#
 # <details><summary>Solution</summary>
 #
-# ```python
-# from sftrl_lib.stats import main_grid
+# There is no model solution, but there is a check. Does the sentence that you wrote down
+# contain a direction, a metric and a split? Only then can it be wrong.
 #
-# rows = main_grid(results.query("preset == @preset and task == 'gp-l' and method == 'init'"))
-# rows = rows[rows.metric == "success"]
-# rows = rows[rows.split == "id_unseen"].groupby("tries").value.mean()
-# if_independent = [expected(rows[1], t)[0] for t in rows.index]
-# print(pd.DataFrame({"measured": rows, "if independent": if_independent}).round(3))
-# ```
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="05_ablations"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** Runs with different numbers of tries are compared at equal compute. What differs
+# besides the tries?
+#
+# <details><summary>a) The init</summary>
+#
+# **No.** All start from the same one.
 #
 # </details>
 #
-# **3. Your ablation** (hard, 30 minutes). Choose a knob that you believe matters and write down,
-# first, which figure would change and in which direction. Then run it: in this notebook, or for
-# several seeds with `python -m sftrl_lib rl`. Were you right, and how sure are you?
+# <details><summary>b) Nothing</summary>
 #
-# <details><summary>Hint</summary>
-#
-# `python -m sftrl_lib rl --help` lists all settings; notebook 04 says what one seed can and
-# cannot show.
+# **No.** Then the compute would differ.
 #
 # </details>
-# <details><summary>Solution</summary>
 #
-# There is no model solution, but there is a check: did the sentence you wrote down contain a
-# direction, a metric and a split? Only then can it be wrong.
+# <details><summary>c) The number of updates</summary>
+#
+# **Right.** Longer episodes cost more tokens, so the same budget buys fewer of them.
+#
+# </details>
+#
+# **Question 2.** You see a result, turn a knob, and run the same seeds again. Why is the new
+# result weaker evidence?
+#
+# <details><summary>a) The choice of the knob was made with these seeds in view</summary>
+#
+# **Right.** New seeds have not taken part in the choice.
+#
+# </details>
+#
+# <details><summary>b) The seeds are used up by training</summary>
+#
+# **No.** Seeds can be run again; it is the choice that has seen them.
+#
+# </details>
+#
+# <details><summary>c) A second run is noisier</summary>
+#
+# **No.** It is as noisy as the first.
+#
+# </details>
+#
+# **Question 3.** Why are hyperparameters chosen by ID success only?
+#
+# <details><summary>a) To choose by the test would make the test a part of training</summary>
+#
+# **Right.** A number that was chosen for cannot be used as evidence.
+#
+# </details>
+#
+# <details><summary>b) OOD success cannot be measured in training</summary>
+#
+# **No.** It can, and this book does measure it.
+#
+# </details>
+#
+# <details><summary>c) ID and OOD success always agree</summary>
+#
+# **No.** They do not; that is the subject of the book.
+#
+# </details>
+#
+# **Question 4.** One arm forgets more at its learning rate. What must a fair comparison do?
+#
+# <details><summary>a) Use the rate at which the difference is largest</summary>
+#
+# **No.** That would choose the result.
+#
+# </details>
+#
+# <details><summary>b) Search the same grid of rates for both arms</summary>
+#
+# **Right.** Otherwise the comparison is one of rates.
+#
+# </details>
+#
+# <details><summary>c) Give both arms the same rate</summary>
+#
+# **No.** The two losses have different scales.
+#
+# </details>
+#
+# **Question 5.** Two settings changed at once, and success rose. Which one was it?
+#
+# <details><summary>a) The one that changed more</summary>
+#
+# **No.** Sizes of changes in different settings cannot be compared.
+#
+# </details>
+#
+# <details><summary>b) That cannot be told from these runs</summary>
+#
+# **Right.** It takes a run with each change alone.
+#
+# </details>
+#
+# <details><summary>c) Both, half each</summary>
+#
+# **No.** Effects need not add up.
 #
 # </details>
 

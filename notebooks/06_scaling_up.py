@@ -120,6 +120,77 @@ plots.show(figures.memory(plans))
 # The same on the command line, with an exit code for scripts: `python -m sftrl_lib plan
 # --gpu-memory 24GB`. The lines for GPUs are arithmetic: no GPU was at hand to measure them on.
 
+# %% [markdown] exercise="training_bytes"
+# **Exercise 06.1. What training takes** (medium, 10 minutes)
+#
+# Frozen weights take the bits that they are stored in. Each trained weight takes 16 bytes:
+# itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes does
+# that make in all? (Activations come on top.)
+#
+# <details><summary>Hint</summary>
+#
+# Eight bits are a byte.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def training_bytes(frozen: int, bits: int, trained: int) -> float:
+#     """Bytes of weights, gradients and optimiser."""
+#     return frozen * bits / 8 + 16 * trained
+# ```
+#
+# QLoRA reduces both terms: four bits for what is frozen, few weights that are trained.
+#
+# </details>
+
+# %% exercise="training_bytes"
+from teach import check
+
+
+def training_bytes(frozen: int, bits: int, trained: int) -> float:
+    """Bytes of weights, gradients and optimiser."""
+    ...  # your code
+
+
+check("06.1", training_bytes)
+
+# %% [markdown] exercise="cache_bytes"
+# **Exercise 06.2. The cache of an answer** (medium, 10 minutes)
+#
+# While a model writes, it keeps a key and a value for each token read, in each layer and for
+# each key-value head. How many bytes is that, for rows that are written side by side?
+#
+# <details><summary>Hint</summary>
+#
+# Keys and values: two of each.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cache_bytes(layers: int, heads: int, head_dim: int, tokens: int, rows: int, size: int) -> int:
+#     """Bytes of a cache of numbers that take `size` bytes each."""
+#     return 2 * layers * heads * head_dim * tokens * rows * size
+# ```
+#
+# It grows with the rows and with their length. Fewer rows side by side cost only time.
+#
+# </details>
+
+# %% exercise="cache_bytes"
+from teach import check
+
+
+def cache_bytes(layers: int, heads: int, head_dim: int, tokens: int, rows: int, size: int) -> int:
+    """Bytes of a cache of numbers that take `size` bytes each."""
+    ...  # your code
+
+
+check("06.2", cache_bytes)
+
 # %% [markdown]
 # ## Four bits, by hand
 #
@@ -150,6 +221,52 @@ print("levels:", [round(level, 2) for level in levels.tolist()])
 print(f"{packed.numel()} bytes for {weight.numel()} weights, and {state.absmax.numel()} scales")
 print(f"error: {(theirs - weight).norm() / weight.norm():.1%} of the weights' norm")
 
+# %% [markdown] exercise="quantised"
+# **Exercise 06.3. Four bits, by hand** (medium, 15 minutes)
+#
+# Quantise a block of weights: divide it by its largest absolute value, replace each result by
+# the nearest of the given levels, and multiply by the scale again. A block of zeros stays as
+# it is.
+#
+# <details><summary>Hint</summary>
+#
+# `(scaled[:, None] - levels).abs().argmin(1)` finds the nearest level of each.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# import torch
+#
+#
+# def quantised(block: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+#     """The block as it is after rounding to the levels and back."""
+#     scale = block.abs().max()
+#     if scale == 0:
+#         return block
+#     nearest = ((block / scale)[:, None] - levels).abs().argmin(1)
+#     return levels[nearest] * scale
+# ```
+#
+# One outlier sets the scale of its whole block, and coarsens the other weights in it. That is
+# why blocks are short.
+#
+# </details>
+
+# %% exercise="quantised"
+import torch
+
+from teach import check
+
+
+def quantised(block: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """The block as it is after rounding to the levels and back."""
+    ...  # your code
+
+
+check("06.3", quantised)
+
 # %% [markdown]
 # ## LoRA, by hand
 #
@@ -170,6 +287,41 @@ for name in ("tiny", "llama-11b"):
     shape = Shape(architecture(exp), exp.model.rank)
     share = shape.adapter / shape.parameters
     print(f"{name:10} {shape.parameters:14,} parameters, adapter {shape.adapter:11,} ({share:.1%})")
+
+# %% [markdown] exercise="adapter_size"
+# **Exercise 06.4. The size of an adapter** (easy, 5 minutes)
+#
+# LoRA trains two thin matrices beside each weight matrix of m by n: one of m by r, one of r
+# by n. How many numbers does it train for the given matrices?
+#
+# <details><summary>Hint</summary>
+#
+# r (m + n) for each matrix.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def adapter_size(shapes: list[tuple[int, int]], rank: int) -> int:
+#     """Numbers that LoRA trains for weight matrices of these shapes."""
+#     return sum(rank * (m + n) for m, n in shapes)
+# ```
+#
+# It grows with the sum of the sides, while the matrix grows with their product.
+#
+# </details>
+
+# %% exercise="adapter_size"
+from teach import check
+
+
+def adapter_size(shapes: list[tuple[int, int]], rank: int) -> int:
+    """Numbers that LoRA trains for weight matrices of these shapes."""
+    ...  # your code
+
+
+check("06.4", adapter_size)
 
 # %% [markdown]
 # ## Rates and rank, and why
@@ -494,54 +646,21 @@ pd.DataFrame(hours).T
 # %% [markdown]
 # ## Exercises
 #
-# **1. The smallest card** (easy, 5 minutes). Which memory does an RL run of GP-L (text) need at
-# least, with one row at a time?
+# `check` holds your function against hidden cases, and names the first that fails. (More
+# exercises stand in the sections above.)
+
+# %% [markdown] exercise="forget_or_learn"
+# **Exercise 06.5. Does the adapter forget less, or only learn less?** (hard, 20 minutes)
+#
+# Train the adapter at three times the rate, and compare value reading under the new rule at
+# the same loss.
 #
 # <details><summary>Hint</summary>
 #
-# `sftrl_lib.models.memory.smallest(experiment, "rl")`.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# from sftrl_lib.models.memory import smallest
-#
-# print(f"{smallest(big.replace(task='gp-l'), 'rl'):.1f} GB")
-# ```
+# `live(arms[1].replace(lr=3 * arms[1].method.lr))` trains it.
 #
 # </details>
 #
-# **2. Why these levels?** (medium, 10 minutes). Replace NF4's levels by 16 equally spaced ones, and
-# compare the error on normally distributed weights.
-#
-# <details><summary>Hint</summary>
-#
-# `torch.linspace(-1, 1, 16)` for `levels`; `by_hand` reads that name.
-#
-# </details>
-# <details><summary>Solution</summary>
-#
-# ```python
-# nf4_error = (by_hand(weight) - weight).norm()
-# levels = torch.linspace(-1, 1, 16)
-# even_error = (by_hand(weight) - weight).norm()
-# print(f"NF4: {nf4_error / weight.norm():.1%}, even levels: {even_error / weight.norm():.1%}")
-# assert nf4_error < even_error
-# levels = state.code
-# ```
-#
-# </details>
-#
-# **3. Does the adapter forget less, or only learn less?** (hard, 20 minutes). Train the adapter at
-# three times the rate and compare value reading under the new rule at the same loss.
-#
-# <details><summary>Hint</summary>
-#
-# `live(arms[1].replace(lr=3 * arms[1].method.lr))`; then compare `metrics().loss` and the rows of
-# `evals()`.
-#
-# </details>
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -551,6 +670,113 @@ pd.DataFrame(hours).T
 #     loss = run.metrics().loss.iloc[-1]
 #     print(f"{name:22} loss {loss:.3f}, read right {rows.value.iloc[-1]:.0%}")
 # ```
+#
+# </details>
+
+# %% [markdown]
+# ### Five quick questions
+
+# %% [markdown] quiz="06_scaling_up"
+# Click an answer to see whether it is right, and why.
+#
+# **Question 1.** What does LoRA train?
+#
+# <details><summary>a) Two thin matrices beside each weight matrix</summary>
+#
+# **Right.** The matrix itself stays as it is.
+#
+# </details>
+#
+# <details><summary>b) A smaller copy of the model</summary>
+#
+# **No.** Nothing is copied.
+#
+# </details>
+#
+# <details><summary>c) The last layers only</summary>
+#
+# **No.** Adapters stand beside the linear layers of all blocks.
+#
+# </details>
+#
+# **Question 2.** Where does QLoRA save most of the memory of full fine-tuning?
+#
+# <details><summary>a) It leaves out activations</summary>
+#
+# **No.** They are still there, and grow with the rows.
+#
+# </details>
+#
+# <details><summary>b) Gradients and optimiser are kept for the adapter alone</summary>
+#
+# **Right.** Frozen weights need neither, and they take four bits each.
+#
+# </details>
+#
+# <details><summary>c) It trains on fewer tokens</summary>
+#
+# **No.** The data are the same.
+#
+# </details>
+#
+# **Question 3.** An adapter of low rank forgets little. Why is that not yet evidence against the
+# paper?
+#
+# <details><summary>a) Adapters cannot forget</summary>
+#
+# **No.** They can, at higher rates and ranks.
+#
+# </details>
+#
+# <details><summary>b) It may also have learned little</summary>
+#
+# **Right.** Compare what is forgotten for what is learned.
+#
+# </details>
+#
+# <details><summary>c) The paper used adapters too</summary>
+#
+# **No.** It trained all weights.
+#
+# </details>
+#
+# **Question 4.** Why does one outlier harm its whole block in four bits?
+#
+# <details><summary>a) It is stored in 16 bits</summary>
+#
+# **No.** Only the scale is; the outlier has four bits like the others.
+#
+# </details>
+#
+# <details><summary>b) The largest value sets the scale of the block</summary>
+#
+# **Right.** The other weights then share the few levels near zero.
+#
+# </details>
+#
+# <details><summary>c) It overflows</summary>
+#
+# **No.** Dividing by the largest value prevents that.
+#
+# </details>
+#
+# **Question 5.** Fewer rows go side by side. What changes?
+#
+# <details><summary>a) Time and memory, and not what is learned</summary>
+#
+# **Right.** The gradient of a step is the same sum over the same rows.
+#
+# </details>
+#
+# <details><summary>b) The identity of the run</summary>
+#
+# **No.** It is part of the price of a run and not of its identity.
+#
+# </details>
+#
+# <details><summary>c) The batch of a step</summary>
+#
+# **No.** It is made of more, smaller parts.
 #
 # </details>
 

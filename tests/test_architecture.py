@@ -11,7 +11,7 @@ import pytest
 
 from sftrl_lib.places import ROOT
 
-PACKAGES = ("worlds", "sftrl_lib", "study", "foundry")
+PACKAGES = ("worlds", "sftrl_lib", "study", "foundry", "teach")
 # Whom each may import; study and foundry may import everything.
 MAY_IMPORT = {"worlds": {"worlds"}, "sftrl_lib": {"worlds", "sftrl_lib"}}
 TREES = {

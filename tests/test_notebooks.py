@@ -85,14 +85,6 @@ def test_skeleton_sections_stand_in_order(notebook):
     assert all(row in text for row in ("| time |", "| memory |", "| needs |", "| writes |"))
 
 
-def test_three_exercises_each_with_hint_and_solution(notebook):
-    exercises = markdown(notebook).split("## Exercises")[1].split("## Summary")[0]
-    title = r"\*\*(\d)\. [^*]+\*\*\s\((?:easy|medium|hard), \d+ minutes\)"
-    assert re.findall(title, exercises) == ["1", "2", "3"]
-    assert exercises.count("<summary>Hint</summary>") == 3
-    assert exercises.count("<summary>Solution</summary>") == 3
-
-
 def test_preset_and_precision_are_parameters_and_fast_ones_exist(notebook):
     parameters = book.parameters_of(jupytext.read(notebook))
     assert parameters["preset"] == "tiny" and parameters["precision"] == "auto"

@@ -1,0 +1,1 @@
+"""The exercises, a module a notebook. Solutions come first, cases beside them."""
