@@ -263,11 +263,11 @@ def stacked(figure: Figure) -> Figure:
     title = tall.get_suptitle()
     head, said = textwrap.wrap(title, 46), [t for t in tall.texts if t.get_text() != title]
     caption = textwrap.wrap(" ".join(text.get_text() for text in said), 62)
-    height = 0.5 + 0.2 * len(head) + 0.15 * len(caption) + 2.7 * len(tall.axes)
+    height = 0.5 + 0.2 * len(head) + 0.18 * len(caption) + 2.7 * len(tall.axes)
     tall.set_size_inches(4.4, height)
     with mpl.rc_context(RC):
         if title:
-            room = [" "] * round(0.8 * len(caption))
+            room = [" "] * len(caption)
             look = dict(x=0.02, ha="left", fontsize=11, fontweight="bold")
             tall.suptitle("\n".join([*head, *room]), **look)
         for text in said:
