@@ -115,13 +115,15 @@ def test_a_perfect_an_empty_and_a_half_right_submission(tmp_path):
     hand_in(tmp_path / "in" / "perfect", STEMS[0], right)
     hand_in(tmp_path / "in" / "empty", STEMS[0], {})
     hand_in(tmp_path / "in" / "half", STEMS[0], half)
+    hand_in(tmp_path / "in" / "killer", STEMS[0], {"rise": "import os\nos._exit(1)"})
     (tmp_path / "in" / "absent").mkdir()
     table = grading.grade(tmp_path / "in", tmp_path / "out", only="00")
     rows = {row.pop("student"): row for row in csv.DictReader(table.open())}
     assert {name: row["total"] for name, row in rows.items()} == {
-        "perfect": "4", "empty": "0", "half": "2", "absent": "0",
+        "perfect": "4", "empty": "0", "half": "2", "absent": "0", "killer": "0",
     }  # fmt: skip
     assert [rows["half"][n] for n in ("00.1", "00.2", "00.3", "00.4")] == ["1", "0", "0", "1"]
+    assert rows["killer"]["note"].startswith("not graded: ") and not rows["half"]["note"]
     feedback = "".join(p.read_text() for p in (tmp_path / "out/feedback/half").rglob("*.html"))
     assert "no face card" in feedback and "trained.get(card)" not in feedback
 
