@@ -4,7 +4,6 @@ and pages that hold no number which a rerun would change."""
 import csv
 import json
 import re
-import subprocess
 import sys
 
 import jupytext
@@ -172,9 +171,10 @@ def test_the_check_needs_nothing_but_the_standard_library():
 
 
 @pytest.mark.slow
-def test_this_machine_is_ready():
-    done = subprocess.run([sys.executable, TEACH / "ready.py"], capture_output=True, text=True)
-    assert "ok    model     answers a question in" in done.stdout, done.stdout
+def test_the_model_answers_on_this_machine(monkeypatch):
+    monkeypatch.setattr(ready, "PATIENCE", 300)  # tests share their cores
+    well, words = ready.forward_pass()
+    assert well and words.startswith("answers a question in"), words
 
 
 # --- Pages ----------------------------------------------------------------------------------------
