@@ -8,6 +8,7 @@ runs them, judges each by a locked cell that the student has not written, and ke
 
 import csv
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -92,7 +93,8 @@ def grade(submissions: Path, to: Path, only: str = "") -> Path:
     with _environment():
         _write_table(table, _run(course, [folder.name for folder in students]))
     shutil.rmtree(to / "feedback", ignore_errors=True)
-    shutil.copytree(course / "feedback", to / "feedback")
+    if (course / "feedback").exists():  # somebody could be graded
+        shutil.copytree(course / "feedback", to / "feedback")
     print(table.read_text(encoding="utf-8"))
     print(f"Points in {table}; what to hand back in {to / 'feedback'}/STUDENT/")
     return table
@@ -104,22 +106,38 @@ def _write(folder: Path, stem: str, answers: dict[str, str]) -> None:
 
 
 def _run(course: Path, students: list[str]) -> list[dict[str, Any]]:
-    """Let nbgrader generate, run and judge; one row a student."""
+    """Let nbgrader generate, run and judge; one row a student. A submission that cannot be run to
+    its end, because it kills its kernel, gets a note and stops no other."""
     api = _nbgrader(course)
-    _done(api.generate_assignment(ASSIGNMENT), "the assignment")
+    if failed := _failure(api.generate_assignment(ASSIGNMENT)):
+        raise SftrlError(f"nbgrader could not make the assignment ({failed}); see {course}.")
+    rows: list[dict[str, Any]] = []
     for student in students:
-        _done(api.autograde(ASSIGNMENT, student), f"the submission of {student}")
-        _done(api.generate_feedback(ASSIGNMENT, student), f"the feedback for {student}")
-    rows = []
-    with api.gradebook as book:
-        for student in students:
-            points = {
-                g.name.removesuffix("-judged"): g.score
-                for notebook in book.find_submission(ASSIGNMENT, student).notebooks
-                for g in notebook.grades
-            }
-            rows.append({"student": student, "total": sum(points.values())} | points)
+        failed = _failure(api.autograde(ASSIGNMENT, student))
+        failed = failed or _failure(api.generate_feedback(ASSIGNMENT, student))
+        points = {} if failed else _points(api, student)
+        note = f"not graded: {failed}" if failed else ""
+        rows.append({"student": student, "note": note, "total": sum(points.values())} | points)
     return rows
+
+
+def _failure(result: dict[str, Any]) -> str:
+    """What nbgrader says of the error that ended a job; "" if none did."""
+    if result["success"]:
+        return ""
+    lines = (result.get("error") or result.get("log") or "").strip().splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or ["no message"])[0]
+
+
+def _points(api: Any, student: str) -> dict[str, float]:
+    """{exercise: points} of a graded submission."""
+    with api.gradebook as book:
+        return {
+            g.name.removesuffix("-judged"): g.score
+            for notebook in book.find_submission(ASSIGNMENT, student).notebooks
+            for g in notebook.grades
+        }
 
 
 @contextmanager
@@ -149,20 +167,17 @@ def _nbgrader(course: Path) -> Any:
     config.CourseDirectory.root = str(course)
     config.CourseDirectory.db_url = f"sqlite:///{course / 'gradebook.db'}"
     config.ExecutePreprocessor.timeout = CELL_TIMEOUT
+    config.ExecutePreprocessor.iopub_timeout = CELL_TIMEOUT  # of a busy machine
     config.ExecutePreprocessor.interrupt_on_timeout = True
     return NbGraderAPI(config=config)
 
 
-def _done(result: dict[str, Any], what: str) -> None:
-    if not result["success"]:
-        last = (result.get("error") or result.get("log") or "").strip().splitlines()[-1:]
-        raise SftrlError(f"nbgrader could not finish {what} ({' '.join(last)}); see its log above.")
-
-
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    names = {e.key: e.number for e in exercises().values() if e.checked and e.key in rows[0]}
+    graded = {key for row in rows for key in row}
+    numbers = {e.key: e.number for e in exercises().values() if e.key in graded}
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["student", "total", *names.values()])
+        table.writerow(["student", "total", *numbers.values(), "note"])
         for row in rows:
-            table.writerow([row["student"], f"{row['total']:g}", *(f"{row[k]:g}" for k in names)])
+            points = [f"{row[key]:g}" if key in row else "" for key in ("total", *numbers)]
+            table.writerow([row["student"], *points, row["note"]])

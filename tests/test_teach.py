@@ -4,7 +4,6 @@ and pages that hold no number which a rerun would change."""
 import csv
 import json
 import re
-import subprocess
 import sys
 
 import jupytext
@@ -115,13 +114,15 @@ def test_a_perfect_an_empty_and_a_half_right_submission(tmp_path):
     hand_in(tmp_path / "in" / "perfect", STEMS[0], right)
     hand_in(tmp_path / "in" / "empty", STEMS[0], {})
     hand_in(tmp_path / "in" / "half", STEMS[0], half)
+    hand_in(tmp_path / "in" / "killer", STEMS[0], {"rise": "import os\nos._exit(1)"})
     (tmp_path / "in" / "absent").mkdir()
     table = grading.grade(tmp_path / "in", tmp_path / "out", only="00")
     rows = {row.pop("student"): row for row in csv.DictReader(table.open())}
     assert {name: row["total"] for name, row in rows.items()} == {
-        "perfect": "4", "empty": "0", "half": "2", "absent": "0",
+        "perfect": "4", "empty": "0", "half": "2", "absent": "0", "killer": "0",
     }  # fmt: skip
     assert [rows["half"][n] for n in ("00.1", "00.2", "00.3", "00.4")] == ["1", "0", "0", "1"]
+    assert rows["killer"]["note"].startswith("not graded: ") and not rows["half"]["note"]
     feedback = "".join(p.read_text() for p in (tmp_path / "out/feedback/half").rglob("*.html"))
     assert "no face card" in feedback and "trained.get(card)" not in feedback
 
@@ -170,9 +171,10 @@ def test_the_check_needs_nothing_but_the_standard_library():
 
 
 @pytest.mark.slow
-def test_this_machine_is_ready():
-    done = subprocess.run([sys.executable, TEACH / "ready.py"], capture_output=True, text=True)
-    assert "ok    model     answers a question in" in done.stdout, done.stdout
+def test_the_model_answers_on_this_machine(monkeypatch):
+    monkeypatch.setattr(ready, "PATIENCE", 300)  # tests share their cores
+    well, words = ready.forward_pass()
+    assert well and words.startswith("answers a question in"), words
 
 
 # --- Pages ----------------------------------------------------------------------------------------
