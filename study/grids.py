@@ -85,8 +85,9 @@ def book_runs(workers: int = 2, only_estimate: bool = False, only: str = "") -> 
         left = [exp for exp in runs if not is_done(find_run(exp, RUNS))]
         if only_estimate:
             seconds = estimate(left)
-            known = "a time not yet known" if math.isnan(seconds) else f"{seconds / 3600:.1f}"
-            print(f"{name}: {known} core-hours left of {len(left)} of {len(runs)} runs")
+            hours = f"{seconds / 3600:.1f} core-hours"
+            known = "a time not yet known" if math.isnan(seconds) else hours
+            print(f"{name}: {known}, for {len(left)} of {len(runs)} runs")
         elif left:
             make_inits(left)
             run_grid(left, RUNS, workers, final=final)

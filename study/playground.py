@@ -38,7 +38,7 @@ from sftrl_lib.tasks import general_points_texts, navigation, navigation_texts
 from sftrl_lib.tasks.base import Task, Verdict
 from sftrl_lib.tasks.general_points import RANKS, named_cards
 from worlds.routes import COMPASS, TURNS
-from worlds.verifier import REWARDS
+from worlds.verifier import REWARDS, verdict_message
 
 from . import plots
 
@@ -270,7 +270,7 @@ def _cards(task: Task) -> dict[str, Any]:
     """What is asked and judged of cards; <j>, <cards> and the like stand for what is chosen."""
     rule = SimpleNamespace(j="<j>", q="<q>", k="<k>")
     template = SimpleNamespace(rule=rule, cards=["<cards>"], target="<target>")
-    say, places = general_points_texts.verdict_message, {"used": ["{used}"], "dealt": []}
+    say, places = verdict_message, {"used": ["{used}"], "dealt": []}
     messages = {reason: say(reason) for reason in ("solved", "illegal_formula", "unreadable")} | {
         "wrong_value": say("wrong_value", value="{value}", target="{target}"),
         "wrong_numbers": say("wrong_numbers", **places),

@@ -47,7 +47,8 @@ def your_runs(
 
 def _alike(exp: Experiment) -> list[tuple]:
     """What runs must share for one's time to tell the other's, the best first."""
-    own, arm = exp.model, (exp.task.name, exp.method.name)
+    own, method = exp.model, METHODS[exp.method.name].like or exp.method.name
+    arm = exp.task.name, method
     alike = own.preset, own.model, own.precision, *arm
     return [(*alike, getattr(exp.method, "tries", 1)), alike]
 

@@ -258,7 +258,7 @@ def test_the_map_is_the_same_bytes_twice(tmp_path):
 
 def test_a_street_view_becomes_an_image_with_its_alt_text():
     text = plots.html(street_views(TOWN, TOWN.xy(0), 0), 'a "street"')
-    assert text.startswith('<img src="data:image/png;base64,')
+    assert '<img class="photograph" src="data:image/png;base64,' in text
     assert 'alt="a &quot;street&quot;"' in text
 
 

@@ -239,7 +239,7 @@ def test_rules_are_tested_on_the_same_routes_and_seeds_on_others():
 
 
 def test_more_routes_than_there_are_is_an_error():
-    with pytest.raises(SftrlError, match="the number of routes is 500, but it must be at"):
+    with pytest.raises(SftrlError, match="the number of routes is 500, but it must be at most 400"):
         make_task(WALK).test_items("id_unseen", 0, 500)
 
 

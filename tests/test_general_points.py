@@ -187,6 +187,7 @@ def test_number_of_held_out_hands_of_each_split(rules, face, hands):
 
 # --- Deals ----------------------------------------------------------------------------------------
 TASK = GeneralPoints()
+APART = GeneralPoints(set_apart=True)
 SPLITS = {  # split: (rule or None for any, face card needed, held out)
     "train": (TEN, False, "train"),
     "id_seen": (TEN, False, "train"),
@@ -205,7 +206,7 @@ SPLITS = {  # split: (rule or None for any, face card needed, held out)
 def test_every_deal_meets_the_condition_of_its_split(split):
     rule, face, whose = SPLITS[split]
     for index in range(300):
-        deal = TASK.item(split, 1, index)
+        deal = APART.item(split, 1, index)
         assert len(deal.ranks) == len(deal.suits) == 4 and set(deal.ranks) <= set(RANKS)
         assert solvable(deal.numbers) and share(deal.numbers) == whose
         assert held_out(deal.numbers) == (whose != "train")
@@ -216,7 +217,7 @@ def test_every_deal_meets_the_condition_of_its_split(split):
 
 
 def test_stated_values_come_in_turn_on_hands_with_a_face_card():
-    deals = [TASK.item("rule_stated", 1, index) for index in range(39)]
+    deals = [APART.item("rule_stated", 1, index) for index in range(39)]
     assert [deal.rule.value(12) for deal in deals] == [*RANKS] * 3
     assert all(max(deal.ranks) > 10 and share(deal.numbers) == "test" for deal in deals)
 
@@ -224,8 +225,13 @@ def test_stated_values_come_in_turn_on_hands_with_a_face_card():
 def test_settings_are_chosen_on_hands_that_no_test_deals():
     chosen = {tuple(sorted(TASK.item("validation", 0, i).numbers)) for i in range(500)}
     for split in set(TASK.splits) - {"validation"}:
-        dealt = {tuple(sorted(TASK.item(split, 0, i).numbers)) for i in range(300)}
+        dealt = {tuple(sorted(APART.item(split, 0, i).numbers)) for i in range(300)}
         assert not chosen & dealt, split
+
+
+def test_without_setting_apart_every_hand_that_is_held_out_is_tested():
+    shares = {share(TASK.item("id_unseen", 1, index).numbers) for index in range(100)}
+    assert shares == {"test", "validation"}
 
 
 def test_no_test_split_shares_a_multiset_with_training():

@@ -751,7 +751,8 @@ def test_environment_refuses_bad_options(wrong):
 
 
 def test_settings_are_chosen_on_routes_that_no_test_walks():
-    task = Navigation()
+    task = Navigation(set_apart=True)
     chosen, tested = (set(task.routes(split)) for split in ("validation", "id_unseen"))
     assert not chosen & tested and len(chosen) > 100 and len(tested) > 200
     assert tested == set(task.routes("rule_ood"))
+    assert chosen | tested == set(Navigation().routes("id_unseen"))

@@ -158,6 +158,7 @@ class GeneralPointsSettings(TaskSettings):
     n_cards: int = Field(4, ge=3, le=5, description="cards of a hand")
     scheme: Literal["paper", "authors", "binary"] = Field("paper", description=" | ".join(REWARDS))
     feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
+    set_apart: bool = Field(False, description="no test deals the hands of validation")
 
     @field_validator("rule", "ood_rule", mode="before")
     @classmethod
@@ -175,7 +176,7 @@ class GeneralPoints(Task):
     A split is a rule and a condition on the hand, which can always be solved:
 
         train, id_seen           training rule, not held out; two streams of the same distribution
-        validation               training rule, held out, no hand of the test: to choose settings
+        validation               training rule, a third of what is held out: to choose settings
         id_unseen                training rule, held out
         rule_ood                 OOD rule, a face card, held out
         id_paired, rule_paired   the same hands under either rule: a face card, held out under both
@@ -249,9 +250,10 @@ class GeneralPoints(Task):
         elif split == "rule_stated":
             rule = Rule.parse((1 + index % 13,) * 3)
         rules = (self.rule, self.ood_rule) if paired else (rule,)
-        whose = {"train": "train", "id_seen": "train", "validation": "validation"}
-        wanted = whose.get(split, "test")
-        needs_face = wanted == "test" and split not in ("id_unseen", "visual_ood")
+        whose = {"train": ("train",), "id_seen": ("train",), "validation": ("validation",)}
+        tested = ("test",) if self.settings.set_apart else ("test", "validation")
+        wanted = whose.get(split, tested)
+        needs_face = split not in (*whose, "id_unseen", "visual_ood")
         suits = self._suits(split)
         for _ in range(20_000):
             ranks = tuple(rng.choices(RANKS, k=self.settings.n_cards))
@@ -259,7 +261,7 @@ class GeneralPoints(Task):
                 continue
             hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
             if all(
-                share(hand) == wanted and sorted_solutions(hand, self.settings.target)
+                share(hand) in wanted and sorted_solutions(hand, self.settings.target)
                 for hand in hands
             ):
                 drawn = tuple(rng.choices(suits, k=self.settings.n_cards))

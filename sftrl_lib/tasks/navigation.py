@@ -147,6 +147,7 @@ class NavigationSettings(TaskSettings):
     )
     scheme: Literal["paper", "binary", "authors"] = Field("paper", description=" | ".join(REWARDS))
     feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
+    set_apart: bool = Field(False, description="no test walks the routes of validation")
     straight_line_length: int | None = Field(
         None, ge=0, le=100, description="forward points on a segment (ours 3, the paper's routes 5)"
     )
@@ -170,7 +171,7 @@ class Navigation(Task):
 
         train, id_seen    training routes, training actions; two streams of the same distribution
         validation        a third of the training city's other routes, to choose settings
-        id_unseen         the rest of them, training actions
+        id_unseen         these routes (with `set_apart` without that third), training actions
         rule_ood          the same routes and rails, the other actions
         visual_ood        routes of other cities, training actions
 
@@ -254,9 +255,10 @@ class Navigation(Task):
     def routes(self, split: str) -> tuple[Route, ...]:
         """The routes of a split, in order; SftrlError if it is unknown or has none."""
         whole = self._set(split).routes
-        if _DATA[split] != "unseen" or self.data is not None:
+        chosen_on = split == "validation"
+        if _DATA[split] != "unseen" or not (chosen_on or self.settings.set_apart):
             return whole
-        return tuple(r for r in whole if for_validation(r) == (split == "validation"))
+        return tuple(route for route in whole if for_validation(route) == chosen_on)
 
     def positions(self, split: str, route: Route, seed: object = 0) -> tuple[Step, ...]:
         """All positions of a route, in order, on the rail that `seed` draws in any split."""
