@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from foundry.foundation import encode
-from foundry.pretraining import Pretraining, worked_steps
 from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment, MethodSettings, Share
 from sftrl_lib.methods.sft import Sft, expert_row
@@ -30,6 +28,8 @@ def _rules(exp: Experiment, policy: Any, task: Any, index: int, rng: random.Rand
 
 
 def _words(exp: Experiment, policy: Any, task: Any, index: int, rng: random.Random) -> Row:
+    from foundry.pretraining import worked_steps
+
     if not hasattr(task.item("train", exp.seed, index), "solutions"):
         raise SftrlError(f"kind words needs hands of cards, not task {exp.task.name}.")
     while True:  # not every formula can be calculated in whole numbers below a hundred
@@ -46,6 +46,9 @@ def _words(exp: Experiment, policy: Any, task: Any, index: int, rng: random.Rand
 
 
 def _replay(exp: Experiment, policy: Any, task: Any, index: int, rng: random.Random) -> Row:
+    from foundry.foundation import encode  # slow to import
+    from foundry.pretraining import Pretraining
+
     recipe = Pretraining()
     talk = rng.choice((recipe.cards, recipe.walk))(rng)
     ids, labels = encode(talk, policy.tokenizer)

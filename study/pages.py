@@ -143,6 +143,7 @@ class Picture(Directive):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """The nodes that stand for it."""
         (name,), environment = self.arguments, self.state.document.settings.env
         source = Path(environment.srcdir)
         drawing = source / "diagrams" / f"{name}.svg"

@@ -45,6 +45,7 @@ def _fault_of_verdict(verdict: Any) -> str:
 
 
 def same_items(task: Task) -> str:
+    """Items are the same for the same split, seed and index, in any order."""
     for split in SPLITS:
         if _items(task, split) != _items(type(task)(), split):
             return f"the split {split} deals other items when it is asked again"
@@ -55,11 +56,13 @@ def same_items(task: Task) -> str:
 
 
 def many_items(task: Task) -> str:
+    """Seeds and indices give different items."""
     distinct = {repr(item) for seed in (0, 1) for item in _items(task, seed=seed)}
     return "" if len(distinct) > 20 else f"40 deals of two seeds hold {len(distinct)} items"
 
 
 def stated_rule(task: Task) -> str:
+    """A prompt is text, and says which rule holds."""
     for split in SPLITS:
         if not all(isinstance(task.prompt(item), str) for item in _items(task, split)):
             return f"a prompt of {split} is no text"
@@ -73,6 +76,7 @@ def stated_rule(task: Task) -> str:
 
 
 def solved_by_experts(task: Task) -> str:
+    """The verifier accepts every expert's answer."""
     for split in SPLITS:
         items = _items(task, split)
         for item, text in zip(items, _experts(task, items), strict=True):
@@ -85,6 +89,7 @@ def solved_by_experts(task: Task) -> str:
 
 
 def near_misses(task: Task) -> str:
+    """The verifier refuses the answer to another item."""
     items = _items(task)
     texts = _experts(task, items)
     swapped = zip(items, texts[1:] + texts[:1], strict=True)
@@ -100,6 +105,7 @@ def near_misses(task: Task) -> str:
 
 
 def any_text(task: Task) -> str:
+    """Any text gets a verdict, and none an exception."""
     for text in HOSTILE:
         verdict = task.verify(_items(task, count=1)[0], text)
         if fault := _fault_of_verdict(verdict):

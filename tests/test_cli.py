@@ -305,9 +305,7 @@ def test_estimate_says_how_long_and_starts_nothing(capsys, monkeypatch, tmp_path
         own = [exp.evaluation for exp in runs]
         measured = sum(e.eval_points * e.eval_episodes + e.final_episodes for e in own)
         answers = sum(exp.method.steps * exp.method.batch for exp in runs)
-        hours = (
-            f"{(3 * answers + measured) / 3600:.1f} core-hours"  # 60 s for 20 answers, 60 around
-        )
+        hours = f"{(3 * answers + measured) / 3600:.1f} core-hours"
         known = hours if recorded or not runs else "a time not yet known"
         assert line == f"{name}: {known}, for {len(runs)} of {len(runs)} runs"
 
