@@ -41,6 +41,7 @@ from worlds.routes import COMPASS, TURNS
 from worlds.verifier import REWARDS, verdict_message
 
 from . import plots
+from .registration import registration
 
 FOLDER = ROOT / "data" / "playground"
 ASKED = ("init", "sft", "rl")
@@ -73,9 +74,10 @@ class Answer:
 
 
 def place(task: str, method: str, folder: Path = FOLDER) -> Path:
-    """Where the weights of a method's end are kept."""
+    """Where the weights of a method's end are kept; the init is that of the second edition."""
     if method == "init":
-        return recorded_weights(Experiment(task=task, method="init"))
+        foundation = registration()["common"]["foundation"]
+        return recorded_weights(Experiment(task=task, method="init", foundation=foundation))
     return folder / f"{task}-{method}"
 
 
