@@ -1,4 +1,4 @@
-"""SFT in which a few rows are something else: is the rule memorised, or are words forgotten?
+"""SFT in which a few rows are something else, to tell a memorised rule from forgotten words.
 
     rules    the same lesson under other rules (2510.00237: variety of rules protects)
     words    the training rule, answered with a calculation: its labels hold 11, 12 and 13
@@ -70,7 +70,7 @@ class MixedSft(Sft):
     """SFT's rows, of which a `share` is of a `kind` of its own."""
 
     label = "SFT, mixed"
-    style = {"color": "#009E73", "marker": "X", "linestyle": "--"}
+    style = {"color": "#117733", "marker": ">", "linestyle": "--"}
     settings_class = MixedSettings
     like = "sft"
 

@@ -58,8 +58,8 @@ def test_help_lists_every_command():
     command = [sys.executable, "-m", "sftrl_lib", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
-    commands = {"foundation", "init", "sft", "rl", "dft", "rejection", "sft+kl", "evaluate"}
-    commands |= {"routes", "experiments", "plan", "merge", "claims", "book"}
+    commands = {"foundation", "init", "sft", "rl", "dft", "rejection", "sft+kl", "sft+mix"}
+    commands |= {"evaluate", "routes", "experiments", "plan", "merge", "claims", "book"}
     assert done.returncode == 0 and commands <= set(listed)
     assert commands == {*METHODS, *COMMANDS}
 

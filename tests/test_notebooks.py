@@ -20,7 +20,7 @@ from study import notebook as notebook_
 from study.commands import FAST
 
 NAMES = [path.stem for path in book.NOTEBOOKS]
-QUICK = ("00", "05")  # to run: every change runs these
+QUICK = ("05",)  # to run: every change runs these
 SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
 
 
