@@ -7,6 +7,7 @@ the others, so that a long-winded answer does not make them all wait.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def beginnings(prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> list[tu
     time the one that saves most tokens, until none saves more than it takes. The last token of a
     prompt is never shared: what follows it is to be read off.
     """
-    lengths, rows = np.array([len(p) for p in prompts]), np.array(rows)
+    lengths, many = np.array([len(p) for p in prompts]), np.array(rows)
     ids = np.full((len(prompts), lengths.max()), -1)
     for line, prompt in zip(ids, prompts, strict=True):
         line[: len(prompt)] = prompt
@@ -40,7 +41,7 @@ def beginnings(prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> list[tu
     alike = np.minimum(alike, lengths - 1)  # (trunk, prompt)
     trunk, shared = np.full(len(prompts), -1), np.zeros(len(prompts), int)
     while True:
-        saved = ((alike - shared).clip(0) * rows).sum(1) - lengths
+        saved = ((alike - shared).clip(0) * many).sum(1) - lengths
         best = int(saved.argmax())
         if saved[best] <= 0 and trunk[0] >= 0:
             return list(zip(trunk.tolist(), shared.tolist(), strict=True))
@@ -55,9 +56,10 @@ class _Layer(DynamicLayer):
 
     def __init__(self, talk: "Conversations") -> None:
         super().__init__()
-        self.talk, self.own = talk, []
+        self.talk = talk
+        self.own: list[Any] = []
 
-    def update(self, keys, values, *_, **__):
+    def update(self, keys, values, *_, **__):  # type: ignore[override]
         talk = self.talk
         if talk.reading_trunks:
             self.keys, self.values = keys.contiguous(), values.contiguous()
@@ -125,7 +127,7 @@ class Conversations:
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         self.config = base.get_decoder().config
         self.layers = [_Layer(self) for _ in range(self.config.num_hidden_layers)]
-        self.cache = Cache(layers=self.layers)
+        self.cache = Cache(layers=[*self.layers])
         self.processed = [0] * len(prompts)
         self.at = list(range(len(prompts)))  # the conversation in each row of the buffers
         self.filled = [0] * len(prompts)  # slots of their own that are taken
@@ -139,7 +141,7 @@ class Conversations:
         for i, (prompt, picture) in enumerate(zip(prompts, seen, strict=True)):
             different.setdefault(picture, {}).setdefault(tuple(prompt), []).append(i)
         self.trunk, self.shared = [0] * len(prompts), [0] * len(prompts)
-        trunks: list[tuple[int, ...]] = []
+        trunks: list[tuple[int, tuple[int, ...]]] = []
         for group in different.values():
             numbers: dict[int, int] = {}
             asked = list(group)
@@ -193,7 +195,7 @@ class Conversations:
                 self.place_of[i] = (len(blocks) - 1) * wide + k % wide
         self.block_of = {number: self.place_of[m[0]] // wide for number, m in rows.items()}
         for layer in self.layers if blocks != list(range(self.blocks)) else ():
-            if layer.is_initialized:
+            if layer.keys is not None and layer.values is not None:
                 layer.keys, layer.values = layer.keys[blocks], layer.values[blocks]
         self.blocks, self.places = len(blocks), len(blocks) * wide
 
@@ -247,7 +249,7 @@ class Conversations:
     @torch.no_grad()
     @caches_kept()
     def answer(
-        self, ids: Sequence[int], said: Sequence[list[int]], max_new_tokens: int,
+        self, ids: list[int], said: Sequence[list[int]], max_new_tokens: int,
         temperature: float | Sequence[float] = 0.0, generator: torch.Generator | None = None,
     ) -> list[list[int]]:  # fmt: skip
         """Conversations `ids` read what is `said`, and answer: new token ids, the end of the turn
@@ -340,6 +342,6 @@ def answer(
     for start in range(0, len(prompts), policy.generation_batch_size):
         part = slice(start, start + policy.generation_batch_size)
         talk = Conversations(policy, prompts[part], pictures[part])
-        ids = range(len(prompts[part]))
+        ids = [*range(len(prompts[part]))]
         answers += talk.answer(ids, [[]] * len(ids), max_new_tokens, temperature, generator)
     return answers

@@ -54,7 +54,7 @@ def _rows(folder: Path, manifest: Mapping[str, Any], source: str = "ours") -> li
         "source": source,
     }
     rows = read_rows(folder, manifest, "evals.jsonl")
-    return [arm | _at_temperature(arm["condition"], row) for row in rows]
+    return [arm | _at_temperature(str(arm["condition"]), row) for row in rows]
 
 
 def _at_temperature(condition: str, row: dict[str, Any]) -> dict[str, Any]:

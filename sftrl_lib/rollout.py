@@ -94,9 +94,10 @@ def rollout(
     for start in range(0, len(order), policy.generation_batch_size):
         part = order[start : start + policy.generation_batch_size]
         prompts = [asked[id(items[i])] for i in part]
-        pictures = [episodes[i].picture for i in part if episodes[i].picture]
+        pictures = [p for i in part if (p := episodes[i].picture)]
         talk = Conversations(policy, prompts, pictures)
-        active, said = list(range(len(part))), [[] for _ in part]
+        active = list(range(len(part)))
+        said: list[list[int]] = [[] for _ in part]
         while active:
             now = [heat[part[n]] for n in active]
             answers = talk.answer(active, said, max_new_tokens, now, generator)

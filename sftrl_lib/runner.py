@@ -75,8 +75,8 @@ def init_folder(exp: Experiment) -> Path:
 def settings_of_init(exp: Experiment) -> dict[str, Any]:
     """What an experiment says of its init, as far as it is not the default."""
     names = ("foundation", "preset", "model", "precision", "rank", "routes", "ood_routes")
-    names += _TRAINED_ON
-    changed = {name: exp.differences[name] for name in names if name in exp.differences}
+    differences = exp.differences
+    changed = {n: differences[n] for n in (*names, *_TRAINED_ON) if n in differences}
     return changed | ({"preset": exp.model.preset} if exp.model.preset != "tiny" else {})
 
 

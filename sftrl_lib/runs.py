@@ -115,7 +115,11 @@ class _Manifest(_Checked[_Scalar | list[_Scalar] | dict[str, _Scalar]]):
     files: dict[str, str] = {}
 
 
-_ROWS = {"metrics.jsonl": _Step, "evals.jsonl": _Measurement, "episodes.jsonl": _Episode}
+_ROWS: dict[str, type[BaseModel]] = {
+    "metrics.jsonl": _Step,
+    "evals.jsonl": _Measurement,
+    "episodes.jsonl": _Episode,
+}
 
 
 # --- reading and writing them ---------------------------------------------------------------------

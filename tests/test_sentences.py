@@ -213,7 +213,8 @@ def test_how_many_runs_were_made_on_uncommitted_changes():
     ours = results().query("preset == 'tiny'")
     arms = stats.main_grid(ours)
     arms = set(arms[arms.method.isin(["rl", "sft"])].run_id)
-    inits = {path.name for path in RUNS.glob("*-init-tiny-*")}
+    first = [p for p in RUNS.iterdir() if read_manifest(p)["config"]["foundation"] == "default"]
+    inits = {path.name for path in first if "-init-tiny-" in path.name}
     tries = set(ABLATIONS["tries"].rows(ours).run_id) - arms
     dirty = {path.name for path in RUNS.iterdir() if read_manifest(path)["git"].endswith("-dirty")}
     assert (len(arms), len(arms & dirty)) == (40, 10)

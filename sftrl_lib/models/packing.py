@@ -134,6 +134,7 @@ def _attend(
 
 def _look(query, key, value, mask, packed: Packed, usual: dict) -> torch.Tensor:
     """Attention to pictures, whose keys stand one after the other: each token to its own."""
+    assert packed.pictures is not None
     found, pictures = torch.empty_like(query), packed.pictures.unique()
     patches = key.size(2) // len(pictures)
     for n, picture in enumerate(pictures):

@@ -62,7 +62,7 @@ class Task:
     mechanism: ClassVar[tuple[str, Sequence[tuple[str, str]]]] = ("", ())
 
     def __init__(self, **given: Any) -> None:
-        self.settings = self.settings_class(**{"name": self.name} | given)
+        self.settings: Any = self.settings_class(**{"name": self.name} | given)
 
     @classmethod
     def of(cls, settings: TaskSettings) -> "Task":
