@@ -1,5 +1,6 @@
 """The HTML book in a real browser, on a desk and on a phone, in the light and in the dark."""
 
+import re
 import shutil
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -33,6 +34,13 @@ def browser():
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def test_no_two_parts_of_a_page_that_is_asked_have_one_name(pages):
+    """Sphinx calls the part below the heading "Cards" cards; a form of that name is not found."""
+    for page in (p for p in pages if p.stem in ("playground", "explorer")):
+        names = re.findall(r'<(?:section|form|div|p)[^>]* id="([^"]+)"', page.read_text())
+        assert names and len(set(names)) == len(names), page
 
 
 def test_no_internal_link_is_broken(pages):

@@ -332,7 +332,7 @@ def test_the_bars_are_the_librarys_chances(page, cards):
         np.testing.assert_allclose(np.ravel(faces), np.ravel(expected), atol=1e-4)
 
 
-ANSWERED = "!document.getElementById('cards').hasAttribute('aria-busy')"
+ANSWERED = "!document.getElementById('cards-form').hasAttribute('aria-busy')"
 
 
 @pytest.mark.slow

@@ -566,7 +566,7 @@ const FACES = ["J", "Q", "K"];
 class Cards {
   constructor() {
     this.stage = new Stage("gp-l", "cards");
-    this.form = document.getElementById("cards");
+    this.form = document.getElementById("cards-form");
     this.fields = this.form.elements;
     const { hands, rule } = this.stage.panel.facts;
     this.hands = hands;
@@ -661,7 +661,7 @@ const drawValue = () => 1 + Math.floor(13 * Math.random());
 class Walk {
   constructor() {
     this.stage = new Stage("virl-l", "walk");
-    this.form = document.getElementById("walk");
+    this.form = document.getElementById("walk-form");
     this.fields = this.form.elements;
     const { walks } = this.stage.panel.facts;
     this.fields.position.replaceChildren(
@@ -711,7 +711,7 @@ playground.start = async () => {
     if (!seen.some(({ isIntersecting }) => isIntersecting)) return;
     observer.disconnect();
     playground.walk.ask();
-  }).observe(document.getElementById("walk"));
+  }).observe(document.getElementById("walk-form"));
 };
 
-if (document.getElementById("cards")) playground.start();
+if (document.getElementById("cards-form")) playground.start();
