@@ -42,7 +42,8 @@ def _inline_math(self, node):
 
 
 def _block_math(self, node):
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    formula = tex2mathml(node.astext(), as_block=True)
+    self.body.append(f'<div class="math" tabindex="0">{formula}</div>')  # a key scrolls a wide one
     from docutils.nodes import SkipNode
 
     raise SkipNode

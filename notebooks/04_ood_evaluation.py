@@ -703,7 +703,7 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 
 # %%
 from sftrl_lib.tasks.navigation import claims_intersection, observed
-from sftrl_lib.tasks.navigation_texts import split_landmark
+from worlds.rail import split_landmark
 from study.notebook import recorded_run
 
 streets = make_task(Experiment(task="virl-vl"))

@@ -453,7 +453,7 @@ pd.DataFrame(table).T
 
 # %%
 shape = Shape(architecture(big), big.model.rank)
-text, vision = shape.text, shape.config.vision_config
+text, vision = shape.text, architecture(big).vision_config
 own = 1 - shape.cross_layers / text.num_hidden_layers  # share of the layers that read text alone
 head = text.vocab_size * text.hidden_size
 N = {"gp-l": shape.linear * own + head, "gp-vl": shape.linear + head}

@@ -79,7 +79,7 @@ def test_a_notebooks_kernel_has_threads_that_sleep_though_it_loads_torch_first(t
 def wheel(tmp_path_factory):
     """A read-only folder into which the wheel was unpacked, as an installer does."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in ("foundry", "sftrl_lib", "study", "worlds", "data"):
+    for name in ("foundry", "sftrl_lib", "study", "teach", "worlds", "data"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, source)
