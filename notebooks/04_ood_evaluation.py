@@ -703,8 +703,8 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 
 # %%
 from sftrl_lib.tasks.navigation import claims_intersection, observed
-from worlds.rail import split_landmark
 from study.notebook import recorded_run
+from worlds.rail import split_landmark
 
 streets = make_task(Experiment(task="virl-vl"))
 tested = cache(streets.test_items)  # the same positions for all arms

@@ -10,7 +10,7 @@ import pandas as pd
 from sftrl_lib import results
 from sftrl_lib.errors import check
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.places import ROOT
+from sftrl_lib.places import ROOT, writable
 from sftrl_lib.registry import ABLATIONS, TASKS
 from sftrl_lib.runner import has_recorded_init, run_experiment, settings_of_init
 from sftrl_lib.runs import LIVE, RUNS, find_run, is_done, write_atomic
@@ -89,6 +89,7 @@ def book_runs(workers: int = 2, only_estimate: bool = False, only: str = "") -> 
             known = "a time not yet known" if math.isnan(seconds) else hours
             print(f"{name}: {known}, for {len(left)} of {len(runs)} runs")
         elif left:
+            writable(RUNS)  # said before hours of work
             make_inits(left)
             run_grid(left, RUNS, workers, final=final)
             results.write_results()
