@@ -501,7 +501,7 @@ class Stage {
     this.panel = new Panel(task);
     this.status = document.getElementById(`${prefix}-status`);
     this.place = document.getElementById(`${prefix}-answers`);
-    this.form = document.getElementById(prefix);
+    this.form = document.getElementById(`${prefix}-form`);
     this.asked = 0; // questions so far: a newer one ends the one before
     this.boxes = playground.facts.methods.map(({ name, label }) => {
       const id = `${prefix}-${name}`;
