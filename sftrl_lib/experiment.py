@@ -234,7 +234,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
     """SftrlError, with all settings that there are, for what is none of any task or method."""
     if unknown := unknown_settings(names):
         listed = ", ".join(sorted({"task", "method", "seed", *all_settings()}))
-        raise SftrlError(f"unknown setting {', '.join(unknown)}; the settings are {listed}.")
+        given = ", ".join(n if str(n).isprintable() else repr(n) for n in unknown)
+        raise SftrlError(f"unknown setting {given}; the settings are {listed}.")
 
 
 def flatten(given: Mapping[str, Any]) -> dict[str, Any]:
