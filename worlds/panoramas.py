@@ -40,8 +40,9 @@ def read_bytes(path: Path, limit: int = _MAX_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
+        named = str(path) if len(str(path)) < 1000 else f"{str(path)[:200]}..."
         raise SftrlError(
-            f"cannot read {path} ({error.strerror}), which belongs to a folder of routes in the "
+            f"cannot read {named} ({error.strerror}), which belongs to a folder of routes in the "
             "released shape; name such a folder."
         ) from error
     if len(data) > limit:
