@@ -1,5 +1,5 @@
 """How long a short run takes beside another busy program, with threads that spin while they wait,
-as torch's OpenMP library has them by default, and with threads that sleep (sftrl_lib/threads.py).
+as torch's OpenMP library has them by default, and with threads that sleep (engine/threads.py).
 
 Run `python benchmarks/busy.py` on a machine that does nothing else (five minutes a round on two
 cores, most of them spent in the spinning run); it writes data/benchmarks/busy.json. The busy

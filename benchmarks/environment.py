@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 
 from foundry.cities import city_routes
 from foundry.released import write_routes
-from sftrl_lib.tasks import general_points as gp
+from sftrl_lib.tasks.general_points import GeneralPoints
 from sftrl_lib.tasks.navigation import Navigation
-from worlds import cities, drawing, solver
+from worlds import cities, deals, drawing, solver
 from worlds.verifier import verify_formula
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "environment.json"
@@ -65,11 +65,11 @@ def cold(target: int) -> None:
     """Find all solutions of all 1,820 hands for one target, from empty caches."""
     solver.sorted_solutions.cache_clear()
     solver._table.cache_clear()
-    for values in combinations_with_replacement(gp.RANKS, 4):
+    for values in combinations_with_replacement(deals.RANKS, 4):
         solver.solutions(values, target)
 
 
-def answers(task: gp.GeneralPoints, count: int) -> list[tuple[gp.Deal, str]]:
+def answers(task: GeneralPoints, count: int) -> list[tuple[deals.Deal, str]]:
     """Deals with answers of every kind, a fifth each: gold and the four ways to fail."""
     rng, calls = random.Random(0), []
     for index in range(count):
@@ -106,9 +106,10 @@ def walk(env: gymnasium.Env, seed: int) -> int:
 
 
 def main() -> None:
-    task = gp.GeneralPoints()
+    task = GeneralPoints()
     calls = answers(task, 10_000)
-    formulas = [(gp._read(text)[2], deal.numbers) for deal, text in calls if gp._read(text)]
+    read = [(deals.read_answer(text), deal.numbers) for deal, text in calls]
+    formulas = [(answer[2], numbers) for answer, numbers in read if answer]
     jobs = [("all solutions, cold cache", lambda: rate(cold, [(24,)]), 1820, None)]
     for split in task.splits:
         items = [(split, 1, index) for index in range(4_000)]

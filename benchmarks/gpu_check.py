@@ -17,15 +17,17 @@ from dataclasses import replace
 import bitsandbytes as bnb
 import torch
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from commons.files import write_atomic
+from engine import memory
+from sftrl_lib import planning
 from sftrl_lib.evaluate import KlToInit, evaluate
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models import memory
-from sftrl_lib.models.load import load_policy
 from sftrl_lib.places import ROOT
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.runner import start_policy
-from sftrl_lib.runs import Run, write_atomic
+from sftrl_lib.runs import Run
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import GeneralPointsVL
 
@@ -66,7 +68,7 @@ def losses(exp: Experiment, device: str) -> list[float]:
 def stages(exp: Experiment, policy, device: str) -> list[dict]:
     """A step of SFT and of RL, and an evaluation, with their time and peak of memory."""
     task, rows = Graded(), []
-    shape = memory.Shape(memory.architecture(exp), exp.model.rank)
+    shape = memory.Shape(planning.architecture(exp), exp.model.rank)
     for stage in ("sft", "rl", "evaluate"):
         began = time.monotonic()
         if device == "cuda":
@@ -81,7 +83,7 @@ def stages(exp: Experiment, policy, device: str) -> list[dict]:
                 METHODS[stage].train(now, policy, task, run, progress=False)
         peak = torch.cuda.max_memory_reserved() / memory.GB if device == "cuda" else None
         # The plan counts the context too, which the allocator does not see.
-        planned = memory.total(memory.pieces(now, stage, shape, device), device) / memory.GB
+        planned = memory.total(planning.pieces(now, stage, shape, device), device) / memory.GB
         planned -= memory.RUNTIME[device]
         seconds = round(time.monotonic() - began, 1)
         rows.append({"stage": stage, "seconds": seconds, "peak_gb": peak, "planned_gb": planned})

@@ -20,7 +20,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sftrl_lib.tasks.general_points import GeneralPoints
-from sftrl_lib.tasks.navigation import KEYS, Navigation
+from sftrl_lib.tasks.navigation import Navigation
+from worlds.walks import KEYS
 
 OUT = Path(__file__).parents[1] / "data" / "benchmarks" / "hostile.json"
 BOUND = 0.25  # seconds of processor time an answer

@@ -31,12 +31,14 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from commons.files import write_atomic
+from engine import checkpoints, trainer
 from sftrl_lib import runner
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.methods import trainer
+from sftrl_lib.methods import fit
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS
-from sftrl_lib.runs import Run, read_manifest, write_atomic
+from sftrl_lib.runs import Run, read_manifest
 
 OUT = ROOT / "data" / "benchmarks" / "kill.json"
 LIVES = 3  # of which the last is not killed
@@ -86,7 +88,7 @@ def life(exp: Experiment, root: Path, phase: mmap.mmap) -> None:
     runner.full_battery = lambda *_: {"id_unseen": exp.evaluation.final_episodes}
     method = METHODS[exp.method.name]
     watched(method, phase)
-    trainer.SAVE_EVERY = 0.0
+    fit.SAVE_EVERY = 0.0
     train = method.train
 
     def train_and_hash(exp, policy, *rest):
@@ -137,7 +139,7 @@ def result(exp: Experiment, root: Path) -> dict:
         "evals": run.evals().to_json(),
         "episodes": run.episodes(),
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
-        "kept": trainer._digests(folder / "weights"),
+        "kept": checkpoints._digests(folder / "weights"),
     }
 
 

@@ -17,12 +17,13 @@ import time
 
 import psutil
 
+from commons.files import write_atomic
+from engine import memory
+from sftrl_lib import planning
 from sftrl_lib.evaluate import evaluate
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models import memory
 from sftrl_lib.places import ROOT
 from sftrl_lib.runner import run_experiment, start_policy
-from sftrl_lib.runs import write_atomic
 from sftrl_lib.tasks import make_task
 
 OUT = ROOT / "data" / "proof" / "memory.json"
@@ -43,8 +44,8 @@ def measure(stage: str, settings: dict) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             run_experiment(exp, folder, False, {"rule_ood": count})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / memory.GB
-    shape = memory.Shape(memory.architecture(exp), exp.model.rank)
-    planned = memory.total(memory.pieces(exp, stage, shape, "cpu"), "cpu") / memory.GB
+    shape = memory.Shape(planning.architecture(exp), exp.model.rank)
+    planned = memory.total(planning.pieces(exp, stage, shape, "cpu"), "cpu") / memory.GB
     facts = {"preset": exp.model.preset, "task": exp.task.name, "precision": exp.model.precision}
     seconds = round(time.monotonic() - began, 1)
     peaks = {"peak_gb": peak, "planned_gb": planned, "ratio": peak / planned}

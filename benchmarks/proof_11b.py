@@ -21,16 +21,18 @@ from transformers import MllamaForConditionalGeneration, MllamaImageProcessorPil
 from transformers.integrations import replace_with_bnb_linear
 from transformers.quantizers import AutoHfQuantizer
 
+from commons.files import write_atomic
+from engine import memory
+from engine.adapters import adapt
+from engine.load import nf4, unpacked_dtype
+from engine.policy import Policy
 from foundry.foundation import build_tokenizer
+from sftrl_lib import planning
 from sftrl_lib.evaluate import KlToInit, evaluate
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models import memory
-from sftrl_lib.models.adapters import adapt
-from sftrl_lib.models.load import nf4, unpacked_dtype
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
-from sftrl_lib.runs import Run, machine, write_atomic
+from sftrl_lib.runs import Run, machine
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
 SETTINGS = dict(
@@ -80,7 +82,7 @@ def peak_gb() -> float:
 
 def main() -> None:
     tokenizer = build_tokenizer()
-    config = memory.architecture(Experiment(**SETTINGS))
+    config = planning.architecture(Experiment(**SETTINGS))
     config.image_token_index = tokenizer.image_token_id
     began = time.monotonic()
     model = random_nf4(config)
@@ -129,7 +131,7 @@ def planned(exp, stage, shape, policy, task) -> float:
     more = len(policy.next_turn("x")) + 12 + exp.model.max_new_tokens
     first = asked + (40 if stage == "sft" else exp.model.max_new_tokens)
     lengths = first, asked + exp.model.max_new_tokens + (exp.evaluation.eval_tries - 1) * more
-    return memory.total(memory.pieces(exp, stage, shape, "cpu", lengths), "cpu") / memory.GB
+    return memory.total(planning.pieces(exp, stage, shape, "cpu", lengths), "cpu") / memory.GB
 
 
 def row(stage: str, began: float, planned_gb: float | None, log=None, moved=None) -> dict:

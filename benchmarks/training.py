@@ -24,8 +24,8 @@ from unittest import mock
 import torch
 from tqdm.auto import tqdm
 
+from engine import trainer
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.methods import trainer
 from sftrl_lib.registry import METHODS
 from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks import make_task

@@ -17,6 +17,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from commons.errors import SftrlError
 from worlds.cities import (
     KINDS,
     TRAINING_CITY,
@@ -28,7 +29,6 @@ from worlds.cities import (
     bearing,
     read_look,
 )
-from worlds.errors import SftrlError
 from worlds.pictures import Color
 from worlds.routes import Milestone, Route, content_hash, sector, turn_word, unseen
 

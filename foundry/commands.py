@@ -22,7 +22,7 @@ class Foundation:
 
     @staticmethod
     def run(args: Namespace) -> None:
-        from sftrl_lib.models.load import FOUNDATIONS
+        from sftrl_lib.policies import FOUNDATIONS
 
         from .foundation import is_pretrained, pretrain
         from .model_card import write_card

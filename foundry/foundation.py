@@ -23,14 +23,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.models.images import ImageConditioner
-from sftrl_lib.models.policy import Policy
+from commons.errors import SftrlError
+from commons.processes import end_with_parent
+from engine.images import ImageConditioner
+from engine.policy import Policy
 from sftrl_lib.places import writable
-from sftrl_lib.runs import end_with_parent
-from sftrl_lib.tasks import general_points_texts as cards
-from sftrl_lib.tasks import navigation_texts as walks
-from sftrl_lib.tasks.general_points import CARD_NAMES, RANKS
+from worlds import card_texts as cards
+from worlds import walk_texts as walks
+from worlds.deals import CARD_NAMES, RANKS
 
 from .cities import WORDS
 from .pretraining import (

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from commons.files import write_atomic
+from engine.generation import answer
+from engine.policy import Policy
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.generation import answer
-from sftrl_lib.models.load import load_policy
-from sftrl_lib.models.policy import Policy
+from sftrl_lib.policies import load_policy
 from sftrl_lib.rollout import rollout
-from sftrl_lib.runs import write_atomic
-from sftrl_lib.tasks import general_points_texts as cards
-from sftrl_lib.tasks import navigation_texts as walks
 from sftrl_lib.tasks.base import Task
-from sftrl_lib.tasks.general_points import COLORS, GeneralPoints, GeneralPointsVL
-from sftrl_lib.tasks.navigation import WORDS, Navigation, NavigationVL, sighted
+from sftrl_lib.tasks.general_points import GeneralPoints, GeneralPointsVL
+from sftrl_lib.tasks.navigation import Navigation, NavigationVL
+from worlds import card_texts as cards
+from worlds import walk_texts as walks
+from worlds.deals import COLORS
 from worlds.verifier import verify_formula
+from worlds.walks import WORDS, sighted
 
 
 def walking(policy: Policy, routes: int = 50, seed: int = 0) -> dict:

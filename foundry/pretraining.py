@@ -16,17 +16,16 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image
 
-from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks import general_points_texts as cards
-from sftrl_lib.tasks import navigation
-from sftrl_lib.tasks import navigation_texts as walks
-from sftrl_lib.tasks.texts import retry
+from worlds import card_texts as cards
 from worlds import cities as recorded
-from worlds import drawing, hands, rail
+from worlds import deals, drawing, hands, rail
+from worlds import walk_texts as walks
 from worlds.formulas import IllegalFormula, evaluate_formula
 from worlds.routes import SECTORS, TURNS, Milestone, Route, turn_word
 from worlds.solver import solve
+from worlds.texts import retry
 from worlds.verifier import verdict_message, verify_formula
+from worlds.walks import WORDS, Step
 
 from . import cities
 
@@ -132,10 +131,10 @@ class Pretraining:
         weights = self.formats(shares)
         return rng.choices(list(weights), list(weights.values()))[0]
 
-    def deal(self, rng: random.Random) -> tuple[gp.Deal, str]:
+    def deal(self, rng: random.Random) -> tuple[deals.Deal, str]:
         """A deal under a random rule and a formula that solves it."""
         while True:
-            rule = gp.Rule.parse(tuple(rng.randint(1, 13) for _ in range(3)))
+            rule = deals.Rule.parse(tuple(rng.randint(1, 13) for _ in range(3)))
             if (rule.j, rule.q, rule.k) in FORBIDDEN_RULES:
                 continue
             faced = rng.random() < self.faces
@@ -145,18 +144,18 @@ class Pretraining:
             )
             numbers = [rule.value(r) for r in ranks]
             if rng.random() < self.target_24:
-                if gp.held_out(numbers):
+                if deals.held_out(numbers):
                     continue
                 solutions = solve(numbers, 24)
                 if not solutions:
                     continue
-                return gp.Deal(ranks, ("S",) * 4, rule, 24), rng.choice(solutions)
+                return deals.Deal(ranks, ("S",) * 4, rule, 24), rng.choice(solutions)
             formula, value = random_formula(numbers, rng)
             if value is None or value.denominator != 1 or value not in TARGETS or value == 24:
                 continue
-            return gp.Deal(ranks, ("S",) * 4, rule, int(value)), formula
+            return deals.Deal(ranks, ("S",) * 4, rule, int(value)), formula
 
-    def wrong_formula(self, deal: gp.Deal, rng: random.Random) -> str:
+    def wrong_formula(self, deal: deals.Deal, rng: random.Random) -> str:
         """What a student may write: a wrong value, wrong numbers, or no formula at all."""
         numbers = list(deal.numbers)
         kind = rng.random()
@@ -173,7 +172,7 @@ class Pretraining:
         return self.card_talk(*self.deal(rng), rng)
 
     def card_talk(
-        self, deal: gp.Deal, formula: str, rng: random.Random, pictured: bool = False
+        self, deal: deals.Deal, formula: str, rng: random.Random, pictured: bool = False
     ) -> Conversation:
         """A conversation about this deal, perhaps with wrong tries; it ends with `formula`."""
         style = self._format(CARD_FORMATS, rng)
@@ -191,7 +190,7 @@ class Pretraining:
                 message, steps = verdict.message, worked_steps(wrong) or ()
                 if pictured and rng.random() < 0.5:  # one card misread
                     named = list(deal.cards)
-                    named[rng.randrange(4)] = rng.choice(list(gp.CARD_NAMES.values()))
+                    named[rng.randrange(4)] = rng.choice(list(deals.CARD_NAMES.values()))
                     if sorted(named) != sorted(deal.cards):
                         message = verdict_message("misread_cards")
                 shown = cards.answer(named, deal.numbers, wrong, style, steps)
@@ -200,15 +199,13 @@ class Pretraining:
 
     def walk(self, rng: random.Random) -> Conversation:
         """A conversation about one position of a walk; its last answer is right."""
-        route, actions = random_route(rng), rng.choice(list(navigation.WORDS))
+        route, actions = random_route(rng), rng.choice(list(WORDS))
         laid = rail.lay_rail(route, 3, 0.5)
         index = max(rng.randrange(len(laid)), rng.randrange(len(laid)))  # a longer history: more
-        step = navigation.Step(route, rail.sentences(route), laid, index, actions)
+        step = Step(route, rail.sentences(route), laid, index, actions)
         return self.walk_talk(step, rng)
 
-    def walk_talk(
-        self, step: navigation.Step, rng: random.Random, pictured: bool = False
-    ) -> Conversation:
+    def walk_talk(self, step: Step, rng: random.Random, pictured: bool = False) -> Conversation:
         """A conversation about this position, perhaps with wrong tries; it ends right."""
         style, position = self._format(WALK_FORMATS, rng), step.position
 
@@ -224,16 +221,16 @@ class Pretraining:
             reason, observed = "wrong_action", right
             if rng.random() < 0.2:
                 reason, observed = "wrong_observation", rng.choice(truth)
-                if navigation.claims_intersection(observed) == position.at_intersection:
+                if rail.claims_intersection(observed) == position.at_intersection:
                     reason = "wrong_action"
             message = walks.verdict_message(reason, position.at_intersection)
             turns += [answer(observed, wrong), ("user", retry(message))]
         return [*turns, answer(right, step.action)]
 
-    def wrong_action(self, step: navigation.Step, rng: random.Random) -> str:
+    def wrong_action(self, step: Step, rng: random.Random) -> str:
         """What a student may do: another sentence's turn, any other, or another kind of action."""
         turns = [getattr(p, step.actions) for p in step.rail if p.kind == "turn"]
-        anything = [rail.turn_action(word) for word in navigation.WORDS[step.actions]]
+        anything = [rail.turn_action(word) for word in WORDS[step.actions]]
         pool = rng.choice((turns, anything, (rail.FORWARD, rail.STOP)))
         return rng.choice([a for a in pool if a != step.action] or [rail.turn_action("back")])
 
@@ -257,7 +254,7 @@ class Pictured:
 GRID = 8  # patches along a side of the picture
 # What a patch names: the card of its quarter, one of 13; or of its view, whether one is at a
 # crossing, and the sign of that crossing's landmark (one of eight kinds) in its column, or none.
-SIGHTS = len(gp.RANKS) + 2 * (len(cities.KINDS) + 1)
+SIGHTS = len(deals.RANKS) + 2 * (len(cities.KINDS) + 1)
 
 
 def hand_patches(ranks: Sequence[int]) -> tuple[int, ...]:
@@ -270,7 +267,7 @@ def view_patches(city: cities.City, place: cities.Position, heading: float) -> t
     """`Pictured.patches` of the four views from a place."""
     node = min(city.graph, key=lambda n: math.dist(city.xy(n), place))
     crossing, half = math.dist(city.xy(node), place) < 3, GRID // 2
-    found = np.full((GRID, GRID), len(gp.RANKS) + crossing)
+    found = np.full((GRID, GRID), len(deals.RANKS) + crossing)
     mark = city.landmarks.get(node) if crossing else None
     if mark:
         east, north = (a - b for a, b in zip(mark.position, place, strict=True))
@@ -307,7 +304,7 @@ class Seeing(Pretraining):
     def hand(self, rng: random.Random) -> Pictured:
         """A picture of a deal, a conversation about it, and what lies where."""
         deal, formula = self.deal(rng)
-        suits = gp.COLORS["red" if rng.random() < self.red else "black"]
+        suits = deals.COLORS["red" if rng.random() < self.red else "black"]
         deal = replace(deal, suits=tuple(rng.choices(suits, k=4)), look=rng.getrandbits(32))
         show = partial(hands.picture, deal.cards, deal.suits, self.size, deal.look)
         talk = self.card_talk(deal, formula, rng, pictured=True)
@@ -316,10 +313,10 @@ class Seeing(Pretraining):
     def street(self, rng: random.Random) -> Pictured:
         """Street views in a random city, a conversation about them, and what is where."""
         city, routes = _town(rng.randrange(self.towns))
-        route, actions = rng.choice(routes), rng.choice(list(navigation.WORDS))
+        route, actions = rng.choice(routes), rng.choice(list(WORDS))
         laid = rail.lay_rail(route, 3, 0.5, rng.random())
         index = rng.randrange(len(laid))
-        step = navigation.Step(route, rail.sentences(route), laid, index, actions)
+        step = Step(route, rail.sentences(route), laid, index, actions)
         seen = city, city.position(step.position.location), step.position.heading
         show = partial(drawing.street_views, *seen, self.size)
         return Pictured(self.walk_talk(step, rng, pictured=True), show, view_patches(*seen))
@@ -331,4 +328,5 @@ class Seeing(Pretraining):
         return shown + [self.street(rng) for _ in range(self.walks)]
 
 
-FORBIDDEN_RULES = {(r.j, r.q, r.k) for r in gp.NAMED_RULES.values()} | set(gp.HELD_OUT_MAPPINGS)
+NAMED = {(r.j, r.q, r.k) for r in deals.NAMED_RULES.values()}
+FORBIDDEN_RULES = NAMED | set(deals.HELD_OUT_MAPPINGS)

@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from commons.errors import SftrlError
 from worlds import routes as files
-from worlds.errors import SftrlError
 from worlds.panoramas import STREET_VIEWS, Point
 from worlds.routes import Milestone, Route, compass_word
 

@@ -66,7 +66,7 @@ print(task.prompt(deal))
 # %%
 from dataclasses import replace
 
-from sftrl_lib.tasks.general_points import NAMED_RULES
+from worlds.deals import NAMED_RULES
 
 hand = task.item("id_paired", seed, 2)
 for rule in NAMED_RULES.values():
@@ -188,7 +188,7 @@ import random
 
 import pandas as pd
 
-from sftrl_lib.tasks.general_points_texts import answer
+from worlds.card_texts import answer
 
 misread = replace(hand, rule=NAMED_RULES["five"])
 answers = {
@@ -353,7 +353,7 @@ touch.verifier_box()
 # can be good at a known hand without being able to solve one.
 
 # %%
-from sftrl_lib.tasks.general_points import held_out
+from worlds.deals import held_out
 
 rows = []
 for split in task.splits:
@@ -434,7 +434,7 @@ check("01.4", blind_player)
 # %%
 from sftrl_lib.evaluate import evaluate
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models.load import load_policy
+from sftrl_lib.policies import load_policy
 
 exp = Experiment(
     method="init", preset=preset, precision=precision, seed=seed, steps=live_steps,
@@ -547,7 +547,7 @@ pd.DataFrame(
 # The verifier knows the right action, and it notices whether the answer saw the intersection:
 
 # %%
-from sftrl_lib.tasks import navigation_texts as texts
+from worlds import walk_texts as texts
 
 here = crossing.position
 tried = {
@@ -749,7 +749,7 @@ plots.show(plots.gallery(pictures, "What the foundation model reads"))
 # **Exercise 01.6. A task of your own, in one file** (hard, 45 minutes)
 #
 # Design a task whose rule can change, for example "write these numbers in ascending order",
-# tested with "descending". `sftrl_lib/tasks/countdown.py` is the worked example. Fill in the
+# tested with "descending". `examples/countdown.py` is the worked example. Fill in the
 # four methods; `train` and `id_unseen` must deal under one rule, `rule_ood` under another.
 # The check plays your task: the same seed must give the same item, expert answers must be
 # solved, damaged ones must not be, and no text may make it raise.

@@ -521,7 +521,7 @@ plots.show(figures.mechanism(results, live=looks, task="gp-vl"))
 # earn an answer of the init to have seen something rightly?
 
 # %%
-from sftrl_lib.tasks.navigation import observed, sighted
+from worlds.walks import observed, sighted
 
 street_exp = Experiment(
     task="virl-vl", method="rl", preset=preset, precision=precision, seed=seed,

@@ -471,8 +471,8 @@ from functools import cache
 from itertools import product
 
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.general_points import named_cards
 from study.notebook import recorded_episodes
+from worlds.deals import named_cards
 
 hands = make_task(Experiment(task="gp-vl"))
 pictured = main_grid(results.query("preset == @preset and task == 'gp-vl'"))
@@ -702,9 +702,9 @@ pd.DataFrame(where_arms_end(strolls, counts)).T.style.format("{:.1%}")
 # And landmarks? Wrong about what? The kept answers tell kind from side:
 
 # %%
-from sftrl_lib.tasks.navigation import claims_intersection, observed
 from study.notebook import recorded_run
-from worlds.rail import split_landmark
+from worlds.rail import claims_intersection, split_landmark
+from worlds.walks import observed
 
 streets = make_task(Experiment(task="virl-vl"))
 tested = cache(streets.test_items)  # the same positions for all arms

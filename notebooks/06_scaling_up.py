@@ -64,7 +64,7 @@ print(file.read_text())
 # %%
 import pandas as pd
 
-from sftrl_lib.experiment import Experiment, read_settings, resolve_precision
+from sftrl_lib.experiment import Experiment, read_settings
 
 given = {name: values[0] for name, values in read_settings(file).items()}
 both = {
@@ -81,7 +81,7 @@ table[(table["sft"].nunique(axis=1) > 1) | (table["rl"].nunique(axis=1) > 1)]
 # %%
 for (method, tier), exp in both.items():
     if method == "rl":
-        print(f"{tier}: precision {': '.join(resolve_precision(exp))}")
+        print(f"{tier}: precision {': '.join(exp.model.resolved)}")
 
 # %% [markdown]
 # ## Does it fit?
@@ -93,7 +93,8 @@ for (method, tier), exp in both.items():
 # model's configuration, without loading a weight:
 
 # %%
-from sftrl_lib.models.memory import GB, plan, render
+from engine.memory import GB, render
+from sftrl_lib.planning import plan
 
 big = Experiment(task="gp-vl", preset="llama-11b", method="rl")
 stages = ("evaluate", "sft", "rl")
@@ -280,7 +281,8 @@ check("06.3", quantised)
 # $B$ starts at zero, so training starts from the model as it was. With rank $r = 16$ that is:
 
 # %%
-from sftrl_lib.models.memory import Shape, architecture
+from engine.memory import Shape
+from sftrl_lib.planning import architecture
 
 for name in ("tiny", "llama-11b"):
     exp = Experiment(preset=name)
@@ -359,7 +361,7 @@ check("06.4", adapter_size)
 # a verdict on the two arms needs one grid of rates for both, as in notebook 05.
 
 # %%
-from sftrl_lib.models.memory import smallest
+from sftrl_lib.planning import smallest
 
 sft = Experiment(task="gp-l", preset="llama-11b", method="sft")
 for changes in ({"rank": 16}, {"rank": 256, "lr": 2e-4}, {"precision": "full", "lr": 1e-6}):
@@ -390,7 +392,7 @@ settings = dict(
 )  # fmt: skip
 first = Experiment(precision=precision, **settings)
 arms = [first, first.replace(precision="qlora", lr=3 * first.method.lr)]
-names = [f"{resolve_precision(exp)[0]}, rate {exp.method.lr:.1g}" for exp in arms]
+names = [f"{exp.model.resolved[0]}, rate {exp.method.lr:.1g}" for exp in arms]
 runs = {name: live(exp, kl=True) for name, exp in zip(names, arms, strict=True)}
 
 # %%
@@ -417,7 +419,7 @@ pd.DataFrame(table).style.format("{:.3f}")
 # cards read as the rule says; at last the hands solved within three tries.)
 
 # %%
-from sftrl_lib.models.presets import PRESETS
+from engine.presets import PRESETS
 from sftrl_lib.results import load_results
 
 small = load_results().query("source == 'ours' and preset == 'smol' and task == 'gp-l'")
@@ -488,7 +490,7 @@ print(f"one look costs as much as reading {look / (2 * N['gp-vl']):,.0f} tokens"
 # are estimates, and so is the question's length where there is no tokenizer at hand.
 
 # %%
-from sftrl_lib.models.memory import conversation
+from sftrl_lib.planning import conversation
 from sftrl_lib.registry import METHODS
 
 ANSWER, VERDICT, EPOCHS = 60, 60, 4

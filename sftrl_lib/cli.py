@@ -14,19 +14,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import SftrlError, check
-from .experiment import (
-    MOST,
-    Experiment,
-    all_settings,
-    named,
-    read_settings,
-    sections,
-    unknown_settings,
-)
+from commons.errors import SftrlError, check
+from commons.settings import MOST
+from engine.threads import use_threads
+
+from .experiment import Experiment, all_settings, named, read_settings, sections, unknown_settings
 from .methods.base import Method
 from .registry import COMMANDS, METHODS, TASKS, register_command
-from .threads import use_threads
 
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG)
 
@@ -177,8 +171,8 @@ def evaluate(args: Namespace) -> None:
     """Measure a folder of weights."""
     import pandas as pd
 
-    from .models.presets import SIZES
-    from .models.sources import parameters, whole
+    from engine.presets import SIZES
+    from engine.sources import parameters, whole
 
     settings = _given(args)
     if "tries" in settings:
@@ -189,16 +183,16 @@ def evaluate(args: Namespace) -> None:
     exp = Experiment(lenient=True, **settings)
     if exp.defaults_by_size:
         print(exp.defaults_by_size, file=sys.stderr)
+    from . import planning
     from .evaluate import evaluate as measure
-    from .models import memory
-    from .models.load import load_policy
+    from .policies import load_policy
     from .tasks import make_task
 
     task = make_task(exp)
     wanted = args.split or list(task.curve_splits)
     for split in wanted:
         check("split", split, split in task.splits, task.splits, change="--split")
-    memory.require(exp, "evaluate")
+    planning.require(exp, "evaluate")
     use_threads()
     folder = Path(args.weights)
     policy = load_policy(exp, folder if folder.is_dir() else args.weights)
@@ -236,7 +230,7 @@ def routes(args: Namespace) -> int:
 )
 def plan(args: Namespace) -> int:
     """Estimate the memory each stage needs, before anything is loaded."""
-    from .models.memory import main
+    from .planning import main
 
     planned = {"task": "gp-vl", "preset": "llama-11b"} | _given(args)
     return main(Experiment(lenient=True, **planned), args.gpu_memory, args.json)

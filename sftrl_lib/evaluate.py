@@ -7,12 +7,12 @@ Everything is derived from one rollout a split; what is counted is the task's ow
 from collections.abc import Sequence
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from engine.divergence import Divergence
+from engine.policy import Policy
+
 from .experiment import Experiment
-from .models.images import ImageConditioner
-from .models.policy import Policy
 from .rollout import Episode, rollout
 from .stats import clustered_interval
 from .tasks.base import Counts, Task
@@ -95,18 +95,17 @@ def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     return dict.fromkeys(task.curve_splits, exp.evaluation.final_episodes) | side
 
 
-class KlToInit:
+class KlToInit(Divergence):
     """KL(init || policy) on the training rule, in nats an answer: how far a policy has moved.
 
-    The init's own sampled answers to ID-unseen deals are fixed at construction; the full next-token
-    distributions are compared at every answer token (Shenfeld et al., 2509.04259: forgetting
-    follows this KL on the *new* task).
+    The init's own sampled answers to ID-unseen deals are fixed at construction (Shenfeld et al.,
+    2509.04259: forgetting follows this KL on the *new* task).
     """
 
     def __init__(self, policy: Policy, task: Task, exp: Experiment, answers: int = 0):
         # A token's distribution over a large vocabulary takes 250 kB: fewer answers, half as exact.
         large = policy.model.config.get_text_config().vocab_size > 2**15
-        usual, self.kept = (64, torch.float16) if large else (256, torch.float32)
+        usual, kept = (64, torch.float16) if large else (256, torch.float32)
         generator = torch.Generator(policy.device).manual_seed(exp.seed)
         items = [task.item("id_unseen", exp.seed, i) for i in range(answers or usual)]
         episodes = rollout(
@@ -114,41 +113,7 @@ class KlToInit:
             max_new_tokens=exp.model.max_new_tokens,
         )  # fmt: skip
         rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
-        self.rows, self.size = sorted(rows, key=lambda r: len(r[0] + r[1])), exp.machine.micro_batch
-        parts = (self._log_probs(policy, part) for part in self._parts())
-        self.reference = [part.to("cpu", self.kept) for part in parts]
-
-    def _parts(self) -> list:
-        return [self.rows[i : i + self.size] for i in range(0, len(self.rows), self.size)]
-
-    @torch.no_grad()
-    def _log_probs(self, policy: Policy, part: list) -> torch.Tensor:
-        """(answer tokens, vocabulary): log-probabilities where some rows' answers are written."""
-
-        def padded(rows: list[list[int]], filler: int = 0) -> torch.Tensor:
-            return pad_sequence([torch.tensor(r) for r in rows], True, filler).to(policy.device)
-
-        ids = padded([p + c for p, c, _ in part], policy.tokenizer.pad_token_id)
-        seen = padded([[1] * len(p + c) for p, c, _ in part])
-        written = padded([[0] * len(p) + [1] * len(c) for p, c, _ in part])
-        keep = ids.size(1) - min(len(p) for p, _, _ in part) + 1  # no logits of questions
-        images = ImageConditioner(policy, [picture for *_, picture in part if picture is not None])
-        with images.of(torch.arange(len(part))):
-            logits = policy.model(
-                input_ids=ids, attention_mask=seen, use_cache=False, logits_to_keep=keep
-            ).logits
-        return logits[:, :-1][written[:, 1 - keep :].bool()].float().log_softmax(-1)
-
-    def __call__(self, policy: Policy) -> float:
-        """Mean KL of an answer, in nats."""
-        was_training = policy.model.training
-        policy.model.eval()
-        total = 0.0
-        for part, reference in zip(self._parts(), self.reference, strict=True):
-            before, now = reference.to(policy.device).float(), self._log_probs(policy, part)
-            total += float((before.exp() * (before - now)).sum())
-        policy.model.train(was_training)
-        return total / len(self.rows)
+        super().__init__(policy, rows, exp.machine.micro_batch, kept)
 
     def row(self, policy: Policy) -> dict:
         """The KL as a result row (no interval: it is a mean over fixed answers)."""

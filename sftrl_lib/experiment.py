@@ -14,79 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, SerializeAsAny
 
-from .errors import SftrlError, check, shown
-from .models.presets import PRESETS, Preset, of_size
-from .models.sources import parameters
+from commons.errors import SftrlError, check
+from commons.settings import Count, Section, Share, Temperature, Text
+from engine.presets import PRESETS
+from engine.settings import ModelSettings
+
 from .registry import METHODS, TASKS
-
-MOST = 10**6  # of anything that is counted: more would fail late, or never end
-
-
-def _one_line(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must be text on one line")
-    return value
-
-
-def _no_trace(value: float) -> float:
-    if value and not 1e-3 <= value <= 1e3:
-        raise ValueError("must be 0, or from 0.001 to 1,000")
-    return value
-
-
-def _json_object(value: str) -> str:
-    with contextlib.suppress(ValueError, RecursionError):
-        if not value or isinstance(json.loads(value), dict):
-            return value
-    raise ValueError('must be a JSON object such as {"name": true}')
-
-
-Count = Annotated[int, Field(ge=1, le=MOST)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0, le=MOST)]
-Temperature = Annotated[float, AfterValidator(_no_trace)]
-Text = Annotated[str, AfterValidator(_one_line)]
-
-
-class Section(BaseModel):
-    """Settings that belong together. Unknown names, other types and infinities are errors, of one
-    sentence each (SftrlError)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def __init__(self, /, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _sentence(error) from error
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_bool(cls, value: Any, info: ValidationInfo) -> Any:
-        """True is no 1, though Python says so."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise ValueError("must be a number or text")
-        return value
-
-    def identity(self) -> dict[str, Any]:
-        """What of it decides a result, as far as it is not the default of its field: so a setting
-        that comes later does not change what earlier runs are."""
-        return self.model_dump(exclude_defaults=True)
 
 
 class TaskSettings(Section):
@@ -107,43 +45,6 @@ class MethodSettings(Section):
     steps: Count = Field(description="optimizer steps")
     batch: Count = Field(description="answers (SFT) or episodes (RL) a step")
     warmup: Share = Field(0.03, description="share of the steps in which the rate rises")
-
-
-class ModelSettings(Section):
-    """What is trained."""
-
-    preset: Text = Field("tiny", description="tier: tiny | smol | llama-11b")
-    model: Text = Field("", description="a Hub id or folder instead of the preset's model")
-    precision: Literal["auto", "qlora", "lora", "full"] = Field(
-        "auto", description="auto | qlora | lora | full"
-    )
-    foundation: Text = Field("default", description="which foundation model in data/foundation")
-    start: Text = Field("init", description="init | model (no init before) | a folder of weights")
-    rank: Count = Field(16, description="rank of the adapters (precision qlora | lora)")
-    max_new_tokens: Count = Field(description="tokens an answer may have")
-    base: Text = Field("", description="folder of the base of the adapter in start, if it moved")
-    chat_template_kwargs: Annotated[Text, AfterValidator(_json_object)] = Field(
-        "", description='JSON; thinking: {"enable_thinking": true}'
-    )
-
-    def identity(self) -> dict[str, Any]:
-        """Where a base lies decides nothing."""
-        return self.model_dump(exclude_defaults=True, exclude={"base"})
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is this project's own model, whose foundation and inits are in data/."""
-        return not (self.model or PRESETS[self.preset].model)
-
-    @property
-    def by_size(self) -> bool:
-        """Whether a model is named without a preset, so that its size decides the numbers."""
-        return bool(self.model) and self.preset == "tiny"
-
-    @property
-    def tier(self) -> Preset:
-        """The preset's numbers, or those for the size of a model that is named without one."""
-        return of_size(parameters(self.model)) if self.by_size else PRESETS[self.preset]
 
 
 class EvaluationSettings(Section):
@@ -294,7 +195,7 @@ class Experiment(Section):
         """What a model named without a preset was given for its size, and why; else nothing."""
         if not self.model.by_size:
             return ""
-        count = parameters(self.model.model)
+        count = self.model.size
         size = f"{count / 1e6:,.1f} million parameters" if count else "a size not known here"
         usual = defaults(self.task.name, self.method.name, self.model)
         given = [f"{k}={v}" for k, v in self.flat.items() if k in usual and usual[k] == v]
@@ -323,35 +224,6 @@ class Experiment(Section):
         return (
             f"{self.task.name}-{self.method.name}-{self.model.preset}-s{self.seed}-{self.hash[:8]}"
         )
-
-
-def _sentence(error: ValidationError) -> SftrlError:
-    """The first fault that pydantic found, as a sentence of ours."""
-    first = error.errors()[0]
-    kind, context = first["type"], first.get("ctx", {})
-    name = str(first["loc"][-1]) if first["loc"] else "the experiment"
-    if isinstance(cause := context.get("error"), SftrlError):
-        named = not first["loc"] or name in str(cause)
-        return cause if named else SftrlError(f"{name}: {cause}")
-    if kind == "missing":
-        return SftrlError(f"{name} has no default here; set it, e.g. {name}=1, and try again.")
-    words = (words for start, words in _WORDS.items() if kind.startswith(start))
-    pydantic = first["msg"].removeprefix("Value error, must be ").removeprefix("Input should be ")
-    what = next(words, "{0}").format(pydantic, **context)
-    return SftrlError(
-        f"{name} is {shown(first['input'])}, but it must be {what}; change {name} and try again."
-    )
-
-
-# What pydantic asks for, by the beginning of the type of its error, where its own words are poor.
-_WORDS = {
-    "int_": "a whole number",
-    "float_": "a number",
-    "string_": "text",
-    "greater_than_equal": "at least {ge:,g}",
-    "less_than_equal": "at most {le:,.10g}",
-    "less_than": "less than {lt:,.10g}",
-}
 
 
 def read_settings(path: Path) -> dict[str, list[Any]]:
@@ -392,10 +264,3 @@ def sweep(path: Path) -> list[Experiment]:
     with named(path):
         made = [Experiment(lenient=True, **dict(zip(values, c, strict=True))) for c in combinations]
         return list({one.hash: one for one in made}.values())
-
-
-def resolve_precision(exp: Experiment) -> tuple[str, str]:
-    """(precision, why). `auto` asks the preset; `qlora` is allowed wherever bitsandbytes runs."""
-    if exp.model.precision != "auto":
-        return exp.model.precision, "asked for with precision=" + exp.model.precision
-    return exp.model.tier.precision, exp.model.tier.why

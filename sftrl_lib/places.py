@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-from .errors import SftrlError
+from commons import files
 
 _PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = (_PACKAGE.parent / "pyproject.toml").is_file()  # and not an installed wheel
@@ -30,14 +30,7 @@ if not os.access(os.path.expanduser("~"), os.W_OK):  # some libraries fail where
 
 
 def writable(folder: Path) -> Path:
-    """`folder`, made where it is missing; SftrlError where this user may not write to it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(0, "permission denied")
-    except OSError as error:
-        repair = "set SFTRL_HOME to a folder that you may write to, or name another folder"
-        if folder.is_relative_to(ROOT / "data"):  # the book's own, which no other folder replaces
-            repair = "use a checkout of the project that you may write to"
-        raise SftrlError(f"{folder} cannot be written ({error.strerror}); {repair}.") from error
-    return folder
+    """As `files.writable`; of the book's own folders, which no other replaces, it says so."""
+    if folder.is_relative_to(ROOT / "data"):
+        return files.writable(folder, "use a checkout of the project that you may write to")
+    return files.writable(folder)

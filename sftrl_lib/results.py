@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from .errors import SftrlError
+from commons.errors import SftrlError
+from commons.files import write_atomic
+
 from .experiment import Experiment
 from .places import ROOT
-from .runs import RUNS, YOURS, experiment_of, read_manifest, read_rows, run_folders, write_atomic
+from .runs import RUNS, YOURS, experiment_of, read_manifest, read_rows, run_folders
 
 RESULTS = ROOT / "data" / "results.csv"
 PAPER = ROOT / "data" / "paper.csv"

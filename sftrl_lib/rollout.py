@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .errors import SftrlError
-from .generation import Conversations
-from .models.policy import Policy
+from commons.errors import SftrlError
+from engine.generation import Conversations
+from engine.policy import Policy
+from worlds.texts import retry
+
 from .tasks.base import Task, Verdict
-from .tasks.texts import retry
 
 
 @dataclass

@@ -8,22 +8,23 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .errors import SftrlError
+from commons.errors import SftrlError
+from commons.processes import LOCAL_RANK, RANK
+from engine.adapters import read_adapter
+from engine.compute import Compute
+from engine.load import need_machine
+from engine.policy import Policy
+
+from . import planning
 from .evaluate import TEMPERATURES, KlToInit, evaluate, full_battery
-from .experiment import Experiment, resolve_precision
-from .models import memory
-from .models.adapters import read_adapter
-from .models.load import load_policy, need_machine
-from .models.policy import Policy
+from .experiment import Experiment
 from .places import ROOT
+from .policies import load_policy
 from .registry import METHODS
 from .runs import (
     LIVE,
-    LOCAL_RANK,
-    RANK,
     RUNS,
     YOURS,
-    Compute,
     Run,
     episode_row,
     experiment_of,
@@ -86,7 +87,7 @@ def _is_init_of(manifest: Mapping[str, Any], exp: Experiment) -> bool:
     def start(exp: Experiment, data: Mapping[str, str]) -> tuple:
         own = exp.model
         which = own.preset, own.model, own.rank, own.foundation
-        return *which, exp.task.name, data.get("routes"), resolve_precision(exp)[0]
+        return *which, exp.task.name, data.get("routes"), exp.model.resolved[0]
 
     made = experiment_of(manifest["config"])
     return start(made, manifest.get("data", {})) == start(exp, exp.task.data())
@@ -95,7 +96,7 @@ def _is_init_of(manifest: Mapping[str, Any], exp: Experiment) -> bool:
 def start_policy(exp: Experiment) -> Policy:
     """What a run starts from: the init calls for the foundation model, arms for the init, unless
     `exp.model.start` says otherwise."""
-    need_machine(exp)
+    need_machine(exp.model)
     if exp.model.start not in ("init", "model"):
         return _named_start(exp, Path(exp.model.start))
     if not METHODS[exp.method.name].is_arm or exp.model.start == "model":
@@ -121,7 +122,7 @@ def _named_start(exp: Experiment, folder: Path) -> Policy:
             f"the adapter in {folder} has rank {rank}, and the run's rank is {exp.model.rank}; set "
             f"rank={rank}, or start from a whole checkpoint."
         )
-    if adapter and resolve_precision(exp)[0] == "full":
+    if adapter and exp.model.resolved[0] == "full":
         raise SftrlError(
             f"{folder} holds an adapter, and precision full trains all weights; use precision="
             "lora, or start from the whole checkpoint that 'python -m sftrl_lib merge' makes."
@@ -215,7 +216,7 @@ def run_experiment(
         torch.cuda.set_device(LOCAL_RANK)
         torch.cuda.reset_peak_memory_stats()
     if not is_done(find_run(exp, Path(root))):
-        memory.require(exp, method.stage)
+        planning.require(exp, method.stage)
     run = Run.open(exp, root)
     if run.done:
         return run

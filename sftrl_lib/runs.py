@@ -5,111 +5,96 @@ a measurement), episodes.jsonl (a sample to look at); `data/README.md` explains 
 Recorded runs lie in data/runs and are committed; live ones lie in runs/, which git ignores.
 """
 
-import contextlib
-import hashlib
 import json
-import math
-import multiprocessing
 import os
-import platform
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import pandas as pd
-import psutil
-from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from filelock import BaseFileLock
+from pydantic import BaseModel, Field
 
-from .errors import SftrlError
-from .experiment import Experiment, resolve_precision, unknown_settings
+from commons.errors import SftrlError
+from commons.files import (
+    Checked,
+    Scalar,
+    Whole,
+    content,
+    damaged,
+    digest,
+    line,
+    lock,
+    parsed,
+    plain,
+    read_lines,
+    unlock,
+    write_atomic,
+)
+from commons.processes import RANK
+from engine.machine import facts, peak_memory_mb, revision
+
+from .experiment import Experiment, unknown_settings
 from .places import CHECKOUT, HOME, ROOT, writable
 
-try:  # POSIX only: the peak of memory
-    import resource
-except ImportError:  # pragma: no cover
-    resource = None  # type: ignore[assignment]  # a module, where there is one
-
-# Of the processes that `accelerate launch` starts for one run; the first alone writes.
-RANK, LOCAL_RANK = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-WORLD = int(os.environ.get("WORLD_SIZE", 1))
 RUNS = ROOT / "data" / "runs"  # recorded
 LIVE = HOME / "runs"  # this session's
 YOURS = LIVE / "yours"  # a reader's: of the command line, or copied from another machine
-_PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "numpy")
 _SAVE_EVERY = 20.0  # seconds between two writes of the manifest while rows are logged
 
 
 # --- what the files hold --------------------------------------------------------------------------
-_Whole = Annotated[int, Field(ge=0, lt=2**63)]
-_Scalar = str | bool | int | float | None
-_Extra = TypeVar("_Extra")
+class _Step(Checked[float | None]):
+    step: Whole
 
 
-class _Checked(BaseModel, Generic[_Extra]):
-    """What a file must hold where later code relies on it. Fields of a younger version are let
-    through, as long as they are of the type given."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-    __pydantic_extra__: dict[str, _Extra]
-
-
-class _Step(_Checked[float | None]):
-    step: _Whole
-
-
-class _Measurement(_Checked[float | None]):
+class _Measurement(Checked[float | None]):
     """A row of the results table, without what its run says already."""
 
-    step: _Whole
+    step: Whole
     split: str
     metric: str
     value: float | None
-    tries: _Whole | None = None
-    successes: _Whole | None = None
-    n: _Whole | None = None
+    tries: Whole | None = None
+    successes: Whole | None = None
+    n: Whole | None = None
     method: str = ""
-    seed: _Whole = 0
+    seed: Whole = 0
     lr: float = 0.0
-    train_tries: _Whole = 0
-    clusters: dict[str, tuple[_Whole, _Whole]] | None = None  # (right, of) by hand or route
+    train_tries: Whole = 0
+    clusters: dict[str, tuple[Whole, Whole]] | None = None  # (right, of) by hand or route
 
 
-class _Verdict(_Checked[_Scalar]):
+class _Verdict(Checked[Scalar]):
     reason: str
     message: str
     reward: float
 
 
-class _Episode(_Checked[_Scalar]):
+class _Episode(Checked[Scalar]):
     """As `episode_row` makes them."""
 
-    step: _Whole
+    step: Whole
     split: str
-    index: _Whole
+    index: Whole
     prompt: str = ""
     solved: bool = False
     turns: list[str] = []
     verdicts: list[_Verdict] = []
 
 
-class _Manifest(_Checked[_Scalar | list[_Scalar] | dict[str, _Scalar]]):
-    config: dict[str, _Scalar]
+class _Manifest(Checked[Scalar | list[Scalar] | dict[str, Scalar]]):
+    config: dict[str, Scalar]
     hash: str
     state: Literal["running", "interrupted", "done"]
     wall_s: float = Field(0.0, ge=0)
-    peak_memory_mb: _Whole | None = None
+    peak_memory_mb: Whole | None = None
     compute: float = Field(0.0, ge=0)
     compute_done: float = Field(0.0, ge=0)
-    n_active: _Whole = 0
+    n_active: Whole = 0
     init: str = ""
     data: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -123,86 +108,9 @@ _ROWS: dict[str, type[BaseModel]] = {
 
 
 # --- reading and writing them ---------------------------------------------------------------------
-def _plain(value: Any) -> Any:
-    """Strict JSON: numpy scalars become numbers, NaN and infinities null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(row), ensure_ascii=False) + "\n"
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """A reader, or a killed process, sees the old file or the new one, never half of one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def damaged(path: Path, error: Exception | str, where: str = "") -> SftrlError:
-    """The error to raise; `where` is a place in the file, such as " in line 3"."""
-    why = " ".join(str(error).split())[:200].rstrip(".")
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        why = ": ".join(
-            [*[".".join(map(str, first["loc"][:2]))] * bool(first["loc"]), first["msg"]]
-        )
-    return SftrlError(
-        f"{path} is damaged{where} ({why}); restore it, or delete the folder {path.parent} and run "
-        "the experiment again."
-    )
-
-
-def _content(path: Path) -> bytes | None:
-    """A file's bytes; None where there is nothing of that name. ValueError if it is no file: one
-    does not wait for a pipe."""
-    if not os.path.lexists(path):
-        return None
-    if not path.is_file():
-        raise ValueError("it is not a file")
-    return path.read_bytes()
-
-
-def _parsed(text: bytes, kind: type[BaseModel]) -> dict[str, Any]:
-    """A JSON object of a kind, as it stands in the file; ValueError for anything else."""
-    kind.model_validate_json(text)
-    return json.loads(text)
-
-
 def read_jsonl(path: Path, repair: bool = False) -> list[dict[str, Any]]:
-    """Rows of a run's .jsonl file; [] if there is none. In metrics.jsonl, which grows line by line,
-    a last line without its newline was cut off by a kill: it is left out, and with `repair` cut
-    from the file. Other damage is an SftrlError."""
-    try:
-        data = _content(path) or b""
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    *lines, torn = data.split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(_parsed(line, _ROWS[path.name]))
-        except ValueError as error:
-            raise damaged(path, error, f" in line {number}") from error
-    if torn and not (path.name == "metrics.jsonl" and torn.startswith(b"{")):
-        raise damaged(path, "its last line has no end", f" in line {len(lines) + 1}")
-    if torn and repair:
-        os.truncate(path, len(data) - len(torn))
-    return rows
-
-
-def _digest(path: Path) -> str | None:
-    """Of a file's lines, however the system ends them; None where there is none."""
-    data = _content(path)
-    return None if data is None else hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+    """Rows of a run's .jsonl file (`read_lines`); only metrics.jsonl grows line by line."""
+    return read_lines(path, _ROWS[path.name], path.name == "metrics.jsonl", repair)
 
 
 def read_rows(folder: Path, manifest: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -210,7 +118,7 @@ def read_rows(folder: Path, manifest: Mapping[str, Any], name: str) -> list[dict
     ones do not): SftrlError if one was changed, cut, removed or exchanged since."""
     path = folder / name
     rows = read_jsonl(path)
-    if "files" in manifest and _digest(path) != manifest["files"].get(name):
+    if "files" in manifest and digest(path) != manifest["files"].get(name):
         raise damaged(path, "it is not as the finished run left it")
     return rows
 
@@ -226,9 +134,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     hash and folder it has, a state, facts of the right types."""
     path = folder / "manifest.json"
     try:
-        if (text := _content(path)) is None:
+        if (text := content(path)) is None:
             raise ValueError("it is missing")
-        manifest = _parsed(text, _Manifest)
+        manifest = parsed(text, _Manifest)
         if unknown := unknown_settings(manifest["config"]):
             raise ValueError(
                 f"config has {', '.join(unknown)[:80]}, which this version does not know: was it "
@@ -272,25 +180,6 @@ def find_run(exp: Experiment, root: Path) -> Path:
 
 
 # --- a run ----------------------------------------------------------------------------------------
-@dataclass
-class Compute:
-    """Tokens spent by one run. The first two count every row, also those without advantage, as the
-    paper does (Fig. 5); `done_*` count what was executed."""
-
-    train_tokens: int = 0
-    rollout_tokens: int = 0
-    done_train_tokens: int = 0
-    done_rollout_tokens: int = 0
-
-    def flops(self, n_active: int) -> float:
-        """The paper's X = 6 N D_train + 2 N D_rollout, for N = `n_active` parameters."""
-        return float(n_active) * (6 * self.train_tokens + 2 * self.rollout_tokens)
-
-    def done_flops(self, n_active: int) -> float:
-        """The same formula on the tokens that were really processed."""
-        return float(n_active) * (6 * self.done_train_tokens + 2 * self.done_rollout_tokens)
-
-
 class Run(AbstractContextManager):
     """One run folder. As a context manager it ends as "done", or as "interrupted" on any exception
     (Ctrl-C included), and can then be opened again. Of several processes the first alone writes."""
@@ -316,7 +205,7 @@ class Run(AbstractContextManager):
             )
         if data := exp.task.data():
             run.manifest["data"] = data
-        run._lock = _lock(writable(path))
+        run._lock = lock(writable(path))
         try:
             run._resume(exp.eval_steps)
         except BaseException:
@@ -383,12 +272,9 @@ class Run(AbstractContextManager):
             return
         self._saved = time.monotonic()
         wall = round(self._wall_before + self._saved - self._started, 1)
-        # Of the whole process, so far; 0 where the system does not say. macOS counts bytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
-        peak = peak // (2**20 if sys.platform == "darwin" else 2**10)
-        peak = max(self.manifest.get("peak_memory_mb") or 0, peak)
+        peak = max(self.manifest.get("peak_memory_mb") or 0, peak_memory_mb())
         self.manifest.update(wall_s=wall, peak_memory_mb=peak)
-        text = json.dumps(_plain(self.manifest), indent=1, ensure_ascii=False)
+        text = json.dumps(plain(self.manifest), indent=1, ensure_ascii=False)
         write_atomic(self.path / "manifest.json", text + "\n")
 
     def log(self, **row: Any) -> None:
@@ -396,7 +282,7 @@ class Run(AbstractContextManager):
         if RANK:
             return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+            file.write(line(row))
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.note()
 
@@ -433,17 +319,17 @@ class Run(AbstractContextManager):
     def _merge(self, name: str, rows: Iterable[Mapping[str, Any]], key: tuple[str, ...]) -> None:
         if RANK:
             return
-        both = [*self._read(name), *map(_plain, rows)]
+        both = [*self._read(name), *map(plain, rows)]
         config = self.manifest["config"]  # what a row does not say is its run's: method and seed
         kept = {tuple(row.get(k, config.get(k)) for k in key): row for row in both}
-        write_atomic(self.path / name, "".join(map(_line, kept.values())))
+        write_atomic(self.path / name, "".join(map(line, kept.values())))
 
     def finish(self, state: str = "done") -> None:
         """The last note. A finished run knows its files by their digests, and needs no checkpoint
         any more: only then are they removed, so that a kill leaves one or the other."""
         facts: dict[str, Any] = {"state": state}
         if state == "done":
-            digests = {name: _digest(self.path / name) for name in _ROWS}
+            digests = {name: digest(self.path / name) for name in _ROWS}
             facts["files"] = {name: digest for name, digest in digests.items() if digest}
         self.note(**facts)
         if self.done:
@@ -458,31 +344,12 @@ class Run(AbstractContextManager):
 
     def _unlock(self) -> None:
         if self._lock is not None:
-            with contextlib.suppress(PermissionError):  # Windows removes it on release
-                (self.path / ".lock").unlink(missing_ok=True)
-            self._lock.release()
+            unlock(self._lock)
             self._lock = None
 
     def __exit__(self, kind, value, trace) -> None:
         if not self.done:
             self.finish("interrupted" if kind else "done")
-
-
-def _lock(path: Path) -> BaseFileLock:
-    """Keep other processes out of a run folder; the system frees the lock however we end."""
-    lock = FileLock(path / ".lock")
-    if (path / ".lock").is_symlink():
-        raise damaged(path / ".lock", "it is a link")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise SftrlError(
-            f"{path} is being written by another process, and only one may write; wait for it or "
-            "stop it, then try again."
-        ) from error
-    except OSError as error:
-        raise damaged(path / ".lock", error) from error
-    return lock
 
 
 def episode_row(prompt: str, episode: Any, **facts: Any) -> dict[str, Any]:
@@ -498,44 +365,7 @@ def episode_row(prompt: str, episode: Any, **facts: Any) -> dict[str, Any]:
 
 
 def machine(exp: Experiment) -> dict[str, Any]:
-    """What a run's speed and last digits depend on: "same seed, same result" is a promise for one
-    machine and thread count."""
-    import torch  # here, so that figures and claims start quickly
-
-    precision, why = resolve_precision(exp)
-    return {
-        "precision": precision,
-        "precision_why": why,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": [round(load, 2) for load in psutil.getloadavg()],
-        "python": platform.python_version(),
-        "versions": {p: metadata.version(p) for p in _PACKAGES},
-        "git": _git_revision(),
-    }
-
-
-def _git_revision() -> str | None:
-    if not CHECKOUT:  # the repository around an installed wheel is another's
-        return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def end_with_parent() -> None:
-    """Let a worker die with the command that started it, however that ends (kill -9 included); its
-    run goes on from its last checkpoint."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """What a run's speed and last digits depend on (`engine.machine`), and its code."""
+    precision, why = exp.model.resolved
+    git = revision(ROOT) if CHECKOUT else None  # around an installed wheel it is another's
+    return {"precision": precision, "precision_why": why, **facts(), "git": git}

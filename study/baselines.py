@@ -2,10 +2,11 @@
 
 import random
 
-from sftrl_lib.errors import check
-from sftrl_lib.tasks import navigation_texts as texts
+from commons.errors import check
 from sftrl_lib.tasks.base import Counts, Verdict
-from sftrl_lib.tasks.navigation import WORDS, Navigation, Step, route_metrics
+from sftrl_lib.tasks.navigation import Navigation, route_metrics
+from worlds import walk_texts as texts
+from worlds.walks import WORDS, Step
 
 
 def _random_action(step: Step, rng: random.Random) -> str:

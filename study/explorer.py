@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sftrl_lib.models.presets import PRESETS
+from engine.presets import PRESETS
 from sftrl_lib.places import writable
 from sftrl_lib.registry import TASKS
 from sftrl_lib.results import load_results

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from commons.errors import SftrlError
 from sftrl_lib import stats
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.registry import ABLATIONS
 
 from .plots import (
@@ -284,7 +284,7 @@ def training_tries(data: Data) -> Figure:
 
 def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)) -> Figure:
     """What stages take of memory, piece by piece, in GB; `plans` maps a name to its stages'
-    `models.memory.Plan`s. Lines: what cards have."""
+    `engine.memory.Plan`s. Lines: what cards have."""
     rows = [(f"{name}: {p.stage}", p) for name, group in plans.items() for p in group]
     with mpl.rc_context(RC):
         caption = "planned, not measured; dashed: what a card has"

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from commons.errors import check
+from commons.files import write_atomic
 from sftrl_lib import results
-from sftrl_lib.errors import check
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT, writable
 from sftrl_lib.registry import ABLATIONS, TASKS
 from sftrl_lib.runner import has_recorded_init, run_experiment, settings_of_init
-from sftrl_lib.runs import LIVE, RUNS, find_run, is_done, write_atomic
+from sftrl_lib.runs import LIVE, RUNS, find_run, is_done
 from sftrl_lib.stats import DEVELOPMENT_SEEDS
 
 from .ablations import SEEDS

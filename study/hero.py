@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from commons.errors import SftrlError
 from sftrl_lib import stats
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.tasks import make_task
 from study.plots import FOLDER, RC, Data, Figure, finish, name_of, save, style_of

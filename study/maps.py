@@ -15,9 +15,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from sftrl_lib.tasks.navigation import Position
 from worlds.cities import City
 from worlds.drawing import sign
+from worlds.rail import Position
 from worlds.routes import Route
 
 from .plots import RC, finish, frame

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.experiment import Experiment, MethodSettings, Share
+from commons.errors import SftrlError
+from commons.settings import Share
+from sftrl_lib.experiment import Experiment, MethodSettings
 from sftrl_lib.methods.sft import Sft, expert_row
 from sftrl_lib.registry import register_method
-from sftrl_lib.tasks import general_points_texts as cards
+from worlds import card_texts as cards
 
 Row = dict[str, Any]
 

@@ -11,18 +11,18 @@ from IPython import get_ipython
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.experiment import Experiment, resolve_precision
-from sftrl_lib.models.load import FOUNDATIONS
-from sftrl_lib.models.presets import PRESETS
+from commons.errors import SftrlError
+from engine.presets import PRESETS
+from engine.threads import use_threads
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
+from sftrl_lib.policies import FOUNDATIONS
 from sftrl_lib.registry import METHODS
 from sftrl_lib.results import RESULTS, load_results
 from sftrl_lib.runner import recorded_init, run_experiment
 from sftrl_lib.runs import LIVE, RUNS, YOURS, Run, find_run, is_done, read_manifest
 from sftrl_lib.stats import main_grid
 from sftrl_lib.tasks import make_task
-from sftrl_lib.threads import use_threads
 
 from .plots import how
 
@@ -38,7 +38,7 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     use_threads()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    resolved, why = resolve_precision(exp)
+    resolved, why = exp.model.resolved
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} thread(s)"
     online = os.environ.get("SFTRL_ONLINE") == "1"

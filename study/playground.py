@@ -24,21 +24,23 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from sftrl_lib import generation
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from engine import generation
+from engine.adapters import read_adapter
+from engine.load import WEIGHTS
+from engine.policy import Policy
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models.adapters import read_adapter
-from sftrl_lib.models.load import WEIGHTS, load_policy
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT, writable
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import TASKS
 from sftrl_lib.runner import WEIGHTS_OF_RUN, recorded_weights
 from sftrl_lib.runs import read_manifest
-from sftrl_lib.tasks import general_points_texts, navigation, navigation_texts
 from sftrl_lib.tasks.base import Task, Verdict
-from sftrl_lib.tasks.general_points import RANKS, named_cards
+from worlds import card_texts, walk_texts
+from worlds.deals import RANKS, named_cards
 from worlds.routes import COMPASS, TURNS
 from worlds.verifier import REWARDS, verdict_message
+from worlds.walks import REWARDS as WALK_REWARDS
 
 from . import plots
 from .registration import registration
@@ -282,7 +284,7 @@ def _cards(task: Task) -> dict[str, Any]:
     return {
         "rule": RULE,
         "hands": hands,
-        "prompt": general_points_texts.prompt(template),
+        "prompt": card_texts.prompt(template),
         "rewards": REWARDS[task.settings.scheme],
         "messages": messages,
     }
@@ -302,14 +304,14 @@ def _walks(task: Task) -> dict[str, Any]:
         for step, twin in zip(*spaces, strict=True)
         if step.position.kind == "turn"
     ]
-    say = navigation_texts.verdict_message
+    say = walk_texts.verdict_message
     messages = {
         reason: say(reason, True) for reason in ("solved", "wrong_action", "unreadable")
     } | {
         "at": say("wrong_observation", True),
         "not_at": say("wrong_observation", False),
     }
-    rewards = navigation.REWARDS[task.settings.scheme]
+    rewards = WALK_REWARDS[task.settings.scheme]
     return {"walks": walks, "messages": messages, "rewards": rewards}
 
 

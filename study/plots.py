@@ -27,12 +27,12 @@ from matplotlib.figure import Figure as AnyFigure
 from matplotlib.gridspec import GridSpec
 from PIL import Image
 
+from commons.errors import SftrlError
+from commons.files import write_atomic
 from sftrl_lib import stats
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.registry import METHODS, TASKS
 from sftrl_lib.results import REBUILD
-from sftrl_lib.runs import write_atomic
 
 FOLDER = HOME / "figures"
 ON_ANY_PAGE = "#787878"  # text that can be read on a light page and on a dark one

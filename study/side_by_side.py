@@ -13,20 +13,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging as hf_logging
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from commons.processes import end_with_parent
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.registry import METHODS
 from sftrl_lib.runner import run_experiment
-from sftrl_lib.runs import (
-    RUNS,
-    YOURS,
-    Run,
-    end_with_parent,
-    experiment_of,
-    find_run,
-    is_done,
-    read_manifest,
-)
+from sftrl_lib.runs import RUNS, YOURS, Run, experiment_of, find_run, is_done, read_manifest
 
 
 def your_runs(

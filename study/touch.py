@@ -13,7 +13,8 @@ import matplotlib as mpl
 from IPython.display import HTML, display
 
 from sftrl_lib.methods.grpo import group_advantages
-from sftrl_lib.tasks.general_points import CARD_NAMES, RANKS, Deal, GeneralPoints, Rule
+from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds.deals import CARD_NAMES, RANKS, Deal, Rule
 from worlds.formulas import IllegalFormula, evaluate_formula
 from worlds.verifier import REWARDS, verify_formula
 

@@ -12,7 +12,7 @@ import ipywidgets
 import pandas as pd
 from IPython.display import HTML, display
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.registry import TASKS
 
 from . import plots

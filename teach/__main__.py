@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import HOME
 
 BUILD = HOME / "build"

@@ -9,7 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
 
 from . import quiz

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from sftrl_lib.errors import check as known
+from commons.errors import check as known
 
 LEVELS = ("easy", "medium", "hard")
 TODO = "...  # your code"

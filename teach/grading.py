@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT, writable
 
 from .cells import NOTEBOOKS

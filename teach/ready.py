@@ -20,7 +20,7 @@ import time
 import sftrl_lib
 import torch
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models.load import load_policy
+from sftrl_lib.policies import load_policy
 policy = load_policy(Experiment(method="init"))
 ids = torch.tensor([policy.first_turn("What is 3 times 8?", False)])
 began = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT, writable
 
 SOURCE = ROOT / "teach" / "slides.md"

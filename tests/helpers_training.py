@@ -13,9 +13,10 @@ from transformers import (
     MllamaProcessor,
 )
 
+from engine.policy import Policy
+from engine.trainer import Schedule
 from foundry.foundation import build_tokenizer
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.tasks.base import Task, Verdict
 
@@ -51,7 +52,7 @@ def small_policy(seed: int = 0, lora: bool = False, tiles: int = 1) -> Policy:
     if lora:
         from peft import get_peft_model
 
-        from sftrl_lib.models.adapters import lora_config
+        from engine.adapters import lora_config
 
         model = get_peft_model(model, lora_config(rank=2))
     side = {"height": 16, "width": 16}
@@ -115,6 +116,11 @@ def experiment(method: str, **changes) -> Experiment:
         max_new_tokens=6, eval_points=2,
     )  # fmt: skip
     return Experiment(lenient=True, **settings | changes)
+
+
+def schedule(folder: Path) -> Schedule:
+    """As long and as fast as that experiment's."""
+    return Schedule(folder, "hash", steps=4, batch=12, lr=1e-4)
 
 
 def weights(policy: Policy) -> dict[str, torch.Tensor]:

@@ -10,8 +10,8 @@ from test_navigation import STEPS, answer
 from test_navigation import TASK as WALK
 from test_verifier import DEAL, TASK, gold
 
-from sftrl_lib.tasks.general_points import named_cards
 from worlds.answers import MAX_ANSWER, read_fields
+from worlds.deals import named_cards
 from worlds.verifier import verify_formula
 
 KEYS = ("cards", "number", "formula")

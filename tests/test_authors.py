@@ -14,7 +14,8 @@ from collections import Counter
 import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 
-from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints, GeneralPointsVL
+from sftrl_lib.tasks.general_points import GeneralPoints, GeneralPointsVL
+from worlds.deals import NAMED_RULES, Deal
 from worlds.verifier import verify_formula
 
 _OPERATORS = {

@@ -9,16 +9,16 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
+from engine.generation import answer
+from engine.policy import Policy
 from sftrl_lib import Experiment, SftrlError
-from sftrl_lib.generation import answer
 from sftrl_lib.methods.sft import expert_row
-from sftrl_lib.models.load import load_policy
-from sftrl_lib.models.policy import Policy
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.rollout import rollout
 from sftrl_lib.runs import Run
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.texts import retry
+from worlds.texts import retry
 
 CHATML = """{% if messages[0].role != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>

@@ -17,7 +17,6 @@ import foundry.cities
 from foundry.cities import CITIES, DATASETS, LEGS, WORDS, city_routes, make, write
 from sftrl_lib import SftrlError
 from sftrl_lib.places import ROOT
-from sftrl_lib.tasks.navigation import generated
 from worlds import cities
 from worlds.cities import FOLDER, KINDS, TRAINING_CITY, city, city_of, from_json, names
 from worlds.panoramas import distance
@@ -32,6 +31,7 @@ from worlds.routes import (
     turn_word,
     unseen,
 )
+from worlds.walks import generated
 
 every_city = pytest.mark.parametrize("name", CITIES)
 

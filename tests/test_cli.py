@@ -12,10 +12,10 @@ import psutil
 import pytest
 import torch
 
+from engine.presets import PRESETS
 from sftrl_lib import Experiment, runner
 from sftrl_lib.cli import main
 from sftrl_lib.experiment import defaults, sections, sweep
-from sftrl_lib.models.presets import PRESETS
 from sftrl_lib.registry import COMMANDS, METHODS, TASKS
 from sftrl_lib.runs import YOURS
 from study import grids, side_by_side

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from examples.countdown import Countdown, Game
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.countdown import Countdown, Game
 from worlds.verifier import verify_formula
 
 RULES = ["3", "4", "5", "6", "4 without +", "4 without -", "4 without *", "5 without /"]

@@ -19,13 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from commons.errors import SftrlError
+from engine import checkpoints
+from engine.generation import answer
 from sftrl_lib import runner, runs
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment, sweep
-from sftrl_lib.generation import answer
-from sftrl_lib.methods import trainer
-from sftrl_lib.models.load import load_policy
+from sftrl_lib.methods import fit
 from sftrl_lib.places import ROOT
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.results import results_table
 from sftrl_lib.runner import INIT
@@ -73,7 +74,7 @@ def genuine(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "start_policy", lambda exp: small_policy())
         patch.setattr(runner, "recorded_init", lambda exp: None)
-        patch.setattr(trainer, "SAVE_EVERY", 0.0)
+        patch.setattr(fit, "SAVE_EVERY", 0.0)
         log = Run.log
         for name, exp in (("mine", EXP), ("other", OTHER)):
             made[f"finished {name}"] = root = tmp_path_factory.mktemp("finished")
@@ -414,7 +415,7 @@ def test_a_checkpoint_that_was_made_to_look_whole_executes_nothing(genuine, tmp_
     folder = shutil.copytree(genuine["stopped mine"], tmp_path / "root") / EXP.run_id
     write = {"pickle": lambda x, p: p.write_bytes(pickle.dumps(x)), "torch": torch.save}[how]
     write(Mine(tmp_path / "canary"), folder / "checkpoint-3" / name)
-    trainer.seal(folder / "checkpoint-3", EXP.hash)
+    checkpoints.seal(folder / "checkpoint-3", EXP.hash)
     if name == "extra.bin":  # nobody reads it
         go_on(folder)
     else:

@@ -4,15 +4,16 @@ import pytest
 import torch
 from helpers_training import small_policy
 
+from engine.generation import Conversations
 from sftrl_lib import Experiment, SftrlError
 from sftrl_lib.evaluate import KlToInit, evaluate, full_battery, score
-from sftrl_lib.generation import Conversations
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.stats import clustered_interval
-from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks import navigation_texts as walks
-from sftrl_lib.tasks.general_points import Deal, GeneralPoints, Rule
+from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds import card_texts as texts
+from worlds import walk_texts as walks
+from worlds.deals import Deal, Rule
 
 TASK = GeneralPoints()
 EXP = Experiment(eval_tries=2, eval_episodes=5, final_episodes=9, max_new_tokens=12)

@@ -4,22 +4,22 @@ and the little in which the methods beside SFT and RL differ from them."""
 import pytest
 import torch
 from helpers_training import (
-    FakeRun,
     Killed,
     WordTask,
     assert_equal,
     assert_same,
     experiment,
     killed_at,
+    schedule,
     small_policy,
     train,
     weights,
     without_seconds,
 )
 
+from engine.trainer import AnswerTrainer
 from sftrl_lib.methods.rejection import Rejection
 from sftrl_lib.methods.sft import Sft, expert_row
-from sftrl_lib.methods.trainer import AnswerTrainer
 from sftrl_lib.registry import METHODS
 from sftrl_lib.tasks.base import Verdict
 
@@ -267,8 +267,7 @@ def test_the_anchor_on_pictures_sees_them(tmp_path, lora):
 def test_the_copy_of_the_init_is_not_the_model_itself(tmp_path):
     """TRL replaces a model's `forward`; a copy made after that would call the original."""
     policy = small_policy()
-    exp = experiment("sft+kl")
-    trainer = AnswerTrainer.of(METHODS["sft+kl"], exp, policy, WordTask(), FakeRun(tmp_path))
+    trainer = AnswerTrainer.of(policy, schedule(tmp_path), lambda *_: [], anchor=lambda *_: 0.0)
     ids = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         before = trainer.reference(input_ids=ids).logits

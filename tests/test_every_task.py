@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_general_points import exact
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment, all_settings
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS

@@ -8,7 +8,7 @@ import jupytext
 import pytest
 import torch
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.registry import TASKS
 from sftrl_lib.tasks.base import Verdict
 from teach import check, contract, quiz

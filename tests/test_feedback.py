@@ -4,7 +4,7 @@ import pytest
 from test_navigation import ROUTE, STEPS, answer, of
 from test_verifier import DEAL, gold
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.general_points import GeneralPoints

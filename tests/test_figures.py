@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from results_fixture import as_navigation, as_pictures, live, synthetic, with_ablation
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS, TASKS
 from sftrl_lib.results import load_results

@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MllamaForConditionalGeneration
 
+from engine.policy import Policy
 from foundry import cities, foundation
 from foundry.foundation import pretrain
 from foundry.model_card import card_text
 from foundry.pretraining import WALK_FORMATS, Pretraining, Seeing
-from sftrl_lib.models.load import FOUNDATIONS
-from sftrl_lib.models.policy import Policy
-from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks import general_points_texts as texts
-from sftrl_lib.tasks import navigation_texts as walks
+from sftrl_lib.policies import FOUNDATIONS
+from sftrl_lib.tasks.general_points import GeneralPoints
 from sftrl_lib.tasks.navigation import Navigation
+from worlds import card_texts as texts
+from worlds import walk_texts as walks
+from worlds.deals import CARD_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_tokenizer_loses_nothing(tokenizer, text):
 
 
 def test_prompt_and_answer_meet_the_token_budget(tokenizer):
-    deal = gp.GeneralPoints().item("rule_ood", 0, 0)
+    deal = GeneralPoints().item("rule_ood", 0, 0)
     answer = texts.answer(deal.cards, deal.numbers, deal.solutions()[0])
     assert len(tokenizer.encode(texts.prompt(deal))) < 45
     assert len(tokenizer.encode(answer)) < 40
@@ -77,7 +78,7 @@ def test_the_loss_on_cards_is_taken_on_the_last_answer(tokenizer):
 
 
 def test_numbers_below_100_and_ranks_are_one_token(tokenizer):
-    words = [*map(str, range(100)), *gp.CARD_NAMES.values()]
+    words = [*map(str, range(100)), *CARD_NAMES.values()]
     assert all(len(tokenizer.encode(w, add_special_tokens=False)) == 1 for w in words)
 
 

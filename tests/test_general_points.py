@@ -14,19 +14,18 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.tasks import general_points as gp
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import ENV_ID, GeneralPointsEnv
-from sftrl_lib.tasks.general_points import (
+from sftrl_lib.tasks.general_points import GeneralPoints, GeneralPointsVL
+from worlds import deals
+from worlds.deals import (
     CARD_NAMES,
     HELD_OUT_MAPPINGS,
     NAMED_RULES,
     RANKS,
     Deal,
-    GeneralPoints,
-    GeneralPointsVL,
     Rule,
     held_out,
     share,
@@ -343,7 +342,7 @@ def test_unknown_split_names_the_known_ones():
 
 
 def test_split_without_hands_says_so_instead_of_dealing_for_ever(monkeypatch):
-    monkeypatch.setattr(gp, "sorted_solutions", lambda hand, target: ())
+    monkeypatch.setattr(deals, "sorted_solutions", lambda hand, target: ())
     with pytest.raises(SftrlError, match="another target"):
         TASK.item("train", 0, 0)
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sftrl_lib import Experiment, SftrlError, generation
-from sftrl_lib.generation import Conversations, answer, beginnings
-from sftrl_lib.models.load import load_policy
-from sftrl_lib.models.policy import Policy
+from engine import generation
+from engine.generation import Conversations, answer, beginnings
+from engine.policy import Policy
+from sftrl_lib import Experiment, SftrlError
+from sftrl_lib.policies import load_policy
 
 ENDS = (7, 8)
 

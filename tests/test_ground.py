@@ -26,7 +26,7 @@ def test_every_requirement_is_pinned_exactly_and_once():
 
 
 def test_the_private_methods_we_override_belong_to_the_pinned_versions():
-    from sftrl_lib.methods.trainer import PINNED
+    from engine.trainer import PINNED
 
     assert PINNED and {name: pins()[name] for name in PINNED} == PINNED
 

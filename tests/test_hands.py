@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks.general_points import CARD_NAMES, SUITS
+from commons.errors import SftrlError
 from worlds import hands
+from worlds.deals import CARD_NAMES, SUITS
 
 HAND = ("A", "10", "J", "7")
 

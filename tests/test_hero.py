@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from results_fixture import synthetic
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
 from sftrl_lib.results import load_results
 from study import hero

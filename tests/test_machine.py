@@ -36,9 +36,7 @@ needs_setpriv = pytest.mark.skipif(
 
 
 # --- threads --------------------------------------------------------------------------------------
-TELL = (
-    "import sftrl_lib.threads as t; t.use_threads(); import torch; print(torch.get_num_threads())"
-)
+TELL = "import engine.threads as t; t.use_threads(); import torch; print(torch.get_num_threads())"
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from functools import cache
 
 import pytest
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods.sft import expert_row
 from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES
 from study.mixed import KINDS, MixedSft
+from worlds.deals import HELD_OUT_MAPPINGS, NAMED_RULES
 
 
 @cache

@@ -16,26 +16,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.stats import clustered_interval
-from sftrl_lib.tasks import general_points_texts
-from sftrl_lib.tasks import navigation_texts as texts
 from sftrl_lib.tasks.base import Verdict
 from sftrl_lib.tasks.envs import NAVIGATION_ID
-from sftrl_lib.tasks.navigation import (
-    REWARDS,
-    WORDS,
-    Navigation,
-    NavigationVL,
-    observed,
-    route_metrics,
-    sighted,
-)
+from sftrl_lib.tasks.navigation import Navigation, NavigationVL, route_metrics
 from study.baselines import BASELINES, baseline_metrics
-from worlds import cities
+from worlds import card_texts, cities
+from worlds import walk_texts as texts
 from worlds.panoramas import Panoramas, distance
 from worlds.rail import lay_rail, sentences
 from worlds.routes import SECTORS, Milestone, Route, RouteSet
+from worlds.walks import REWARDS, WORDS, observed, sighted
 
 START = (40.7, -74.0)
 
@@ -244,7 +236,7 @@ def test_prompts_and_answers_are_made_of_phrases_and_names(split):
 
 
 def test_phrases_of_generalpoints_did_not_change():
-    assert len(general_points_texts.PHRASES) == 29  # the committed tokenizer is built from them
+    assert len(card_texts.PHRASES) == 29  # the committed tokenizer is built from them
     assert len(texts.PHRASES) > 50
 
 

@@ -9,8 +9,8 @@ import jupytext
 import nbformat
 import pytest
 
+from commons.errors import SftrlError
 from sftrl_lib import runner
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.evaluate import KlToInit
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.results import load_results

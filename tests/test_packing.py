@@ -4,14 +4,9 @@ import pytest
 import torch
 from helpers_training import WordTask, small_policy
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.models.images import ImageConditioner
-from sftrl_lib.models.packing import (
-    SIDE_BY_SIDE,
-    Packed,
-    packed_attention,
-    refuse_unusual_attention,
-)
+from commons.errors import SftrlError
+from engine.images import ImageConditioner
+from engine.packing import SIDE_BY_SIDE, Packed, packed_attention, refuse_unusual_attention
 
 QUESTIONS = [[5, 6, 7, 8], [9, 10, 11], [5, 6, 7, 8], [12]]
 ANSWERS = [[1, 2, 3], [4, 1, 5, 6, 7], [2], [3, 4]]

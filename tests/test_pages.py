@@ -14,12 +14,12 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import read_manifest
 from sftrl_lib.tasks import make_task
-from sftrl_lib.tasks.general_points import named_cards
-from sftrl_lib.tasks.navigation import observed
 from study import figures, pages
 from study.claims import claims_table
 from study.notebook import recorded_episodes
+from worlds.deals import named_cards
 from worlds.rail import split_landmark
+from worlds.walks import observed
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commons.errors import SftrlError
+from engine import memory
+from engine.memory import GB, STAGES, Shape, total
+from sftrl_lib import planning
 from sftrl_lib.cli import main
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models import memory
-from sftrl_lib.models.load import load_policy
-from sftrl_lib.models.memory import GB, STAGES, Shape, architecture, pieces, plan, smallest, total
+from sftrl_lib.planning import architecture, pieces, plan, smallest
+from sftrl_lib.policies import load_policy
 from study import figures
 
 LLAMA = Experiment(task="gp-vl", preset="llama-11b")
@@ -62,7 +64,7 @@ def test_more_rows_never_take_less(micro_batch, answers, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_planned_fits_and_is_the_most_that_does(stage, monkeypatch):
-    monkeypatch.setattr(memory, "conversation", lambda exp: (200, 600))
+    monkeypatch.setattr(planning, "conversation", lambda exp: (200, 600))
     small, large = (plan(LLAMA, stage, gb * GB) for gb in (12, 24))
     assert small.fits and small.peak <= 12 * GB and large.peak <= 24 * GB
     none = plan(LLAMA, stage, 4 * GB)
@@ -89,13 +91,13 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_change(precision, gb, a
     with pytest.raises(
         SftrlError, match=f"GB at precision {precision}, and this GPU has {gb:.1f}"
     ) as e:
-        memory.require(exp, "sft")
+        planning.require(exp, "sft")
     assert advice in str(e.value)
 
 
 def test_what_fits_is_not_refused(gpu_of):
     gpu_of(24)
-    memory.require(LLAMA.replace(method="sft"), "sft")
+    planning.require(LLAMA.replace(method="sft"), "sft")
 
 
 def test_evaluation_is_refused_too(gpu_of, capsys):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sftrl_lib import generation
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from engine import generation
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
-from sftrl_lib.tasks.general_points import Deal, GeneralPoints, Rule
+from sftrl_lib.tasks.general_points import GeneralPoints
 from sftrl_lib.tasks.navigation import Navigation
 from study import playground
+from worlds.deals import Deal, Rule
 from worlds.verifier import REWARDS, verify_formula
 
 TASKS = {"gp-l": GeneralPoints(), "virl-l": Navigation()}

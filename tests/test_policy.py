@@ -15,19 +15,18 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from engine import allocator, load
+from engine.adapters import LORA_TARGETS
+from engine.generation import answer
+from engine.policy import Policy
 from foundry import foundation
 from sftrl_lib import PRESETS, Experiment, SftrlError, runner
 from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.experiment import resolve_precision
-from sftrl_lib.generation import answer
-from sftrl_lib.models import allocator, load
-from sftrl_lib.models.adapters import LORA_TARGETS
-from sftrl_lib.models.load import FOUNDATIONS, load_policy
-from sftrl_lib.models.policy import Policy
+from sftrl_lib.policies import FOUNDATIONS, load_policy
 from sftrl_lib.runs import Run
-from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds import card_texts as texts
 
 DEALS = [GeneralPoints().item("id_unseen", 0, i) for i in range(4)]
 WEIGHTS = FOUNDATIONS / "default"
@@ -98,12 +97,12 @@ def refused(exp, path=None):
 # --- precision ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("preset, precision", [("tiny", "full"), ("llama-11b", "qlora")])
 def test_auto_precision_is_the_presets_with_its_reason(preset, precision):
-    assert resolve_precision(Experiment(preset=preset)) == (precision, PRESETS[preset].why)
+    assert Experiment(preset=preset).model.resolved == (precision, PRESETS[preset].why)
 
 
 @pytest.mark.parametrize("precision", ["qlora", "lora", "full"])
 def test_precision_that_is_asked_for_is_taken_and_said(precision):
-    resolved, why = resolve_precision(Experiment(preset="llama-11b", precision=precision))
+    resolved, why = Experiment(preset="llama-11b", precision=precision).model.resolved
     assert resolved == precision and f"precision={precision}" in why
 
 
@@ -484,7 +483,7 @@ def test_the_hub_is_off_whatever_was_imported_first():
 
 HOLES = """
 import psutil, torch
-from sftrl_lib.models.allocator import SMALL, keep_freed_blocks
+from engine.allocator import SMALL, keep_freed_blocks
 keep_freed_blocks(SMALL)
 torch.ones(6_000_000)  # from now on the C library would keep blocks of up to 24 MB
 before, held = psutil.Process().memory_info().rss, []

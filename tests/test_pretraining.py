@@ -17,12 +17,12 @@ from foundry.pretraining import (
     worked_steps,
 )
 from sftrl_lib import verify_formula
-from sftrl_lib.tasks import general_points as gp
-from sftrl_lib.tasks import navigation_texts as walks_texts
-from sftrl_lib.tasks.navigation import Step, observed
 from worlds import cities
+from worlds import walk_texts as walks_texts
+from worlds.deals import CARD_NAMES, HELD_OUT_MAPPINGS, NAMED_RULES, held_out
 from worlds.rail import lay_rail, sentences
 from worlds.routes import TURNS, turn_word
+from worlds.walks import Step, observed
 
 RECIPE = Pretraining(batch=64, walks=64)
 
@@ -35,13 +35,13 @@ def deals():
 
 def test_pretraining_never_sees_a_named_or_held_out_rule(deals):
     seen = {(deal.rule.j, deal.rule.q, deal.rule.k) for deal, _ in deals}
-    named = {(rule.j, rule.q, rule.k) for rule in gp.NAMED_RULES.values()}
-    assert not seen & (named | set(gp.HELD_OUT_MAPPINGS))
+    named = {(rule.j, rule.q, rule.k) for rule in NAMED_RULES.values()}
+    assert not seen & (named | set(HELD_OUT_MAPPINGS))
     assert len(seen) > 1000  # and yet it sees very many
 
 
 def test_pretraining_never_sees_a_held_out_multiset_with_the_task_target(deals):
-    assert not [d for d, _ in deals if d.target == 24 and gp.held_out(d.numbers)]
+    assert not [d for d, _ in deals if d.target == 24 and held_out(d.numbers)]
 
 
 def test_pretraining_formulas_solve_their_deals(deals):
@@ -165,7 +165,7 @@ def test_each_patch_of_a_hand_names_the_card_of_its_quarter(shown):
     for one in shown[0]:
         rows = [one.patches[i : i + 8] for i in range(0, 64, 8)]
         corners = rows[0][0], rows[3][7], rows[4][3], rows[7][4]
-        assert [gp.CARD_NAMES[rank + 1] for rank in corners] == list(one.draw.args[0])
+        assert [CARD_NAMES[rank + 1] for rank in corners] == list(one.draw.args[0])
 
 
 def test_a_landmark_is_named_in_the_view_where_the_route_says_it_is():

@@ -10,13 +10,14 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from engine import memory
+from engine.adapters import adapt
+from engine.policy import Policy
 from foundry import foundation
+from sftrl_lib import planning
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.models import memory
-from sftrl_lib.models.adapters import adapt
-from sftrl_lib.models.load import load_policy
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT
+from sftrl_lib.policies import load_policy
 
 SMOL = LlamaConfig(  # SmolLM2-135M
     hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -59,7 +60,7 @@ def test_rewards_of_the_proof_differ_so_that_there_is_a_gradient(proof):
 @pytest.mark.parametrize("stage", memory.STAGES)
 def test_the_recorded_proof_fits_24_gb_and_is_within_15_percent_of_the_plan(proof, stage):
     (row,) = [r for r in json.loads(proof.OUT.read_text())["stages"] if r["stage"] == stage]
-    shape = memory.Shape(memory.architecture(Experiment(**proof.SETTINGS)), 16)
+    shape = memory.Shape(planning.architecture(Experiment(**proof.SETTINGS)), 16)
     exp = Experiment(**proof.SETTINGS).replace(method="sft" if stage == "sft" else "rl")
     policy = load_policy(Experiment(task="gp-vl"))  # has the tokens of the proof
     planned = proof.planned(exp, stage, shape, policy, proof.Graded())
@@ -75,8 +76,8 @@ def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
             method="sft" if row["stage"] == "sft" else "rl",
         )  # fmt: skip
         exp = exp.replace(final_episodes=exp.machine.generation_batch_size)
-        shape = memory.Shape(memory.architecture(exp), exp.model.rank)
-        planned = memory.total(memory.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
+        shape = memory.Shape(planning.architecture(exp), exp.model.rank)
+        planned = memory.total(planning.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
         assert row["peak_gb"] < 1.15 * planned, row
 
 
@@ -89,7 +90,7 @@ def test_the_recorded_runs_of_the_small_real_model_took_what_is_planned(stage):
     exp = exp.replace(generation_batch_size=side_by_side)
     # the published sizes, so that the package is not needed; of its tokenizer the lengths
     shape = memory.Shape(SMOL, exp.model.rank)
-    planned = memory.total(memory.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / memory.GB
+    planned = memory.total(planning.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / memory.GB
     assert 0.8 < facts["peak_memory_mb"] / 1024 / planned < 1.15
 
 

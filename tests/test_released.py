@@ -23,8 +23,9 @@ from sftrl_lib.results import results_table
 from sftrl_lib.runs import Run, read_manifest
 from sftrl_lib.tasks import make_task
 from sftrl_lib.tasks.envs import NAVIGATION_ID
-from sftrl_lib.tasks.navigation import Navigation, NavigationVL, released
+from sftrl_lib.tasks.navigation import Navigation, NavigationVL
 from worlds.routes import load_routes
+from worlds.walks import released
 
 INIT = Path(__file__).parents[1] / "data" / "init"
 COMPASS = "north northeast east southeast south southwest west northwest".split()

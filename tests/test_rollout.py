@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from engine.policy import Policy
 from foundry import foundation
 from sftrl_lib import SftrlError
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.rollout import rollout
-from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds import card_texts as texts
 
 
 @pytest.fixture(scope="module")

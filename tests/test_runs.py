@@ -14,21 +14,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from commons.errors import SftrlError
+from engine.compute import Compute
 from sftrl_lib import cli, results, runs
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.results import COLUMNS, condition, load_results, results_table, write_results
-from sftrl_lib.runs import (
-    RUNS,
-    Compute,
-    Run,
-    experiment_of,
-    find_run,
-    is_done,
-    read_jsonl,
-    read_manifest,
-)
+from sftrl_lib.runs import RUNS, Run, experiment_of, find_run, is_done, read_jsonl, read_manifest
 from study.grids import STUDIED, first_edition
 from study.registration import sections
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine import settings
+from engine.presets import PRESETS, SIZES
+from engine.sources import parameters
 from foundry.foundation import build_model
-from sftrl_lib import Experiment, experiment, runner
+from sftrl_lib import Experiment, runner
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.experiment import resolve_precision
-from sftrl_lib.models.load import FOUNDATIONS
-from sftrl_lib.models.presets import PRESETS, SIZES
-from sftrl_lib.models.sources import parameters
+from sftrl_lib.policies import FOUNDATIONS
 
 WEIGHTS = FOUNDATIONS / "default" / "model.safetensors"
 
@@ -64,11 +64,11 @@ def test_a_gguf_file_says_its_size(tmp_path):
 )
 @pytest.mark.parametrize("method", ["init", "sft", "rl"])
 def test_a_model_named_alone_has_the_numbers_of_its_size(monkeypatch, count, row, method):
-    monkeypatch.setattr(experiment, "parameters", lambda source: count)
+    monkeypatch.setattr(settings, "parameters", lambda source: count)
     exp, size = Experiment(model="a/model", method=method), list(SIZES.values())[row]
     numbers = {**size.numbers, **size.methods[method]}
     assert {name: exp.flat[name] for name in numbers} == numbers
-    assert resolve_precision(exp) == (size.precision, size.why)
+    assert exp.model.resolved == (size.precision, size.why)
     said = exp.replace(lr=7e-7).defaults_by_size
     assert said.startswith(f"a/model has {count / 1e6:,.1f} million parameters, hence ")
     assert f"steps={exp.method.steps}" in said and said.endswith(size.why)

@@ -5,10 +5,11 @@ import importlib.util
 import pytest
 import torch
 
+from engine import load
+from sftrl_lib import policies
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods.sft import expert_row
-from sftrl_lib.models import load
-from sftrl_lib.models.load import load_policy
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.rollout import rollout
 from sftrl_lib.runs import Run
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "LIVE", tmp_path_factory.mktemp("runs"))
-        yield load.source_of(SMOL)
+        patch.setattr(policies, "LIVE", tmp_path_factory.mktemp("runs"))
+        yield policies.source_of(SMOL)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def smol(folder):
 
 def test_it_is_unpacked_once_into_weights_that_anybody_can_load(folder, smol, monkeypatch):
     monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", None)  # not again
-    assert load.source_of(SMOL) == folder
+    assert policies.source_of(SMOL) == folder
     assert sum(p.numel() for n, p in smol.model.named_parameters() if "lora_" not in n) == 134515008
 
 

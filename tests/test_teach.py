@@ -10,7 +10,7 @@ import jupytext
 import nbformat
 import pytest
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
 from teach import grading, ready, slides
 from teach.__main__ import main

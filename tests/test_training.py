@@ -19,6 +19,7 @@ from helpers_training import (
     assert_same,
     experiment,
     killed_at,
+    schedule,
     small_policy,
     train,
     weights,
@@ -26,14 +27,16 @@ from helpers_training import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import Trainer
 from trl import SFTConfig
 
-from sftrl_lib.errors import SftrlError
+from commons.errors import SftrlError
+from engine import trainer
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.methods import trainer
+from sftrl_lib.methods import fit
 from sftrl_lib.methods.grpo import discounted_returns, episode_row, group_advantages
 from sftrl_lib.methods.sft import expert_row
-from sftrl_lib.models.load import load_policy
+from sftrl_lib.policies import load_policy
 from sftrl_lib.registry import METHODS
 from sftrl_lib.rollout import rollout
 from sftrl_lib.tasks.general_points import GeneralPoints
@@ -287,7 +290,7 @@ def test_a_frozen_tower_looks_once_at_the_pictures_of_a_step(tmp_path):
 
 
 def test_what_was_seen_is_kept_for_the_last_pictures_only(monkeypatch):
-    monkeypatch.setattr("sftrl_lib.models.images.VISION_CACHE", 2)
+    monkeypatch.setattr("engine.images.VISION_CACHE", 2)
     policy, task = small_policy(lora=True), WordTask(pictures=True)
     played = rollout(policy, task, [0, 1, 2], max_new_tokens=2)
     assert [id(e.picture) for e in played[1:]] == list(policy.vision_cache)
@@ -403,7 +406,7 @@ def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
 def test_adapters_on_a_gpu_have_the_paged_optimiser_in_8_bits(tmp_path):
     def optimiser(device, **model):
         policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
-        return trainer.arguments(experiment("sft"), policy, FakeRun(tmp_path))["optim"]
+        return trainer.arguments(policy, schedule(tmp_path))["optim"]
 
     assert optimiser("cuda", peft_config={}) == "paged_adamw_8bit"
     assert optimiser("cuda") == optimiser("cpu", peft_config={}) == "adamw_torch"
@@ -444,7 +447,7 @@ def test_ctrl_c_saves_the_step_and_the_run_goes_on_exactly(tmp_path, method, dea
 
 def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     straight, _ = train("sft", tmp_path / "a")
-    save_rng = trainer.Trainer._save_rng_state
+    save_rng = Trainer._save_rng_state
 
     def torn(self, folder):
         if self.state.global_step == 4:
@@ -452,7 +455,7 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         save_rng(self, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_save_rng_state", torn)
+        patch.setattr(Trainer, "_save_rng_state", torn)
         with pytest.raises(Killed):
             train("sft", tmp_path / "b")
     assert [p.name for p in (tmp_path / "b").glob("checkpoint-*")] == ["checkpoint-2"]
@@ -478,7 +481,7 @@ def test_checkpoints_follow_the_clock(tmp_path, monkeypatch):
     )  # fmt: skip
     train("sft", tmp_path / "a")
     assert saved == [2, 4]
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(fit, "SAVE_EVERY", 0.0)
     train("sft", tmp_path / "b")
     assert saved == [2, 4, 1, 2, 3, 4]
 
@@ -556,8 +559,7 @@ def test_progress_is_one_line(tmp_path, capfd):
 
 
 def test_one_process_trains_on_one_gpu_of_several(tmp_path):
-    exp, policy = experiment("sft"), small_policy()
-    config = SFTConfig(**trainer.arguments(exp, policy, FakeRun(tmp_path)))
+    config = SFTConfig(**trainer.arguments(small_policy(), schedule(tmp_path)))
     config._n_gpu = 4  # as transformers finds them
     assert trainer.one_gpu(config).n_gpu == 1
 

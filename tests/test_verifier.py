@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_general_points import SPLITS, exact
 
-from sftrl_lib.errors import SftrlError
-from sftrl_lib.tasks.general_points import NAMED_RULES, Deal, GeneralPoints
+from commons.errors import SftrlError
+from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds.deals import NAMED_RULES, Deal
 from worlds.verifier import REWARDS, verify_formula
 
 TASK = GeneralPoints()

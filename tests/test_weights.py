@@ -12,17 +12,17 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from engine.adapters import fingerprint
+from engine.policy import Policy
 from sftrl_lib import Experiment, SftrlError, runner
 from sftrl_lib.cli import main
 from sftrl_lib.evaluate import KlToInit
-from sftrl_lib.models.adapters import fingerprint
-from sftrl_lib.models.load import FOUNDATIONS, load_policy
-from sftrl_lib.models.policy import Policy
 from sftrl_lib.places import ROOT
+from sftrl_lib.policies import FOUNDATIONS, load_policy
 from sftrl_lib.runner import INIT, run_experiment, start_policy
 from sftrl_lib.runs import Run, is_done, read_manifest
-from sftrl_lib.tasks import general_points_texts as texts
 from sftrl_lib.tasks.general_points import GeneralPoints
+from worlds import card_texts as texts
 
 DEAL = GeneralPoints().item("id_unseen", 0, 0)
 SHORT = dict(method="sft", steps=1, batch=8, lr=1e-2, warmup=0.0, eval_episodes=2)

@@ -14,9 +14,10 @@ import torch
 from helpers_training import WordTask, experiment, small_policy, weights
 from safetensors.torch import save_file
 
+from commons.processes import RANK
 from sftrl_lib import rollout as rollouts
 from sftrl_lib.registry import METHODS
-from sftrl_lib.runs import RANK, Run
+from sftrl_lib.runs import Run
 
 rollout = rollouts.rollout
 

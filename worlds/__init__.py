@@ -1,7 +1,9 @@
 """The two worlds, without any model: cards and their formulas, cities and the routes through them.
 
-cards   formulas, verifier, solver, hands (their pictures); answers reads what a model wrote
-city    cities, routes, panoramas (the released V-IRL files), rail, drawing (street views)
+cards   deals, formulas, verifier, solver, hands (their pictures), card_texts
+city    walks, cities, routes, panoramas (the released V-IRL files), rail, drawing (street views),
+        walk_texts
+both    answers (reads what a model wrote), verdict, texts
 
-A leaf: it imports nothing of this project, and no experiment, policy or setting is known here.
+It imports `commons` alone: no experiment, policy or setting is known here.
 """

@@ -14,7 +14,8 @@ from typing import Any
 import networkx as nx
 from pydantic import TypeAdapter
 
-from .errors import SftrlError, check
+from commons.errors import SftrlError, check
+
 from .pictures import Color
 from .routes import Point
 

@@ -14,8 +14,9 @@ import networkx as nx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from commons.errors import check
+
 from .cities import City, Landmark, Look, Position
-from .errors import check
 from .panoramas import VIEWS
 from .pictures import Color, draw_shapes, four_views
 

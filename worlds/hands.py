@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .errors import check
+from commons.errors import check
+
 from .pictures import Color, draw_shapes
 
 TABLE, PAPER, EDGE = (24, 112, 62), (250, 249, 244), (120, 120, 116)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .errors import SftrlError
+from commons.errors import SftrlError
+
 from .pictures import four_views
 
 Point = tuple[float, float]  # latitude and longitude in degrees

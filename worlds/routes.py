@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import SftrlError
+from commons.errors import SftrlError
+
 from .panoramas import (
     NEAR,
     STREET_VIEWS,

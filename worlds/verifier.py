@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-from .errors import check
+from commons.errors import check
+
 from .formulas import MAX_FORMULA, OPERATIONS, IllegalFormula, evaluate_formula
 from .solver import solutions
 from .verdict import SEP, SOLVED, UNREADABLE, Verdict, reward_schemes

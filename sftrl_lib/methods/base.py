@@ -20,7 +20,7 @@ class Method:
     numbers: ClassVar[dict[str, Any]] = {}  # settings outside its section that it wants otherwise
     is_arm: ClassVar[bool] = True  # it starts from the init, which itself is none
     measures_init: ClassVar[bool] = False  # on its seed's deals, before it trains
-    stage: ClassVar[str] = "sft"  # of `models.memory`: what its training step is like
+    stage: ClassVar[str] = "sft"  # of `engine.memory`: what its training step is like
     style: ClassVar[dict[str, str]] = {}  # of its lines: color, marker, linestyle
 
     @staticmethod

@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..errors import check
-from ..experiment import Count, Experiment, MethodSettings, NotNegative, Share, Temperature
+from commons.errors import check
+from commons.settings import Count, NotNegative, Share, Temperature
+
+from ..experiment import Experiment, MethodSettings
 from ..registry import register_method
 from .base import Method
 
@@ -105,14 +107,17 @@ class Grpo(Method):
 
     @staticmethod
     def train(exp, policy, task, run, on_checkpoint=None, progress=True) -> None:
-        from .trainer import EpisodeTrainer, fit
+        from engine.trainer import EpisodeTrainer
+
+        from .fit import fit
 
         own = exp.method
         allowed = "more than 0, since RL learns from answers that differ"
         check("temperature", own.temperature, own.temperature > 0, allowed, change="temperature")
 
-        def build() -> EpisodeTrainer:
-            return EpisodeTrainer.of(exp, policy, task, run, partial(play, exp, policy, task))
+        def build(schedule: Any) -> EpisodeTrainer:
+            playing = partial(play, exp, policy, task)
+            return EpisodeTrainer.of(policy, schedule, playing, own.temperature, own.kl_weight)
 
         line = "reward {reward:+.2f}, solved {solved:.0%}, loss {loss:.3f}"
         fit(build, exp, policy, run, on_checkpoint, progress, line)
@@ -126,8 +131,9 @@ def play(
     samples what it would have sampled."""
     import torch
 
+    from commons.processes import RANK
+
     from ..rollout import rollout
-    from ..runs import RANK
 
     began, own = time.monotonic(), exp.method
     assert isinstance(own, GrpoSettings)

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from ..experiment import Experiment, MethodSettings, Temperature
+from commons.settings import Temperature
+
+from ..experiment import Experiment, MethodSettings
 from ..registry import register_method
 from .sft import Sft
 

@@ -1,6 +1,7 @@
 """SFT: imitate expert answers, with TRL's SFTTrainer (paper, section 3.1)."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..experiment import Experiment
@@ -41,9 +42,14 @@ class Sft(Method):
 
     @classmethod
     def train(cls, exp, policy, task, run, on_checkpoint=None, progress=True) -> None:
-        from .trainer import AnswerTrainer, fit
+        from engine.trainer import AnswerTrainer
 
-        def build() -> AnswerTrainer:
-            return AnswerTrainer.of(cls, exp, policy, task, run)
+        from .fit import fit
+
+        rows, anchored = partial(cls.rows, exp, policy, task), getattr(exp.method, "kl_weight", 0.0)
+        anchor = partial(cls.extra_loss, exp.method) if anchored else None  # type: ignore[attr-defined]
+
+        def build(schedule: Any) -> AnswerTrainer:
+            return AnswerTrainer.of(policy, schedule, rows, cls.loss_type, anchor)
 
         fit(build, exp, policy, run, on_checkpoint, progress, "loss {loss:.3f}")

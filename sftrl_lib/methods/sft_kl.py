@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import Field
 
-from ..experiment import MethodSettings, NotNegative
+from commons.settings import NotNegative
+
+from ..experiment import MethodSettings
 from ..registry import register_method
 from .sft import Sft
 

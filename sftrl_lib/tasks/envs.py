@@ -14,11 +14,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
-from ..errors import SftrlError, check
+from commons.errors import SftrlError, check
+from worlds.texts import retry
+
 from .base import Task
 from .general_points import GeneralPoints, GeneralPointsVL
 from .navigation import Navigation, NavigationVL
-from .texts import retry
 
 ENV_ID, NAVIGATION_ID = "sftrl/GeneralPoints-v0", "sftrl/Navigation-v0"
 PICTURE = 560  # pixels

@@ -4,149 +4,36 @@ Top to bottom: what a rule is, which hands no training ever sees, and the two ta
 in words (GP-L), or shown in a picture (GP-VL).
 """
 
-import hashlib
 import random
-import re
-from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
+from commons.errors import SftrlError, check
+from worlds import card_texts as texts
 from worlds import hands
-from worlds.answers import MAX_ANSWER, read_fields
-from worlds.solver import solutions, sorted_solutions
+from worlds.deals import (
+    COLORS,
+    HELD_OUT_MAPPINGS,
+    NAMED_RULES,
+    RANKS,
+    SUITS,
+    Deal,
+    Rule,
+    draw_ranks,
+    read_answer,
+    read_cards,
+    read_values,
+)
+from worlds.texts import FEEDBACK, feedback
 from worlds.verifier import REWARDS, verdict_message, verify_formula
 
-from ..errors import SftrlError, check
 from ..experiment import TaskSettings
 from ..registry import register_task
-from . import general_points_texts as texts
 from .base import Counts, Task, Verdict, by_cluster
-from .texts import FEEDBACK, feedback
-
-RANKS = range(1, 14)
-FACES = (11, 12, 13)
-CARD_NAMES = {rank: str(rank) for rank in RANKS} | {1: "A", 11: "J", 12: "Q", 13: "K"}
-SUITS = "SHCD"  # spades, hearts, clubs, diamonds
-COLORS = {"black": "SC", "red": "HD"}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What J, Q and K count as (1..13 each). Other cards count as their rank, the ace as 1."""
-
-    name: str
-    j: int
-    q: int
-    k: int
-
-    def __post_init__(self) -> None:
-        for card, value in zip("JQK", (self.j, self.q, self.k), strict=True):
-            allowed = type(value) is int and value in RANKS
-            check(f"the value of {card}", value, allowed, "a whole number from 1 to 13")
-
-    def value(self, rank: int) -> int:
-        """What a rank, 1 to 13, counts as."""
-        return (self.j, self.q, self.k)[rank - 11] if rank > 10 else rank
-
-    @staticmethod
-    def parse(rule: "str | Rule | Sequence[int]") -> "Rule":
-        """A rule from its name, from "J=7,Q=3,K=12" or from (7, 3, 12); raises SftrlError."""
-        if isinstance(rule, Rule):
-            return rule
-        if isinstance(rule, str):
-            if rule in NAMED_RULES:
-                return NAMED_RULES[rule]
-            given = re.fullmatch(r"J=([0-9]{1,3}), ?Q=([0-9]{1,3}), ?K=([0-9]{1,3})", rule)
-            values = [int(value) for value in given.groups()] if given else []
-        else:
-            values = [*rule] if isinstance(rule, Sequence) else []
-        known = f"one of {', '.join(NAMED_RULES)}, or a mapping such as J=7,Q=3,K=12"
-        check("the rule", rule, len(values) == 3, known)
-        custom = Rule("J={},Q={},K={}".format(*values), *values)
-        same = (r for r in NAMED_RULES.values() if (r.j, r.q, r.k) == tuple(values))
-        return next(same, custom)
-
-
-NAMED_RULES: dict[str, Rule] = {
-    "ten": Rule("ten", 10, 10, 10),
-    "eleven_twelve_thirteen": Rule("eleven_twelve_thirteen", 11, 12, 13),
-    "five": Rule("five", 5, 5, 5),
-}
-
-
-# Mappings that, like the named rules, never occur in pre-training: the split "rule_random".
-_unnamed = sorted(set(product(RANKS, repeat=3)) - {(r.j, r.q, r.k) for r in NAMED_RULES.values()})
-HELD_OUT_MAPPINGS = tuple(sorted(random.Random("gp/held-out mappings").sample(_unnamed, 30)))
-
-
-def share(values: Sequence[int]) -> str:
-    """Whose a multiset of values is: "train", three quarters of all, or "validation" or "test",
-    a twelfth and a sixth, which no training sees with their target.
-
-    A fixed hash of the sorted values, independent of rule, target and seed. Values above ten count
-    as ten in it: so a hand is of the same share under `ten` and `eleven_twelve_thirteen`, and a
-    hand of the OOD test was not met in training under the other rule either.
-    """
-    key = ",".join(str(min(value, 10)) for value in sorted(values))
-    drawn = hashlib.sha256(f"held out/{key}".encode()).digest()[0]
-    return "validation" if drawn < 21 else "test" if drawn < 64 else "train"
-
-
-def held_out(values: Sequence[int]) -> bool:
-    """Whether no training sees a multiset of values with its target."""
-    return share(values) != "train"
-
-
-_NUMBER = re.compile(r"[0-9]{1,4}")
-_CARDS = re.compile(r"""["'“”]cards["'“”]\s*:\s*\[([^\[\]{}]*)\]""")
-
-
-def named_cards(text: str) -> list[str]:
-    """The cards that an answer names, finished or not: what it saw, whatever became of the rest."""
-    listed = _CARDS.findall(text[-MAX_ANSWER:])
-    return [name.strip(" \n\"'“”") for name in listed[-1].split(",")] if listed else []
-
-
-def _read(text: str) -> tuple[list[str], list[int], str] | None:
-    """(cards, numbers, formula) of the answer in a text; None if unreadable."""
-    fields = read_fields(text, ("cards", "number", "formula")) or {}
-    cards, number, formula = (fields.get(key) for key in ("cards", "number", "formula"))
-    if not (isinstance(cards, list) and isinstance(number, list) and isinstance(formula, str)):
-        return None
-    values = [str(value).strip() for value in number]
-    if not values or not all(map(_NUMBER.fullmatch, values)):
-        return None
-    return [str(name).strip() for name in cards], [int(value) for value in values], formula
-
-
-@dataclass(frozen=True)
-class Deal:
-    """One hand: ranks 1..13 and as many suits ("S", "H", "C", "D"), a rule, a target."""
-
-    ranks: tuple[int, ...]
-    suits: tuple[str, ...]
-    rule: Rule
-    target: int = 24
-    look: int = 0  # how the cards lie in the picture
-
-    @property
-    def cards(self) -> tuple[str, ...]:
-        """Their names: "A", "2", ..., "K"."""
-        return tuple(CARD_NAMES[rank] for rank in self.ranks)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """What they count as under the rule, in the order of the cards."""
-        return tuple(map(self.rule.value, self.ranks))
-
-    def solutions(self) -> tuple[str, ...]:
-        """All formulas that make the target (`solver.solutions`)."""
-        return solutions(self.numbers, self.target)
 
 
 class GeneralPointsSettings(TaskSettings):
@@ -249,28 +136,20 @@ class GeneralPoints(Task):
             rule = Rule.parse(rng.choice([m for m in HELD_OUT_MAPPINGS if max(m) <= 10]))
         elif split == "rule_stated":
             rule = Rule.parse((1 + index % 13,) * 3)
-        rules = (self.rule, self.ood_rule) if paired else (rule,)
-        whose = {"train": ("train",), "id_seen": ("train",), "validation": ("validation",)}
-        tested = ("test",) if self.settings.set_apart else ("test", "validation")
-        wanted = whose.get(split, tested)
-        needs_face = split not in (*whose, "id_unseen", "visual_ood")
-        suits = self._suits(split)
-        for _ in range(20_000):
-            ranks = tuple(rng.choices(RANKS, k=self.settings.n_cards))
-            if needs_face and max(ranks) not in FACES:
-                continue
-            hands = [tuple(sorted(map(r.value, ranks))) for r in rules]
-            if all(
-                share(hand) in wanted and sorted_solutions(hand, self.settings.target)
-                for hand in hands
-            ):
-                drawn = tuple(rng.choices(suits, k=self.settings.n_cards))
-                return Deal(ranks, drawn, rule, self.settings.target, rng.getrandbits(32))
-        raise SftrlError(
-            f"the split {split!r} has hardly a hand of {self.settings.n_cards} cards for the "
-            f"target {self.settings.target} under these rules; choose another target, rule or "
-            "number of cards."
-        )
+        own, whose = self.settings, {"train": ("train",), "id_seen": ("train",)}
+        whose["validation"] = ("validation",)
+        tested = ("test",) if own.set_apart else ("test", "validation")
+        ranks = draw_ranks(
+            rng, own.n_cards, own.target, (self.rule, self.ood_rule) if paired else (rule,),
+            whose.get(split, tested), face=split not in (*whose, "id_unseen", "visual_ood"),
+        )  # fmt: skip
+        if ranks is None:
+            raise SftrlError(
+                f"the split {split!r} has hardly a hand of {own.n_cards} cards for the target "
+                f"{own.target} under these rules; choose another target, rule or number of cards."
+            )
+        suits = tuple(rng.choices(self._suits(split), k=own.n_cards))
+        return Deal(ranks, suits, rule, own.target, rng.getrandbits(32))
 
     def prompt(self, deal: Deal) -> str:
         return texts.prompt(deal, cards=not self.pictures)
@@ -290,7 +169,7 @@ class GeneralPoints(Task):
         return replace(verdict, message=said)
 
     def _judge(self, deal: Deal, text: str) -> Verdict:
-        answer, reward = _read(text), REWARDS[self.settings.scheme]
+        answer, reward = read_answer(text), REWARDS[self.settings.scheme]
         if answer is None and self.settings.scheme == "authors":
             answer = [], [], "None"  # what their reader makes of it
         if answer is None:
@@ -304,20 +183,7 @@ class GeneralPoints(Task):
         """The verdict on an answer that names these cards; in text they are not judged."""
         return verdict
 
-    def read_values(self, deal: Deal, text: str) -> list[tuple[str, int | None, int]]:
-        """(card, value claimed or None, true value) for each card: the metric value_reading.
-
-        The answer's "number" list is read along its own "cards" list, whatever their order; where
-        that list is not the deal's cards, by position.
-        """
-        names, numbers, _ = _read(text) or ([], [], "")
-        if sorted(names) != sorted(deal.cards):
-            names = list(deal.cards)
-        claims: dict[str, list[int]] = defaultdict(list)
-        for name, number in zip(names, numbers, strict=False):
-            claims[name].insert(0, number)
-        truth = zip(deal.cards, deal.numbers, strict=True)
-        return [(card, claims[card].pop() if claims[card] else None, true) for card, true in truth]
+    read_values = staticmethod(read_values)
 
     def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
         """Success within t tries for every t; the rest on the first try."""
@@ -388,19 +254,7 @@ class GeneralPointsVL(GeneralPoints):
         said = verdict_message(reason)
         return replace(verdict, ok=False, reward=reward, reason=reason, message=said)
 
-    def read_cards(self, deal: Deal, text: str) -> list[tuple[str, str | None]]:
-        """(card, what the answer says it is or None) for each card: the metric recognition.
-
-        Cards that are named count as read wherever they are named; the others are paired with the
-        wrong names that are left, in order.
-        """
-        said = (_read(text) or ([],))[0][: len(deal.cards)]
-        named, wrong = Counter(said) & Counter(deal.cards), Counter(said) - Counter(deal.cards)
-        others, pairs = iter(wrong.elements()), []
-        for card in deal.cards:
-            pairs.append((card, card if named[card] > 0 else next(others, None)))
-            named[card] -= 1
-        return pairs
+    read_cards = staticmethod(read_cards)
 
     def measures(self, episodes: Sequence[Any], tries: int) -> dict[tuple[str, int], Counts]:
         """GP-L's, and what first answers saw: cards, and whole hands."""

@@ -10,130 +10,42 @@ carried out. So RL trains on groups of one position, and an evaluation plays all
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
 from typing import Any, Literal
 
 from PIL import Image
 from pydantic import Field
 
-from worlds import cities, drawing
+from commons.errors import SftrlError, check
+from commons.settings import Text
+from worlds import walk_texts as texts
 from worlds.answers import read_fields
-from worlds.panoramas import read_json, street_view
-from worlds.rail import (
-    NO_PANORAMAS,
-    Position,
-    claims_intersection,
-    lay_rail,
-    missing_pictures,
-    sentences,
-    spaced,
-    split_landmark,
-    turn_action,
+from worlds.rail import claims_intersection, lay_rail, sentences, spaced
+from worlds.routes import COMPASS, TURNS, Route, RouteSet, content_hash, for_validation
+from worlds.texts import FEEDBACK, feedback
+from worlds.walks import (
+    KEYS,
+    REWARDS,
+    WORDS,
+    Step,
+    finds_turn,
+    generated,
+    need_pictures,
+    observed,
+    picture,
+    released,
+    said_as,
+    sighted,
+    uses_words,
 )
-from worlds.routes import (
-    COMPASS,
-    TURNS,
-    Route,
-    RouteSet,
-    content_hash,
-    for_validation,
-    load_routes,
-    unseen,
-)
-from worlds.verdict import reward_schemes
 
-from ..errors import SftrlError, check
-from ..experiment import TaskSettings, Text
+from ..experiment import TaskSettings
 from ..registry import register_task
-from . import navigation_texts as texts
 from .base import Counts, Task, Verdict, by_cluster
-from .texts import FEEDBACK, feedback
-
-WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
-
-REWARDS = reward_schemes(solved=1.0, wrong_action=-1.0, wrong_observation=-1.5, unreadable=-1.0)
-KEYS = ("current observation", "current instruction", "action")
-DRAWN = RouteSet((), (), NO_PANORAMAS, 0, generated=True)  # of a route that belongs to no set
-
-
-@dataclass(frozen=True)
-class Step:
-    """One position of one route under one action space: what is asked in one prompt."""
-
-    route: Route
-    sentences: tuple[str, ...]
-    rail: tuple[Position, ...]
-    index: int  # of the position on the rail
-    actions: str  # "absolute" or "relative"
-    data: RouteSet = field(default=DRAWN, compare=False, repr=False)  # that it comes from
-
-    @property
-    def position(self) -> Position:
-        """The one at which is asked."""
-        return self.rail[self.index]
-
-    @property
-    def action(self) -> str:
-        """The right one."""
-        return getattr(self.position, self.actions)
-
-    @property
-    def history(self) -> list[tuple[str, str]]:
-        """(observation, right action) at every earlier position."""
-        return [(p.observation, getattr(p, self.actions)) for p in self.rail[: self.index]]
-
-    @property
-    def seen(self) -> str:
-        """The observation as the picture shows it: a drawn sign has no name, a real one has."""
-        return self.position.seen if self.data.generated else self.position.observation
-
 
 _DATA = {
     "train": "train", "id_seen": "train", "validation": "unseen", "id_unseen": "unseen",
     "rule_ood": "unseen", "visual_ood": "other",
 }  # fmt: skip
-
-
-@cache
-def generated(name: str) -> RouteSet:
-    """The routes of a generated data set ("train", "unseen" or "other"), in data/cities. SftrlError
-    if they are not the recorded ones: what is tested on must never change unnoticed."""
-    folder = cities.FOLDER / name
-    recorded = read_json(cities.FOLDER / "checksums.json")[name]
-    found = content_hash(folder)
-    if found != recorded:
-        raise SftrlError(
-            f"{folder} has changed: its checksum is {found}, not {recorded}; restore it from the "
-            "repository."
-        )
-    return replace(load_routes(folder), generated=True)
-
-
-@lru_cache(maxsize=4)
-def _released(folder: str, content: str) -> dict[str, RouteSet]:
-    found = load_routes(folder)
-    shares: dict[str, list[Route]] = {"other": [*found.routes], "train": [], "unseen": []}
-    for route in found.routes:
-        shares["unseen" if unseen(route) else "train"].append(route)
-    return {name: replace(found, routes=tuple(routes)) for name, routes in shares.items()}
-
-
-def released(routes: str, ood_routes: str = "") -> dict[str, RouteSet]:
-    """`Navigation.data` of folders in the released shape. Of `routes` about a quarter is "unseen",
-    the others are "train", and no pair of start and destination is in both; `ood_routes` are
-    "other". A folder is read once while it stays as it is. SftrlError if a share has no route."""
-    home = _released(routes, content_hash(routes))
-    data = {"train": home["train"], "unseen": home["unseen"]}
-    if ood_routes:
-        data["other"] = _released(ood_routes, content_hash(ood_routes))["other"]
-    for name, share in data.items():
-        if not share.routes:
-            raise SftrlError(
-                f"none of the {share.found} routes in {share.folder} is usable and of the share "
-                f"{name!r}; name a folder with more ('python -m sftrl_lib routes' checks one)."
-            )
-    return data
 
 
 class NavigationSettings(TaskSettings):
@@ -232,18 +144,6 @@ class Navigation(Task):
         """What an expert says is observed now."""
         return step.position.observation
 
-    def need_pictures(self, sets: Iterable[RouteSet]) -> None:
-        """SftrlError, which names the first few, where pictures of these routes are missing."""
-        length = self._length
-        found = (what for data in sets for what in missing_pictures(data, length))
-        lacking = list(dict.fromkeys(found))
-        if lacking:
-            more = f" and {len(lacking) - 3:,} more" if lacking[3:] else ""
-            raise SftrlError(
-                f"these routes have no pictures without {', '.join(lacking[:3])}{more}; get what "
-                "is missing, or play the routes in text (task virl-l), which needs no panoramas."
-            )
-
     def _set(self, split: str) -> RouteSet:
         check("the split", split, split in self.splits, self.splits)
         name = _DATA[split]
@@ -280,18 +180,8 @@ class Navigation(Task):
         return texts.prompt(step.actions, step.sentences, step.history, observed)
 
     def draw(self, step: Step, size: int) -> Image.Image:
-        """The four views of a position: drawn in a generated city, else of the panorama there.
-        SftrlError if there is none, or if it cannot be read."""
-        position, data = step.position, step.data
-        if data.generated:
-            city = cities.city_of(position.location)
-            at = city.position(position.location)
-            return drawing.street_views(city, at, position.heading, size)
-        place = data.panoramas.nearest(position.location)
-        if place is None:
-            self.need_pictures([data])
-        assert place is not None  # else need_pictures has raised
-        return street_view(data.folder, data.panoramas.ids[place], position.heading, size)
+        """The four views of a position (`walks.picture`)."""
+        return picture(step, size, self._length)
 
     def expert(self, step: Step, rng: random.Random) -> str:
         """The correct answer; there is one, so nothing is drawn."""
@@ -306,8 +196,8 @@ class Navigation(Task):
         """
         crossing = step.position.at_intersection
         if self.settings.scheme == "authors":
-            right = _said(text, "action") == step.action
-            readable, claim = True, "intersection" in _said(text, KEYS[0])
+            right = said_as(text, "action") == step.action
+            readable, claim = True, "intersection" in said_as(text, KEYS[0])
         else:
             fields = read_fields(text, KEYS) or {}
             said: list[Any] = [fields.get(key) for key in KEYS]
@@ -355,7 +245,7 @@ class Navigation(Task):
             names = found if t == 1 else ("success", "per_step")
             counts |= {(name, t): found[name] for name in names}
         at_turns = [e for e in episodes if e.item.position.kind == "turn"]
-        for name, right in {"turn_found": _found, "words_right": _uses_words}.items():
+        for name, right in {"turn_found": finds_turn, "words_right": uses_words}.items():
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
         for word in WORDS[played[0][0].actions]:  # which of the words are said where they are due
@@ -393,7 +283,7 @@ class NavigationVL(Navigation):
     def __init__(self, data: Mapping[str, RouteSet] | None = None, **given: Any) -> None:
         super().__init__(data, **given)
         if self.data:
-            self.need_pictures(self.data.values())
+            need_pictures(self.data.values(), self._length)
 
     def _observation(self, step: "Step") -> str:
         return texts.LOOK
@@ -413,42 +303,6 @@ class NavigationVL(Navigation):
                 marks[name, 1].append((e.item.route, right))
         seen = {what: by_cluster(found) for what, found in marks.items()}
         return super().measures(episodes, tries) | seen
-
-
-def _said(text: str, key: str) -> str:
-    """A field of an answer that may be anything."""
-    value = (read_fields(text, (key,)) or {}).get(key)
-    return value if isinstance(value, str) else ""
-
-
-def observed(text: str) -> str:
-    """The observation of an answer that may be anything."""
-    return spaced(_said(text, KEYS[0]))
-
-
-def _action(text: str) -> str:
-    return spaced(_said(text, "action"))
-
-
-def _found(step: Step, text: str) -> bool:
-    return _action(text) in (step.position.absolute, step.position.relative)
-
-
-def _uses_words(step: Step, text: str) -> bool:
-    return _action(text) in map(turn_action, WORDS[step.actions])
-
-
-def sighted(step: Step, said: str) -> dict[str, bool]:
-    """What an observation says right: all of it (recognition), whether there is a crossing, and
-    the landmark with its side where the route has one."""
-    position, said = step.position, spaced(said)
-    right = {
-        "recognition": said == spaced(step.seen),
-        "intersection_seen": claims_intersection(said) == position.at_intersection,
-    }
-    if all(split_landmark(step.seen)):
-        right["landmark_seen"] = said.partition(";")[0] == spaced(step.seen).partition(";")[0]
-    return right
 
 
 def route_metrics(

@@ -189,7 +189,7 @@ def turn_to(before: float, after: float) -> str:
     45,
     statement="""
         Design a task whose rule can change, for example "write these numbers in ascending order",
-        tested with "descending". `sftrl_lib/tasks/countdown.py` is the worked example. Fill in the
+        tested with "descending". `examples/countdown.py` is the worked example. Fill in the
         four methods; `train` and `id_unseen` must deal under one rule, `rule_ood` under another.
         The check plays your task: the same seed must give the same item, expert answers must be
         solved, damaged ones must not be, and no text may make it raise.

@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES
+from worlds.deals import HELD_OUT_MAPPINGS, NAMED_RULES
 
 from ..exercise import Case, exercise, question
 

@@ -1,7 +1,7 @@
-"""Load a policy for any preset: processor, model, quantisation, adapter."""
+"""Load a policy of any size: processor, model, quantisation, adapter."""
 
 import json
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,19 @@ from transformers import (
     GgufConfig,
 )
 
-from ..errors import SftrlError
-from ..experiment import Experiment, resolve_precision
-from ..places import ROOT, writable
-from ..registry import FAMILIES
-from ..runs import LIVE, LOCAL_RANK
-from ..tasks import make_task
+from commons.errors import SftrlError
+from commons.files import writable
+from commons.processes import LOCAL_RANK
+
 from .adapters import adapt, base_of, fingerprint, read_adapter
 from .allocator import SMALL, keep_freed_blocks
+from .families import FAMILIES
 from .policy import Policy
 from .presets import PRESETS
+from .settings import ModelSettings
 from .sources import gguf_file
 
 WEIGHTS = "model.safetensors"
-FOUNDATIONS = ROOT / "data" / "foundation"
 
 
 def nf4(kind: str) -> BitsAndBytesConfig:
@@ -48,25 +47,11 @@ def unpacked_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if large and torch.cuda.is_available() else torch.float32
 
 
-def source_of(exp: Experiment) -> str:
-    """The folder or Hub id of an experiment's model, before any training of ours."""
-    if exp.model.ours:
-        folder = FOUNDATIONS / exp.model.foundation
-        if not (folder / WEIGHTS).exists():
-            raise SftrlError(
-                f"there are no weights ({WEIGHTS}) in {folder}; name a folder that has them, or "
-                f"build them with 'python -m sftrl_lib foundation --name {exp.model.foundation}'."
-            )
-        return str(folder)
-    source = exp.model.model or PRESETS[exp.model.preset].model
-    return unpacked(source) if source.endswith(".gguf") else source
-
-
-def unpacked(name: str) -> str:
-    """The folder of a GGUF file's weights and tokenizer as transformers saves them, made on first
-    use. `name` as `gguf_file` takes it."""
+def unpacked(name: str, home: Path) -> str:
+    """The folder of a GGUF file's weights and tokenizer as transformers saves them, made under
+    `home` on first use. `name` as `gguf_file` takes it."""
     path = gguf_file(name)
-    folder = LIVE / "models" / path.stem
+    folder = home / path.stem
     if not (folder / WEIGHTS).exists():
         writable(folder)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
@@ -110,26 +95,30 @@ def load_model(source: str, packed: bool = False, **options: Any) -> tuple[Any, 
     return model, processor
 
 
-def need_machine(exp: Experiment) -> None:
+def need_machine(own: ModelSettings) -> None:
     """SftrlError where a preset's model is not for the machine at hand."""
-    preset = PRESETS[exp.model.preset]
-    if preset.needs_gpu and not exp.model.model and not torch.cuda.is_available():
+    preset = PRESETS[own.preset]
+    if preset.needs_gpu and not own.model and not torch.cuda.is_available():
         raise SftrlError(
             f"preset {preset.name} needs a CUDA GPU with 24 GB and this machine has none; "
             "use preset=tiny here, or run the same command on a machine with a GPU."
         )
 
 
-def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
-    """An experiment's policy: `path` (a folder of weights, or of an adapter, which says where its
-    base lies; as a string also a Hub id), else its `model`, else the preset's. SftrlError where
-    there are none to load."""
-    need_machine(exp)
-    precision, why = resolve_precision(exp)
-    source, adapter, base = str(path or source_of(exp)), "", ""
+def load_policy(
+    own: ModelSettings, usual: Callable[[], str], path: str | Path | None = None, *,
+    seed: int = 0, side_by_side: int = 256, pictures_of: str = "",
+) -> Policy:  # fmt: skip
+    """The policy of `path` (a folder of weights, or of an adapter, which says where its base lies;
+    as a string also a Hub id), else of the model that is `usual`. SftrlError where there is none to
+    load, and where `pictures_of` something cannot be shown to it. `seed` draws a new adapter;
+    `side_by_side` is the number of answers that are written at once."""
+    need_machine(own)
+    precision, why = own.resolved
+    source, adapter, base = str(path or usual()), "", ""
     if read_adapter(Path(source)):
         adapter = source
-        source, base = base_of(Path(adapter), exp.model.base, partial(source_of, exp))
+        source, base = base_of(Path(adapter), own.base, usual)
     elif isinstance(path, Path) and not list(path.glob("*.safetensors")):
         raise SftrlError(
             f"there are no weights ({WEIGHTS}, or an adapter) in {source}; name a folder that has "
@@ -137,24 +126,24 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
         )
     if Path(source).is_dir():  # an adapter's record of it holds from any working directory
         source = str(Path(source).absolute())
-    if not exp.model.ours and not torch.cuda.is_available():
+    if not own.ours and not torch.cuda.is_available():
         keep_freed_blocks(SMALL)
     options: dict = {"dtype": unpacked_dtype(precision), "use_safetensors": True}
     if torch.cuda.is_available():
         options["device_map"] = f"cuda:{LOCAL_RANK}"
     model, processor = load_model(source, precision == "qlora", **options)
-    if make_task(exp).pictures and model.config.model_type not in FAMILIES:
+    if pictures_of and model.config.model_type not in FAMILIES:
         raise SftrlError(
-            f"task {exp.task.name} shows pictures, and the library shows them to models of the "
-            f"families {', '.join(FAMILIES)}, not to {model.config.model_type} ({source}); use a "
-            "text task."
+            f"{pictures_of} shows pictures, and the library shows them to models of the families "
+            f"{', '.join(FAMILIES)}, not to {model.config.model_type} ({source}); use a text task."
         )
     if precision in ("qlora", "lora") or adapter:
         with torch.random.fork_rng():  # a new adapter is drawn
-            torch.manual_seed(exp.seed)
-            model = adapt(model, exp.model.rank, adapter)
+            torch.manual_seed(seed)
+            model = adapt(model, own.rank, adapter)
         base = base or fingerprint(source)
     model.eval()
-    told = json.loads(exp.model.chat_template_kwargs or "{}")
-    size = exp.machine.generation_batch_size
-    return Policy(model, processor, precision, why, size, base=base, chat_template_kwargs=told)
+    told = json.loads(own.chat_template_kwargs or "{}")
+    return Policy(
+        model, processor, precision, why, side_by_side, base=base, chat_template_kwargs=told
+    )

@@ -2,33 +2,20 @@
 
 Bytes are counted piece by piece for one process: what stays (weights, adapter, gradient, optimiser)
 and, on top, the larger of what a training step and a rollout need for a while. How many rows fit
-(`micro_batch`, `generation_batch_size`) does not change a result, only its price. Somebody who
-follows one experiment needs `require` alone.
+(`micro_batch`, `generation_batch_size`) does not change a result, only its price.
 """
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
-import psutil
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    MllamaConfig,
-    PretrainedConfig,
-)
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 
-from ..errors import SftrlError
-from ..experiment import Experiment, resolve_precision
-from ..registry import FAMILIES
-from ..tasks import make_task
 from .adapters import LORA_TARGETS
+from .families import FAMILIES
 from .images import VISION_CACHE
-from .load import source_of
 
 GB = 2**30
 STAGES = ("evaluate", "sft", "rl")
@@ -42,19 +29,6 @@ RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its l
 SLACK = 0.05  # share of the rest that an allocator loses
 
 Phases = dict[str, dict[str, float]]  # {phase: {piece: bytes}}
-
-
-def architecture(exp: Experiment) -> PretrainedConfig:
-    """The configuration of an experiment's model; that of the gated 11B is published, and known."""
-    if exp.model.tier.needs_gpu and not exp.model.model:
-        return MllamaConfig(vision_config={"image_size": 560})
-    try:
-        return AutoConfig.from_pretrained(source_of(exp))
-    except (OSError, ValueError) as error:
-        raise SftrlError(
-            f"cannot read the configuration of {exp.model.model!r} ({str(error).splitlines()[0]}); "
-            "give a local folder, or set SFTRL_ONLINE=1."
-        ) from error
 
 
 class Shape:
@@ -87,35 +61,36 @@ class Shape:
             self.looking = self.patches * (widest + depth * vision.hidden_size + self.patches)
 
 
-def conversation(exp: Experiment) -> tuple[int, int]:
-    """Tokens of (one question and its answer, a whole conversation) of as many tries as training or
-    evaluation allows."""
-    text = make_task(exp).prompt(make_task(exp).item("train", 0, 0))
-    try:
-        asked = len(AutoTokenizer.from_pretrained(source_of(exp)).encode(text))
-    except (SftrlError, OSError, ValueError):  # there is no tokenizer here
-        asked = len(text) // 3
-    first = asked + 40 + exp.model.max_new_tokens  # 40: the template
-    tries = max(getattr(exp.method, "tries", 1), exp.evaluation.eval_tries)
-    return first, first + (tries - 1) * (exp.model.max_new_tokens + 60)
+@dataclass(frozen=True)
+class Work:
+    """What is asked of a model in one of STAGES, as far as its memory is concerned."""
+
+    stage: str
+    precision: str
+    micro_batch: int
+    generation_batch_size: int
+    max_new_tokens: int
+    lengths: tuple[int, int]  # tokens of one question and its answer, and of all that are allowed
+    pictures: int = 0  # different ones that are shown; 0 where there are none
+    anchored: bool = False  # whether a KL compares the model with what it was
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are gradients."""
+        return self.stage != "evaluate"
 
 
-def pieces(
-    exp: Experiment, stage: str, shape: Shape, device: str = "cuda",
-    lengths: tuple[int, int] | None = None,
-) -> Phases:  # fmt: skip
-    """Bytes of the phases "stays", "training step" and "rollout". `lengths`: those of
-    `conversation`, where they are known better."""
-    precision = resolve_precision(exp)[0]
-    adapters, trains = precision != "full", stage != "evaluate"
-    seen = shape.patches if make_task(exp).pictures else 0
+def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
+    """Bytes of the phases "stays", "training step" and "rollout"."""
+    adapters, trains = work.precision != "full", work.trains
+    seen = shape.patches if work.pictures else 0
     # Bytes of a weight that is not packed, and of an activation (`load.unpacked_dtype`).
     wide = 2 if adapters and device == "cuda" else 4
-    packed = shape.linear if precision == "qlora" else 0
-    anchored = trains and bool(getattr(exp.method, "kl_weight", 0))
+    packed = shape.linear if work.precision == "qlora" else 0
+    anchored = trains and work.anchored
     trained = shape.adapter if adapters else shape.parameters
     text, whole = shape.text, shape.parameters * wide
-    first, length = lengths or conversation(exp)
+    first, length = work.lengths
     stays: dict[str, float] = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
     if anchored and not adapters:
         stays["the init, for the KL"] = whole
@@ -125,19 +100,18 @@ def pieces(
         stays["gradient"] = 4 * trained
         stays["optimiser"] = trained * (BLOCK8 if adapters and device == "cuda" else 8)
     if device == "cpu" and seen and adapters:  # with a GPU it lies beside it, in the machine
-        deals = exp.method.batch // getattr(exp.method, "group", 1) if trains else 1
-        pictures = min(VISION_CACHE, max(deals, exp.evaluation.final_episodes))
+        pictures = min(VISION_CACHE, work.pictures)
         stays["pictures seen before"] = pictures * wide * seen * text.hidden_size
     if device == "cpu" and trains:  # the same
-        stays["distributions of the init"] = exp.model.max_new_tokens * text.vocab_size * 128
+        stays["distributions of the init"] = work.max_new_tokens * text.vocab_size * 128
     looking = {"a picture looked at": shape.looking * wide} if seen else {}
     # Every run is measured, SFT too: by rollouts.
-    phases = {"stays": stays, "rollout": _rollout(exp, shape, seen, length, wide) | looking}
+    phases = {"stays": stays, "rollout": _rollout(work, shape, seen, length, wide) | looking}
     if trains:
-        step = first if stage == "sft" else length
-        phases["training step"] = _training_step(exp, shape, seen, step, wide, adapters) | looking
-        tokens, words = exp.machine.micro_batch * step, text.vocab_size
-        if not (stage == "sft" and anchored):  # whose KL takes all words at once
+        step = first if work.stage == "sft" else length
+        phases["training step"] = _training_step(work, shape, seen, step, wide, adapters) | looking
+        tokens, words = work.micro_batch * step, text.vocab_size
+        if not (work.stage == "sft" and anchored):  # whose KL takes all words at once
             tokens, words = map(min, (tokens, words), AT_ONCE)
         phases["training step"]["logits"] = tokens * words * LOGIT[device]
         unpacked = text.hidden_size * text.intermediate_size * wide
@@ -145,9 +119,9 @@ def pieces(
     return phases
 
 
-def _rollout(exp: Experiment, shape: Shape, seen: int, length: int, wide: int) -> dict[str, float]:
+def _rollout(work: Work, shape: Shape, seen: int, length: int, wide: int) -> dict[str, float]:
     """Of conversations of `length` tokens and `seen` patches side by side."""
-    rows, text = exp.machine.generation_batch_size, shape.text
+    rows, text = work.generation_batch_size, shape.text
     own_layers = text.num_hidden_layers - shape.cross_layers
     at_work = 4 * text.hidden_size + 3 * text.intermediate_size
     return {
@@ -162,10 +136,10 @@ def _rollout(exp: Experiment, shape: Shape, seen: int, length: int, wide: int) -
 
 
 def _training_step(
-    exp: Experiment, shape: Shape, seen: int, length: int, wide: int, adapters: bool
+    work: Work, shape: Shape, seen: int, length: int, wide: int, adapters: bool
 ) -> dict[str, float]:
     """Of a micro-batch of rows of `length` tokens and `seen` patches, without its logits."""
-    rows, hidden = exp.machine.micro_batch, shape.text.hidden_size
+    rows, hidden = work.micro_batch, shape.text.hidden_size
     layer = rows * length * (10 * hidden + 4 * shape.text.intermediate_size) * wide
     kept = rows * length * hidden * wide if adapters else layer  # by gradient checkpoints
     return {
@@ -196,66 +170,20 @@ class Plan:
     fits: bool
 
 
-def plan(exp: Experiment, stage: str, memory: float, device: str = "cuda") -> Plan:
-    """The most rows at a time, up to the experiment's own, with which a stage fits into `memory`
-    bytes; with one row where none does."""
-    shape = Shape(architecture(exp), exp.model.rank)
+def plan(work: Work, shape: Shape, memory: float, device: str = "cuda") -> Plan:
+    """The most rows at a time, up to the work's own, with which it fits into `memory` bytes; with
+    one row where none does."""
 
-    def with_rows(**rows: int) -> Plan:
-        phases = pieces(exp.replace(**rows), stage, shape, device)
+    def with_rows(**rows: Any) -> Plan:
+        phases = pieces(replace(work, **rows), shape, device)
         peak = total(phases, device)
-        return Plan(stage, **rows, phases=phases, peak=peak, fits=peak <= memory)
+        return Plan(work.stage, **rows, phases=phases, peak=peak, fits=peak <= memory)
 
     rows = {"micro_batch": 1, "generation_batch_size": 1}
     for name in rows:
-        larger = (rows | {name: min(size, getattr(exp.machine, name))} for size in SIZES)
+        larger = (rows | {name: min(size, getattr(work, name))} for size in SIZES)
         rows = next((more for more in larger if with_rows(**more).fits), rows)
     return with_rows(**rows)
-
-
-def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:
-    """GB below which not even one row at a time fits."""
-    return plan(exp, stage, 0, device).peak / GB
-
-
-def require(exp: Experiment, stage: str) -> None:
-    """SftrlError, with what to change, where a stage does not fit into this machine's GPU."""
-    if exp.model.ours or not torch.cuda.is_available():
-        return
-    memory = torch.cuda.mem_get_info()[1]
-    need = total(pieces(exp, stage, Shape(architecture(exp), exp.model.rank)), "cuda")
-    if need <= memory:
-        return
-    found = plan(exp, stage, memory)
-    advice = f"use micro_batch={found.micro_batch} and "
-    advice += f"generation_batch_size={found.generation_batch_size}"
-    if not found.fits:
-        need, least = found.peak, smallest(exp.replace(precision="qlora"), stage)
-        advice = f"use a larger GPU, or precision=qlora ({least:.1f} GB at least)"
-    raise SftrlError(
-        f"{stage} of {exp.model.model or exp.model.preset} takes {need / GB:.1f} GB at precision "
-        f"{resolve_precision(exp)[0]}, and this GPU has {memory / GB:.1f}; {advice}."
-    )
-
-
-def main(exp: Experiment, memory: float | None, as_json: bool = False) -> int:
-    """`python -m sftrl_lib plan`: 0 if all stages fit into `memory` GB, else 1."""
-    gpu = torch.cuda.is_available()
-    device = "cuda" if memory or gpu else "cpu"
-    if memory is None:
-        memory = (torch.cuda.mem_get_info()[1] if gpu else psutil.virtual_memory().total) / GB
-    arms = {stage: exp.replace(method="sft" if stage == "sft" else "rl") for stage in STAGES}
-    plans = [plan(arms[stage], stage, memory * GB, device) for stage in STAGES]
-    need = {p.stage: smallest(arms[p.stage], p.stage, device) for p in plans if not p.fits}
-    if as_json:
-        facts = {"memory_gb": memory, "device": device, "smallest_gb": need}
-        print(json.dumps(facts | {"stages": [asdict(p) for p in plans]}, indent=1))
-    else:
-        print("precision {}: {}".format(*resolve_precision(exp)))
-        print(render(plans))
-        for stage, least in need.items():
-            print(f"{stage} does not fit into {memory:g} GB: it takes {least:.1f} GB at least.")
-    return 1 if need else 0
 
 
 def render(plans: list[Plan]) -> str:

@@ -13,7 +13,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 
-from ..errors import SftrlError
+from commons.errors import SftrlError
+
 from .policy import BASE
 from .sources import folder_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..registry import FAMILIES
+from .families import FAMILIES
 
 VISION_CACHE = (
     32  # pictures whose states are kept: the deals of a step; of the 11B model 52 MB each

@@ -14,14 +14,13 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from commons.errors import check
+from sftrl_lib.experiment import TaskSettings
+from sftrl_lib.registry import register_task
+from sftrl_lib.tasks.base import Task, Verdict
 from worlds.answers import read_fields
 from worlds.formulas import OPERATIONS, evaluate_formula
 from worlds.verifier import verify_formula
-
-from ..errors import check
-from ..experiment import TaskSettings
-from ..registry import register_task
-from .base import Task, Verdict
 
 _RULE = re.compile(r"([3-6])(?: without ([+\-*/]))?")
 KNOWN = "a number of numbers, 3 to 6, and perhaps a forbidden operator: 4, 5, 4 without *"

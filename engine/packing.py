@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ..errors import SftrlError
+from commons.errors import SftrlError
 
 ATTENTION = "packed"  # under this name transformers' models find `_attend`
 SIDE_BY_SIDE = 8  # segments that attend in one call, padded to the longest of them

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from ...registry import register_model_family
+from engine.families import register_model_family
+
 from .base import Family
 
 

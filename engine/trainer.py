@@ -1,55 +1,69 @@
 """What is changed inside TRL's and transformers' trainers, all of it, in one place.
 
-The trainers stay TRL's; this module overrides private methods of exactly pinned versions so that
-(1) a backward pass costs no more than the rows and tokens that carry a gradient, (2) a killed run
-goes on exactly, and (3) one line of progress is shown. The methods say what is learned.
+The trainers stay TRL's; this module (and `checkpoints`) overrides private methods of exactly pinned
+versions so that (1) a backward pass costs no more than the rows and tokens that carry a gradient,
+and (2) a killed run goes on exactly. What is learned, and from which rows, is handed in.
 """
 
 import contextlib
 import copy
-import hashlib
-import json
 import math
-import os
 import random
-import shutil
-import signal
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from safetensors.torch import load_model, save_model
-from tqdm.auto import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback
-from transformers.trainer_callback import TrainerState
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head, pad, use_adapter
 
-from ..errors import SftrlError, check
-from ..experiment import Experiment
-from ..models.images import ImageConditioner
-from ..models.packing import Packed, packed_attention
-from ..models.policy import Policy
-from ..registry import METHODS
-from ..rollout import Episode
-from ..runs import RANK, WORLD, Compute, Run
+from commons.errors import SftrlError, check
+from commons.processes import WORLD
+
+from .checkpoints import Sealed
+from .compute import Compute
+from .images import ImageConditioner
+from .packing import Packed, packed_attention
+from .policy import Policy
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
-SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next step's end
-LEDGER, WEIGHTS, SEAL = "compute.json", "weights.safetensors", "seal.json"
-LOGGED = ("loss", "grad_norm", "learning_rate", "reward", "entropy", "kl", "mean_token_accuracy")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a model is trained, in what steps, and where its checkpoints lie."""
+
+    folder: Path
+    run_hash: str  # whose checkpoints these are
+    steps: int
+    batch: int  # rows a step
+    lr: float
+    warmup: float = 0.0  # share of the steps
+    seed: int = 0
+    group: int = 1  # rows that are compared with one another, and stay in one process
+    micro_batch: int = 16  # rows a backward pass
+    report_to: str = "none"
+
+
+class Played(Protocol):
+    """A conversation, as far as its price is concerned."""
+
+    processed: int  # tokens that were really run
+
+    def ids(self) -> list[int]:
+        """All its tokens."""
 
 
 def check_versions() -> None:
@@ -63,31 +77,31 @@ def check_versions() -> None:
             )
 
 
-def arguments(exp: Experiment, policy: Policy, run: Run) -> dict[str, Any]:
+def arguments(policy: Policy, schedule: Schedule) -> dict[str, Any]:
     """What both arms share. The learning rate is constant after its warm-up, so that every curve
     point is a model one could have stopped at; one batch of rows makes one step."""
     cpu, adapters = policy.device.type == "cpu", hasattr(policy.model, "peft_config")
     return {
-        "output_dir": str(run.path),
-        "max_steps": exp.method.steps,
-        "per_device_train_batch_size": exp.method.batch // WORLD,
+        "output_dir": str(schedule.folder),
+        "max_steps": schedule.steps,
+        "per_device_train_batch_size": schedule.batch // WORLD,
         "ddp_timeout": 36_000,  # the others wait while the first process measures
-        "learning_rate": exp.method.lr,
+        "learning_rate": schedule.lr,
         "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": math.ceil(exp.method.warmup * exp.method.steps),
+        "warmup_steps": math.ceil(schedule.warmup * schedule.steps),
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
-        "seed": exp.seed,
+        "seed": schedule.seed,
         "use_cpu": cpu,
         "bf16": False,  # weights below adapters are bf16 already; adapters are to stay fp32
         # Adapters mean a large model: its layers are run again rather than kept.
         "gradient_checkpointing": adapters,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "optim": "paged_adamw_8bit" if adapters and not cpu else "adamw_torch",
-        "report_to": exp.machine.report_to,
+        "report_to": schedule.report_to,
         "disable_tqdm": True,
         "logging_steps": 1,
-        "save_strategy": "no",  # `_Boundary` says when
+        "save_strategy": "no",  # the callback says when
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
@@ -107,35 +121,6 @@ def lengths_with_signal(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return (signal_ * torch.arange(1, signal_.size(1) + 1, device=signal_.device)).amax(1)
 
 
-def _digests(checkpoint: Path) -> dict[str, str]:
-    """{file: digest} of everything in a checkpoint but its seal."""
-    found = {}
-    for path in sorted(checkpoint.rglob("*")):
-        if not path.is_dir() and path.name != SEAL:
-            with path.open("rb") as file:
-                found[str(path.relative_to(checkpoint))] = hashlib.file_digest(file, "sha256")
-    return {name: digest.hexdigest() for name, digest in found.items()}
-
-
-def seal(checkpoint: Path, run_hash: str) -> None:
-    """Write down whose checkpoint this is, of which step, and what is in it."""
-    facts = {"run": run_hash, "name": checkpoint.name, "files": _digests(checkpoint)}
-    (checkpoint / SEAL).write_text(json.dumps(facts))
-
-
-def check_seal(checkpoint: Path, run_hash: str) -> None:
-    """ValueError unless a checkpoint is this run's and nothing in it has been changed, cut, added
-    or exchanged. For transformers itself goes on without the optimizer's or the random streams'
-    state where their files are gone."""
-    if any(path.is_symlink() or path.is_fifo() for path in checkpoint.rglob("*")):
-        raise ValueError("it holds what is not a file")
-    facts = json.loads((checkpoint / SEAL).read_text())
-    if (facts["run"], facts["name"]) != (run_hash, checkpoint.name):
-        raise ValueError(f"it is {facts['name']} of the run {facts['run']}")
-    if wrong := sorted(name for name, _ in _digests(checkpoint).items() ^ facts["files"].items()):
-        raise ValueError(f"{wrong[0]} is not as it was written")
-
-
 def copy_adapter(model: Any) -> None:
     """Keep the adapter as it is now beside itself, under the name "ref", as TRL does for the KL of
     GRPO (an adapter that is handed in has learned something: without it the model is another)."""
@@ -146,25 +131,10 @@ def copy_adapter(model: Any) -> None:
             kept.data.copy_(parameter.data)
 
 
-@contextlib.contextmanager
-def _reading(checkpoint: str | None):
-    """SftrlError for whatever goes wrong while a checkpoint is read. transformers and PEFT load
-    tensors only (`weights_only`, safetensors): nothing in it is executed."""
-    try:
-        yield
-    except Exception as error:
-        raise SftrlError(
-            f"the checkpoint {checkpoint} cannot be read ({' '.join(str(error).split())[:200]}), "
-            "and nothing replaces it; delete that folder, and the run begins again."
-        ) from error
-
-
-class _Stepwise:
+class _Stepwise(Sealed):
     """One optimizer step = one batch: `parts` yields its micro-batches, whose losses add up."""
 
-    ledger: Compute
     micro_batch: int
-    run_hash: str
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Replaces the step of Trainer and TRL: micro-batches are cut here, after the rollout, when
@@ -207,7 +177,7 @@ class _Stepwise:
             self.ledger.done_rollout_tokens += done
         self.measured["tokens"] = tokens
 
-    def count_rollout(self, episodes: list[Episode]) -> None:
+    def count_rollout(self, episodes: Sequence[Played]) -> None:
         """Put the tokens of some episodes into the ledger: of every conversation once (the paper's
         D_buffer), and those that were really run, for what is shared is run once."""
         read, done = (sum(len(e.ids()) for e in episodes), sum(e.processed for e in episodes))
@@ -219,95 +189,46 @@ class _Stepwise:
             logs.update(self.measured)
         super().log(logs, start_time)
 
-    def _save(self, output_dir=None, state_dict=None) -> None:
-        """Weights only, under the names they have in memory. transformers writes a Mllama under the
-        Hub's names, finds none of its own when it resumes, and quietly begins from the init."""
-        if hasattr(self.model, "peft_config"):
-            self.model.save_pretrained(output_dir)
-        else:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_model(self.model, str(Path(output_dir) / WEIGHTS))
-
-    def _load_from_checkpoint(self, checkpoint, model=None) -> None:
-        with _reading(checkpoint):
-            check_seal(Path(checkpoint), self.run_hash)
-            self.ledger = Compute(**json.loads((Path(checkpoint) / LEDGER).read_text()))
-            TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
-            if hasattr(self.model, "peft_config"):
-                super()._load_from_checkpoint(checkpoint, model)
-            else:
-                load_model(self.model, Path(checkpoint) / WEIGHTS, strict=True)
-
-    def _load_optimizer_and_scheduler(self, checkpoint) -> None:
-        with _reading(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _load_rng_state(self, checkpoint) -> None:
-        with _reading(checkpoint):
-            super()._load_rng_state(checkpoint)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """Writes beside, then renames: a killed run never leaves half a checkpoint as its last."""
-        if RANK:
-            return
-        home = Path(self.args.output_dir)
-        name = f"checkpoint-{self.state.global_step}"
-        partial = home / ".saving"
-        shutil.rmtree(partial, ignore_errors=True)
-        self.args.output_dir = str(partial)
-        try:
-            Trainer._save_checkpoint(self, model, trial)  # TRL's would also write a model card
-        finally:
-            self.args.output_dir = str(home)
-        (partial / name / LEDGER).write_text(json.dumps(asdict(self.ledger)))
-        seal(partial / name, self.run_hash)
-        shutil.rmtree(home / name, ignore_errors=True)
-        os.replace(partial / name, home / name)
-        for old in home.glob("checkpoint-*"):
-            if old.name != name:
-                shutil.rmtree(old)
-        shutil.rmtree(partial)
-
 
 class AnswerTrainer(_Stepwise, SFTTrainer):
-    """SFTTrainer with packed micro-batches, on the rows that its method makes."""
+    """SFTTrainer with packed micro-batches, on rows that are made when they are due."""
 
     @classmethod
     def of(
-        cls, method: Any, exp: Experiment, policy: Policy, task: Any, run: Run
-    ) -> "AnswerTrainer":
-        """A trainer for a method of the kind of `sft.Sft`."""
-        anchored = getattr(exp.method, "kl_weight", 0.0)
+        cls, policy: Policy, schedule: Schedule, rows: Callable[[Any, list[int]], list[dict]],
+        loss_type: str = "nll", anchor: Callable | None = None,
+    ) -> "AnswerTrainer":  # fmt: skip
+        """A trainer on what `rows` makes of itself and of the numbers of a step's rows: each with
+        `input_ids`, `labels` (-100: not a target) and `picture`. `anchor` adds a term to the loss,
+        of the log-probabilities now and before the training (tokens, vocabulary)."""
         adapters = hasattr(policy.model, "peft_config")
         # Before TRL replaces `forward`: a copy's would still be that of the model it was made of.
-        reference = copy.deepcopy(policy.model).eval() if anchored and not adapters else None
-        if anchored and adapters:
+        reference = copy.deepcopy(policy.model).eval() if anchor and not adapters else None
+        if anchor and adapters:
             copy_adapter(policy.model)
         config = SFTConfig(
-            **arguments(exp, policy, run),
+            **arguments(policy, schedule),
             train_sampling_strategy="sequential",
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
-            loss_type=method.loss_type,
+            loss_type=loss_type,
         )
         trainer = cls(
             model=policy.model,
             args=one_gpu(config),
             processing_class=policy.tokenizer,
-            train_dataset=Dataset.from_dict({"index": range(exp.method.steps * exp.method.batch)}),
+            train_dataset=Dataset.from_dict({"index": range(schedule.steps * schedule.batch)}),
             # The rows themselves are made in the step: the loader is a batch ahead.
             data_collator=lambda batch: {"indices": torch.tensor([one["index"] for one in batch])},
         )
-        trainer.method, trainer.own, trainer.anchored = method, exp.method, anchored
-        trainer.reference = reference
-        trainer.made = lambda indices: method.rows(exp, policy, task, trainer, indices)
+        trainer.rows, trainer.anchor, trainer.reference = rows, anchor, reference
         return trainer
 
     def parts(self, inputs):
         """Yields (micro-batch, target tokens of the whole batch); rows without a target are in no
         micro-batch."""
         self.measured = {}
-        rows = self.made(inputs["indices"].tolist())
+        rows = self.rows(self, inputs["indices"].tolist())
         self.model.train()  # a rollout left it in eval mode
         pictures = [row["picture"] for row in rows if row["picture"] is not None]
         self.images = ImageConditioner(self.policy, pictures)
@@ -331,7 +252,7 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
             for part in parts
         ]  # fmt: skip
         tokens = self.over_processes(sum(len(rows[i]["input_ids"]) for i in with_target))
-        self.count_training(packs, tokens, reference=bool(self.anchored))
+        self.count_training(packs, tokens, reference=self.anchor is not None)
         for number, (part, packed) in enumerate(zip(parts, packs, strict=True)):
             labels = [t for i in part for t in rows[i]["labels"][asked[i] :]]
             taught = torch.tensor(labels, device=self.args.device) != -100
@@ -344,8 +265,8 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
             yield read, items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """TRL's loss with the pictures shown; where the method has an anchor, its own with that."""
-        if not self.anchored:
+        """TRL's loss with the pictures shown; where there is an anchor, our own with that."""
+        if not self.anchor:
             with self.images.of(model=model):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         # TRL's loss never has all logits, which a KL needs.
@@ -360,7 +281,7 @@ class AnswerTrainer(_Stepwise, SFTTrainer):
                 with packed_attention(self.reference):
                     before = self._log_probs(self.reference, inputs, taught)
         loss = torch.nn.functional.nll_loss(now, labels[taught], reduction="sum")
-        loss = loss + self.method.extra_loss(self.own, now, before)
+        loss = loss + self.anchor(now, before)
         return loss / num_items_in_batch * WORLD  # as TRL's: gradients are averaged over processes
 
     def _log_probs(self, model: Any, inputs: dict, taught: torch.Tensor) -> torch.Tensor:
@@ -376,21 +297,22 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
 
     @classmethod
     def of(
-        cls, exp: Experiment, policy: Policy, task: Any, run: Run, play: Callable
-    ) -> "EpisodeTrainer":
-        """A trainer for `grpo.Grpo`; `play` is TRL's rollout_func."""
-        own, adapters = exp.method, hasattr(policy.model, "peft_config")
+        cls, policy: Policy, schedule: Schedule, play: Callable, temperature: float,
+        kl_weight: float = 0.0,
+    ) -> "EpisodeTrainer":  # fmt: skip
+        """A trainer on the episodes of `play`, TRL's rollout_func, sampled at `temperature`."""
+        adapters = hasattr(policy.model, "peft_config")
         config = GRPOConfig(
-            **arguments(exp, policy, run),
-            num_generations=own.group,
+            **arguments(policy, schedule),
+            num_generations=schedule.group,
             shuffle_dataset=False,
-            temperature=own.temperature,
-            beta=own.kl_weight if adapters else 0.0,  # TRL then keeps a copy of the adapter
+            temperature=temperature,
+            beta=kl_weight if adapters else 0.0,  # TRL then keeps a copy of the adapter
             num_iterations=1,
             steps_per_generation=1,
             loss_type="dapo",
         )
-        deals = range(own.steps * own.batch // own.group)
+        deals = range(schedule.steps * schedule.batch // schedule.group)
         trainer = cls(
             model=policy.model,
             args=one_gpu(config),
@@ -399,10 +321,10 @@ class EpisodeTrainer(_Stepwise, GRPOTrainer):
             reward_funcs=_returns,
             rollout_func=play,
         )
-        if own.kl_weight and not adapters:  # TRL would load the reference from the Hub, by name
+        if kl_weight and not adapters:  # TRL would load the reference from the Hub, by name
             reference = copy.deepcopy(policy.model).eval()
-            add_fused_lm_head(reference, temperature=own.temperature)
-            trainer.ref_model, trainer.beta = reference, own.kl_weight
+            add_fused_lm_head(reference, temperature=temperature)
+            trainer.ref_model, trainer.beta = reference, kl_weight
         return trainer
 
     def show(self, pictures: Sequence[Image.Image]) -> None:
@@ -497,79 +419,6 @@ def preserved_rng():
     np.random.set_state(numpy)
 
 
-class _Boundary(TrainerCallback):
-    """Progress, log, curve points, checkpoints and Ctrl-C: all at the end of a step, where no
-    generation is half used."""
-
-    def __init__(self, trainer, exp, policy, run, on_checkpoint, progress, describe) -> None:
-        self.trainer, self.exp, self.policy, self.run = trainer, exp, policy, run
-        self.on_checkpoint, self.describe = on_checkpoint, describe
-        self.bar = tqdm(
-            total=exp.method.steps,
-            desc=METHODS[exp.method.name].label,
-            unit="step",
-            disable=not progress,
-        )
-        self.interrupted = self.evaluating = False
-
-    def on_train_begin(self, args, state, control, **_) -> None:
-        self.bar.initial = self.bar.n = state.global_step
-        self._curve_point(state.global_step)  # of a resumed run: it may have been killed in it
-        self.saved = self.began = time.monotonic()
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        due = time.monotonic() - self.saved > SAVE_EVERY
-        if due or self.interrupted or state.global_step in self.exp.eval_steps:
-            control.should_save = True
-
-    def on_log(self, args, state, control, logs=None, **_) -> None:
-        state.log_history.clear()  # metrics.jsonl keeps it
-        if "loss" not in logs:  # the summary at the end
-            return
-        row = {key: logs[key] for key in LOGGED if key in logs} | self.trainer.measured
-        row["seconds"] = round(time.monotonic() - self.began, 3)  # without saving and measuring
-        self.run.log(step=state.global_step, **row, **asdict(self.trainer.ledger))
-        self.bar.update(state.global_step - self.bar.n)
-        self.bar.set_postfix_str(self.describe.format(**logs))
-        self.began = time.monotonic()
-
-    def on_save(self, args, state, control, **_) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self._curve_point(state.global_step)
-        self.saved = self.began = time.monotonic()
-
-    def _curve_point(self, step: int) -> None:
-        if self.on_checkpoint and step in self.exp.eval_steps:
-            self.evaluating = True
-            self.policy.model.eval()
-            with preserved_rng():
-                self.on_checkpoint(self.policy, step, replace(self.trainer.ledger))
-            self.evaluating = False
-
-    def _on_sigint(self, *_) -> None:
-        if self.evaluating or self.interrupted:  # nothing to lose: the last checkpoint stands
-            raise KeyboardInterrupt
-        self.interrupted = True
-        tqdm.write("Stopping after this step, which will be saved; Ctrl-C again stops at once.")
-
-    @contextlib.contextmanager
-    def ctrl_c(self):
-        """The first Ctrl-C waits for the end of the step. (A thread cannot be interrupted.)"""
-        try:
-            previous = signal.signal(signal.SIGINT, self._on_sigint)
-        except ValueError:
-            previous = None
-        try:
-            yield
-        finally:
-            self.bar.close()
-            if previous is not None:
-                signal.signal(signal.SIGINT, previous)
-        if self.interrupted:
-            raise KeyboardInterrupt
-
-
 @contextlib.contextmanager
 def _borrowed(model: torch.nn.Module):
     """TRL's trainers replace a model's `forward`; afterwards it has its own again. Meanwhile only
@@ -600,33 +449,31 @@ def _borrowed(model: torch.nn.Module):
         model.eval()
 
 
-def fit(
-    build: Callable[[], _Stepwise], exp: Experiment, policy: Policy, run: Run,
-    on_checkpoint: Callable | None, progress: bool, describe: str,
-) -> None:  # fmt: skip
-    """Train to the last step with the trainer that `build` makes, from the run folder's checkpoint
-    if there is one. `describe` formats the progress line from the logged metrics."""
+def train(
+    build: Callable[[], Any],
+    policy: Policy,
+    schedule: Schedule,
+    boundary: Callable[[Any], AbstractContextManager[TrainerCallback]],
+) -> None:
+    """Train to the last step with the trainer that `build` makes, from the last checkpoint if there
+    is one. `boundary` makes, of the trainer, the callback that decides at the end of each step what
+    is saved, and in whose context it runs."""
     check_versions()
-    unit = WORLD * getattr(exp.method, "group", 1)
+    unit = WORLD * schedule.group
     allowed = f"a multiple of {unit}, for {WORLD} processes"
-    check("the batch", exp.method.batch, exp.method.batch % unit == 0, allowed, change="batch")
+    check("the batch", schedule.batch, schedule.batch % unit == 0, allowed, change="batch")
     trainable = [(p, p.data) for p in policy.model.parameters() if p.requires_grad]
     with _borrowed(policy.model):
         trainer = build()
         for parameter, data in trainable:  # TRL casts QLoRA adapters to bf16, in which small
             if parameter.dtype != data.dtype:  # updates are rounded away
                 parameter.data = data
-        trainer.ledger, trainer.micro_batch, trainer.measured = (
-            Compute(),
-            exp.machine.micro_batch,
-            {},
-        )
-        trainer.run_hash = exp.hash
-        trainer.policy = policy
+        trainer.policy, trainer.ledger, trainer.measured = policy, Compute(), {}
+        trainer.micro_batch, trainer.run_hash = schedule.micro_batch, schedule.run_hash
         trainer.remove_callback(PrinterCallback)
-        boundary = _Boundary(trainer, exp, policy, run, on_checkpoint, progress, describe)
-        trainer.add_callback(boundary)
-        with boundary.ctrl_c():
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.path)))
+        with boundary(trainer) as callback:
+            trainer.add_callback(callback)
+            checkpoint = get_last_checkpoint(str(schedule.folder))
+            trainer.train(resume_from_checkpoint=checkpoint)
     if "ref" in getattr(policy.model, "peft_config", {}):  # TRL's copy of the adapter
         policy.model.delete_adapter("ref")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 
-from ..errors import SftrlError
+from commons.errors import SftrlError
 
 BASE = "sftrl.json"  # beside an adapter: what its base was
 _SENTINEL = "\u241e"

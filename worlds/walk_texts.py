@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from worlds import rail
-from worlds.rail import FORWARD, STOP
-from worlds.rail import turn_action as turn_action
-from worlds.routes import COMPASS, SECTORS, TURNS
-from worlds.verdict import SEP, SOLVED, UNREADABLE
+from . import rail
+from .rail import FORWARD, STOP
+from .rail import turn_action as turn_action
+from .routes import COMPASS, SECTORS, TURNS
+from .verdict import SEP, SOLVED, UNREADABLE
 
 # --- Navigation: the question (paper, appendix A) -------------------------------------------------
 _NAV_TASK = (

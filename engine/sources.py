@@ -10,7 +10,7 @@ from huggingface_hub import get_safetensors_metadata, snapshot_download
 from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 from safetensors import SafetensorError, safe_open
 
-from ..errors import SftrlError
+from commons.errors import SftrlError
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, ImportError)
 

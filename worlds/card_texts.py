@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from worlds.verdict import SEP, UNREADABLE
-from worlds.verifier import ILLEGAL, WRONG_NUMBERS, WRONG_VALUE
-
 from .texts import RETRY
+from .verdict import SEP, UNREADABLE
+from .verifier import ILLEGAL, WRONG_NUMBERS, WRONG_VALUE
 
 _TASK = (
     "You are given playing cards. Build one formula whose value is the target. Use the value of "

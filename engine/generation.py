@@ -16,10 +16,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .models.allocator import caches_kept
-from .models.images import ImageConditioner
-from .models.packing import refuse_unusual_attention
-from .models.policy import Policy
+from .allocator import caches_kept
+from .images import ImageConditioner
+from .packing import refuse_unusual_attention
+from .policy import Policy
 
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
 CROWD = 0.85  # rows are moved once fewer than this share of them still write

@@ -1,0 +1,5 @@
+"""Families of models with images, one file each: what is special to how they see."""
+
+from commons.registry import Registry
+
+register_model_family = FAMILIES = Registry("family of image models", __name__)

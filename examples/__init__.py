@@ -1,0 +1,1 @@
+"""Worked examples of what one file can add, found as a package of yours would be."""

@@ -1,1 +1,0 @@
-"""Policies: how they are loaded and saved, the presets, and the families that see images."""

@@ -1,1 +1,0 @@
-"""Families of models with images, one file each: what is special to how they see."""
