@@ -248,6 +248,12 @@ def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
     return best
 
 
+def pin() -> None:
+    """Keep this process, and those that it starts, on one core where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def revision() -> str:
     """The commit that is measured. A record is never made of files that are in none."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
@@ -294,8 +300,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.serve:
         return serve(args.deals)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    pin()
     rounds, results = 1 if args.quick else ROUNDS, []
     commit = "" if args.quick else revision()
     with tempfile.TemporaryDirectory() as folder:

@@ -130,6 +130,7 @@ def run_grid(
     bar = tqdm(
         total=sum(e.method.steps for e in experiments), desc="grid", unit="step", smoothing=0
     )
+    at = [find_run(e, root) for e in experiments]  # once: it reads what lies beside, too
     with _engine(engine, workers) as submit:
         waiting = {submit(e, root, measured): e for e in experiments}
         while waiting:
@@ -137,11 +138,11 @@ def run_grid(
             for future in done:
                 waiting.pop(future)
                 tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
-            bar.n = sum(_steps_done(e, root) for e in experiments)
+            bar.n = sum(_steps_done(e, folder) for e, folder in zip(experiments, at, strict=True))
             bar.refresh()
     bar.close()
 
 
-def _steps_done(exp: Experiment, root: Path) -> int:
-    log = find_run(exp, root) / "metrics.jsonl"
+def _steps_done(exp: Experiment, folder: Path) -> int:
+    log = folder / "metrics.jsonl"
     return min(exp.method.steps, log.read_bytes().count(b"\n")) if log.exists() else 0
