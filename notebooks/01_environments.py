@@ -20,11 +20,11 @@
 # Sooner or later somebody hands in a formula that makes 24 from numbers of their own choice. If you
 # pay for it, that is what you will get more of.
 #
-# So before anything is trained, this book needs a judge. It is a program of a few hundred lines, the
-# **verifier**: it computes every formula exactly, checks that each card was used once, and says
-# what is wrong. Its verdict is the reward of RL, the measure of every figure, and the message that
-# a model gets before it tries again. One function does all three, so nothing can be rewarded that
-# is not also counted.
+# So before anything is trained, this book needs a judge. It is a short program, the **verifier**,
+# which computes every formula exactly, checks that each card was used once, and says what is wrong.
+# Its verdict is the reward of RL, the measure of every figure, and the message that a model gets
+# before it tries again. One function does all three, so nothing can be rewarded that is not also
+# counted.
 #
 # In this notebook you try to fool it, and then let players without any understanding play against a
 # language model. Would you bet on the model?

@@ -185,8 +185,8 @@ check("02.2", dft_loss)
 # %% [markdown]
 # ## Before you train it
 #
-# The init solves few hands of either kind. The recorded SFT arm then copies some forty thousand of
-# them. Say where it ends.
+# The init solves few hands of either kind. The recorded SFT arm then copies more than forty
+# thousand answers. Say where it ends.
 
 # %%
 from study.predict import Truth, predict, predictions
@@ -280,8 +280,8 @@ for method in ("init", "sft"):
 # It does not recite. Most face cards are read as the question says; the column `10` hardly fills.
 # What breaks is the next step. In more than half of these answers the numbers are wrong, and in
 # most of *those* the answer has read every face card rightly. Its formula then leaves the value
-# out. SFT reads 13, writes 13, and calculates without it. Here are all episodes, and not only those
-# that were kept:
+# out. SFT reads the king, writes its value down, and calculates without it. Here are all episodes,
+# and not only those that were kept:
 
 # %%
 from sftrl_lib.stats import last, main_grid
@@ -567,5 +567,5 @@ check("02.4", draw_rule)
 # verdict and no solutions. The excursion *03b* shows both arms on pictures and on walks.
 #
 # * Chu, Zhai et al., arXiv 2501.17161, sections 3.1 and 5: the same arm for a larger model.
-# * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629 (DFT): another weight for each token.
+# * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629 (DFT): other weights.
 # * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: more varied rows for SFT.

@@ -1,4 +1,4 @@
-"""Predictions: a reader says what will come out before the rows are shown, and sees both at the end.
+"""Predictions: a reader says what will come out before it is shown, and sees both at the end.
 
 `predict` asks and records, `predictions` holds what was said against what the rows say. Both work
 without a widget: `predict(..., answer="RL")` records at once. In the HTML book, where nobody can
@@ -122,9 +122,7 @@ def _form(key: str, question: Question, before: Any) -> ipywidgets.Widget:
         held = isinstance(before, int) and question.low <= before <= question.high
         first = before if held else (question.low + question.high) // 2
         name = f"I say ({question.unit})" if question.unit else "I say"
-        field = ipywidgets.IntSlider(
-            first, question.low, question.high, description=name, **look
-        )
+        field = ipywidgets.IntSlider(first, question.low, question.high, description=name, **look)
     button = ipywidgets.Button(description="Record my prediction", layout={"width": "auto"})
     state = ipywidgets.HTML(_status(question.said(before) if before is not None else NOTHING))
 

@@ -49,8 +49,9 @@ def test_a_plain_call_records_and_the_last_one_counts(readers, shown):
 
 def test_nothing_is_written_before_the_button_and_nothing_beside_the_file(readers, shown):
     predict.predict("00.bet", "Who wins?", OPTIONS)
-    (menu,), (button,) = fields(shown[0], ipywidgets.RadioButtons), fields(
-        shown[0], ipywidgets.Button
+    (menu,), (button,) = (
+        fields(shown[0], ipywidgets.RadioButtons),
+        fields(shown[0], ipywidgets.Button),
     )
     button.click()  # with nothing chosen
     assert not readers.exists()
