@@ -158,8 +158,9 @@ predict(
 # %% [markdown]
 # ## What happened
 #
-# Follow the lines from left to right: each test is one step further from the training. The bars
-# beside them count what the answers *say* a face card counts as, before they calculate with it.
+# These are recorded runs of both arms, trained from one start. Follow the lines from left to right:
+# each test is one step further from the training. The bars beside them count what the answers *say*
+# a face card counts as, before they calculate with it.
 
 # %%
 from sftrl_lib.results import load_results
@@ -171,8 +172,8 @@ read = {name: rows for name, rows in found.items() if len(rows)}
 plots.show(hero.hero(results, read, preset=preset))
 
 # %% [markdown]
-# On the left SFT is far ahead: it knows many of the hands that it has seen. On new hands its lead
-# is gone, and under the new rule it solves fewer than the model that it started from. RL never
+# At the left end SFT is far ahead: it knows many of the hands that it has seen. On new hands its
+# lead is gone, and under the new rule it solves fewer than the model that it started from. RL never
 # leads by as much, and it never falls behind its start.
 #
 # ## The surprise
@@ -180,8 +181,7 @@ plots.show(hero.hero(results, read, preset=preset))
 # Look at the upper bars. The usual story says that SFT *recites* the old rule. With cards as text
 # it does not: most of its face cards are read as the new rule says, and still almost no hand is
 # solved. Something else was lost. With cards as pictures, below, the usual story holds: there SFT
-# says ten nearly always. So "memorises" has at least two meanings, and the book needs two notebooks
-# to separate them.
+# says ten nearly always. So "memorises" has at least two meanings. Notebook 02 takes them apart.
 #
 # The bars come from recorded answers. Ask the models yourself: choose what J, Q and K count as, and
 # four cards. (In the HTML book, the page *Playground* does the same in your browser.)
@@ -193,8 +193,9 @@ touch.playground()
 
 # %% [markdown]
 # Here is the hand with which the playground opens. SFT reads the king, and calls the queen a ten.
-# One hand is an anecdote, and these two arms are ends of development runs, which no result counts;
-# how often each model misreads is what the bars above show.
+# That is what reciting looks like, and with text it is the exception: how often each model misreads
+# is what the bars above show. (The two arms that answer here are ends of development runs, which no
+# result counts.)
 
 # %%
 from study import playground as play
