@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from engine import OUT, Side, matmul_rate, pin, revision
+from speed import OUT, Side, matmul_rate, pin, revision
 
 from sftrl_lib.rollout import rollout
 

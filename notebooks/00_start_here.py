@@ -14,43 +14,36 @@
 # ---
 
 # %% [markdown]
-# # 00 Start here: does it learn the rule, or the examples?
+# # 00 Start here: the bet
 #
-# Two ways to train a language model after pre-training: let it *imitate* correct answers
-# (supervised fine-tuning, SFT), or let it *try*, and reward what a verifier accepts
-# (reinforcement learning, RL). Chu, Zhai and others asked what each of them learns, and their
-# title is the answer that they found: *SFT memorizes, RL generalizes*. This book lets you hold
-# that sentence against an experiment that fits on two CPU cores. After this notebook you can
+# Two copies of one small model prepare for the same exam, a card game. In every game that they
+# practise, a jack, a queen and a king count as ten. One copy is shown solved games, and learns to
+# write what the solver wrote: supervised fine-tuning, **SFT**. The other has to play; a program
+# judges each answer, and what was judged well becomes more probable: reinforcement learning,
+# **RL**. Both work equally hard.
 #
-# * say what "in distribution" and "out of distribution" mean here, exactly;
-# * read the main figure of the book, and say what it does not show;
-# * watch the same hand being played by three models.
+# Then the exam changes one sentence. Jacks, queens and kings now count as 11, 12 and 13, and the
+# first line of the question says so. Nothing else is new.
 #
-# | | tiny tier | llama-11b tier |
-# |---|---|---|
-# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
-# | memory | under 2 GB | one GPU of 24 GB |
-# | needs | `data/`, nothing else | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (one live run) | the same |
+# Does either copy read that line? In 2025 Chu, Zhai and others answered with a title, *SFT
+# Memorizes, RL Generalizes*. This book repeats their experiment on a model that trains on your
+# laptop. You may bet against the title, and you will see who wins.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"]
 preset = "tiny"  # tiny | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
-live_steps = 8  # optimizer steps of the live run
-live_batch = 128  # episodes a step
-episodes = 200  # episodes a measurement
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-cell"]
 from study.notebook import setup
 
 setup(preset, precision, seed)
 
 # %% [markdown]
-# ## The question
+# ## One hand, two rules
 #
-# The game is GeneralPoints: make 24 from four cards. The question states how much J, Q and K
-# count. All training happens under one rule; the test changes that sentence, and nothing else:
+# The game is GeneralPoints: use each card once, and make 24. Here is one hand as the model meets
+# it, first under the rule of the training, then under the rule of the exam.
 
 # %%
 from sftrl_lib.tasks.general_points import GeneralPoints
@@ -61,18 +54,10 @@ for split in ("id_paired", "rule_paired"):
     print(f"{split}: {deal.rule.name}\n{task.prompt(deal)}\nOne solution: {deal.solutions()[0]}\n")
 
 # %% [markdown]
-# Same cards, another rule, another solution. A model that has learned "*read the rule, then
-# calculate*" does not care. A model that has learned "*a face card is a ten*" was right
-# throughout its training, and fails now. Both look alike in distribution. That is the whole idea
-# of the study:
-#
-# 1. a **foundation model** that follows any stated rule, somewhat;
-# 2. a short **init** that teaches the answer's format, the same for both arms;
-# 3. two arms from that one checkpoint, at equal compute: **SFT** and **RL with verification**;
-# 4. a test under the training rule and under a new one, on hands that no training has seen.
-#
-# On this tier the foundation model is our own, so we know what it has seen: many random rules,
-# but never the training rule nor the test rule.
+# The cards are the same and the solution is not. A model that *reads the rule and then calculates*
+# does not mind. A model that has learned *a face card is a ten* was right all through its training,
+# and fails now. On the games they practised, the two look exactly alike. A test like the training
+# is called **in distribution** (ID); a test under a new rule is **out of distribution** (OOD).
 
 # %% [markdown] exercise="numbers_of"
 # **Exercise 00.1. Read the rule** (easy, 3 minutes)
@@ -98,7 +83,6 @@ for split in ("id_paired", "rule_paired"):
 # training run for another rule.
 #
 # </details>
-
 # %% exercise="numbers_of"
 from teach import check
 
@@ -109,7 +93,6 @@ def numbers_of(cards: list[str], rule: dict[str, int]) -> list[int]:
 
 
 check("00.1", numbers_of)
-
 # %% [markdown] exercise="gives_away"
 # **Exercise 00.2. Give the memoriser away** (easy, 5 minutes)
 #
@@ -134,7 +117,6 @@ check("00.1", numbers_of)
 # can tell it from a model that reads the rule.
 #
 # </details>
-
 # %% exercise="gives_away"
 from teach import check
 
@@ -145,44 +127,158 @@ def gives_away(cards: list[str], trained: dict[str, int], stated: dict[str, int]
 
 
 check("00.2", gives_away)
+# %% [markdown]
+# ## Place your bet
+#
+# Two more facts first. Both copies start from one checkpoint, the **init**, which knows the format
+# of an answer and plays badly. And each is tested on hands that it trained on, on new hands, and on
+# new hands under the new rule. Record what you expect; your answers stay in your own runs folder,
+# and come back at the end of the page.
+
+# %%
+from study.predict import Truth, predict, predictions
+
+predict(
+    "00.winner", "Under the new rule, which model solves more hands?",
+    ["RL", "SFT", "the init, which neither has trained"],
+)  # fmt: skip
+
+# %%
+predict(
+    "00.seen", "And on the very hands that they trained on?",
+    ["RL", "SFT", "the init, which neither has trained"],
+)  # fmt: skip
+
+# %%
+predict(
+    "00.read", "Under the new rule, what share of the face cards does SFT still read as it says?",
+    (0, 100), "%",
+)  # fmt: skip
 
 # %% [markdown]
-# ## The recorded result
+# ## What happened
 #
-# This page reads the rows of `data/results.csv`. They come from seeds 0 to 4, by a protocol that
-# was fixed before these runs. The seeds themselves were not new: on an earlier foundation model
-# they had been run once before, and its rows stand in `data/first_foundation.csv` (under the new
-# rule RL +4.4 points, SFT -3.9). Ten of the 40 recorded runs of the two arms were made on code with
-# uncommitted changes, as their manifests say. From left to right the test moves away from training:
-# hands that were dealt in training, hands that never were, and such hands under the new rule. On
-# the right stand the paper's own numbers, hatched: another model, thousands of times larger,
-# another reward scale, so compare *directions*, not heights.
+# These are recorded runs of both arms, trained from one start. Follow the lines from left to right:
+# each test is one step further from the training. The bars beside them count what the answers *say*
+# a face card counts as, before they calculate with it.
 
 # %%
 from sftrl_lib.results import load_results
-from study import figures, plots
+from study import hero, plots
 
 results = load_results(preset=preset)
-plots.show(figures.changes_from_init(results))
-
-# %%
-plots.show(figures.success_against_compute(results))
-
-# %% [markdown]
-# Where an arm falls, what does it do wrong? An answer says aloud what each card counts as before it
-# calculates, so we can ask two things: is each face card read as the rule says (left, middle)? And
-# does the formula then use the numbers that the rule gives (right)?
-
-# %%
-plots.show(figures.mechanism(results))
+found = {name: hero.readings(results, name, preset) for name in hero.CARDS}
+read = {name: rows for name, rows in found.items() if len(rows)}
+plots.show(hero.hero(results, read, preset=preset))
 
 # %% [markdown]
-# The paper's second task is a walk through a city by written directions. Its rule is what a turn is
-# called: in training the direction to face then ("northeast"), in the test the way to turn
-# ("slightly right"). Notebook 01 walks a route.
+# At the left end SFT is far ahead: it knows many of the hands that it has seen. On new hands its
+# lead is gone, and under the new rule it solves fewer than the model that it started from. RL never
+# leads by as much, and it never falls behind its start.
+#
+# ## The surprise
+#
+# Look at the upper bars. The usual story says that SFT *recites* the old rule. With cards as text
+# it does not: most of its face cards are read as the new rule says, and still almost no hand is
+# solved. Something else was lost. With cards as pictures, below, the usual story holds: there SFT
+# says ten nearly always. So "memorises" has at least two meanings. Notebook 02 takes them apart.
+#
+# The bars come from recorded answers. Ask the models yourself: choose what J, Q and K count as, and
+# four cards. (In the HTML book, the page *Playground* does the same in your browser.)
 
 # %%
-plots.show(figures.changes_from_init(results, task="virl-l"))
+from study import touch
+
+touch.playground()
+
+# %% [markdown]
+# Here is the hand with which the playground opens. SFT reads the king, and calls the queen a ten.
+# That is what reciting looks like, and with text it is the exception: how often each model misreads
+# is what the bars above show. (The two arms that answer here are ends of development runs, which no
+# result counts.)
+
+# %%
+from study import playground as play
+
+policies = play.load()
+hand = touch.deal_of(touch.FIRST, play.RULE)
+plots.show(play.draw(play.answers(policies, task, hand), touch.titled(hand)))
+
+# %% [markdown]
+# ## Three episodes
+#
+# An answer that fails gets the verifier's message and another try. So see one hand played to its
+# end by all three. It is chosen by a rule: the first kept deal of this seed on which the first
+# answers differ as the averages do, so that the init and RL use the right numbers and SFT does not.
+# (A tier without such a deal shows the first that all three have kept.)
+
+# %%
+from IPython.display import HTML, display
+
+from study.notebook import recorded_episodes
+from study.widgets import render_episode
+
+played = {m: recorded_episodes(m, "rule_ood", preset, seed) for m in ("init", "sft", "rl")}
+
+
+def right_numbers(method: str, index: int) -> bool:
+    """Whether a first answer uses the numbers that the rule gives."""
+    return played[method][index]["verdicts"][0]["reason"] in ("solved", "wrong_value")
+
+
+shared = sorted(set.intersection(*(set(by_index) for by_index in played.values())))
+wanted = {"init": True, "sft": False, "rl": True}
+telling = [i for i in shared if {m: right_numbers(m, i) for m in played} == wanted]
+index = (telling or shared)[0]
+for method, by_index in played.items():
+    display(HTML(f"<h4>{plots.name_of(method)}</h4>" + render_episode(by_index[index])))
+
+# %% [markdown]
+# Read `"number"` first, then the formula. All three read the king as 13, which is right. SFT's
+# formulas leave the 13 out, all of them. RL solves the hand at its second try, and that is not
+# typical: most of RL's hands stay unsolved too. It is a small model, and 24 is a hard game.
+#
+# ## Why
+#
+# Nothing in the training tells "read the rule" from "it is a ten": both are right in every game.
+# What decides between them is how a method uses its data. SFT raises the probability of every token
+# that the solver wrote. RL only reweighs what the model already does, and a model that reads rules
+# keeps doing so as long as it pays. That is a hypothesis, and the rest of the book tests it.
+
+# %% [markdown]
+# ## Your predictions
+
+# %%
+from sftrl_lib.stats import last, main_grid
+
+grid = main_grid(results.query("task == 'gp-l'"))
+names = {"rl": "RL", "sft": "SFT", "init": "the init, which neither has trained"}
+
+
+def winner(split: str) -> Truth:
+    """The model that solves most hands within three tries, and the shares."""
+    shares = {m: 100 * last(grid, m, split, "success", 3).value.mean() for m in names}
+    seen = ", ".join(f"{plots.name_of(m)} {share:.0f}%" for m, share in shares.items())
+    return Truth(names[max(shares, key=shares.get)], seen)
+
+
+still_read = last(grid, "sft", "rule_ood", "value_reading", 1).value.mean()
+predictions("00", {
+    "00.winner": winner("rule_ood"),
+    "00.seen": winner("id_seen"),
+    "00.read": 100 * still_read,
+})  # fmt: skip
+
+# %% [markdown]
+# These rows are means over seeds that had been used before, on an earlier model, so they explore
+# and do not confirm. The page *Results* says how the runs came about. Notebook 04 asks how sure we
+# may be.
+
+# %% [markdown]
+# ## Exercises
+#
+# `check` holds your function against hidden cases, and names the first that fails. (Two more stand
+# in the first section.)
 
 # %% [markdown] exercise="rise"
 # **Exercise 00.3. Points and per cent** (easy, 3 minutes)
@@ -208,7 +304,6 @@ plots.show(figures.changes_from_init(results, task="virl-l"))
 # From a low start a small rise in points is a large one in per cent. This book uses points.
 #
 # </details>
-
 # %% exercise="rise"
 from teach import check
 
@@ -219,91 +314,6 @@ def rise(before: float, after: float) -> tuple[float, float]:
 
 
 check("00.3", rise)
-
-# %% [markdown]
-# ## Ask the models yourself
-#
-# Choose what J, Q and K count as, and four cards; the init and the ends of both arms answer. Is
-# each face card read as *your* rule says? (The HTML book's page *Playground* does the same in the
-# browser.)
-
-# %%
-from study import touch
-
-touch.playground()
-
-# %% [markdown]
-# ## Three episodes
-#
-# The same hand under the new rule, played by the init and by both arms at the end of training. The
-# hand is chosen, by a rule: the first kept deal of this seed on which the first answers differ as
-# the averages above do, so that the init and RL use the right numbers and SFT does not. (If a tier
-# has no such deal, the first that all three have kept.)
-#
-# Look at `"number"`, then at the formula. All three read the king as 13, which is right. SFT's
-# first formula leaves the 13 out, and so do its other two. RL solves the hand at its second try,
-# and that is not typical: of the 60 deals kept over five seeds RL solves 6, the init 2, SFT none.
-# On 16 of them the first answers differ as they do here.
-
-# %%
-from IPython.display import HTML, display
-
-from study.notebook import recorded_episodes
-from study.widgets import render_episode
-
-played = {m: recorded_episodes(m, "rule_ood", preset, seed) for m in ("init", "sft", "rl")}
-
-
-def right_numbers(method: str, index: int) -> bool:
-    """Whether a first answer uses the numbers that the rule gives."""
-    return played[method][index]["verdicts"][0]["reason"] in ("solved", "wrong_value")
-
-
-shared = sorted(set.intersection(*(set(by_index) for by_index in played.values())))
-wanted = {"init": True, "sft": False, "rl": True}
-telling = [i for i in shared if {m: right_numbers(m, i) for m in played} == wanted]
-index = (telling or shared)[0]
-for method, by_index in played.items():
-    display(HTML(f"<h4>{plots.name_of(method)}</h4>" + render_episode(by_index[index])))
-
-# %% [markdown]
-# ## Live: a minute of RL
-#
-# Nothing above was computed in front of you. This is: a few RL steps from the same init, with the
-# same learning rate, drawn dashed and open over the recorded curves. (Run it twice: the second
-# time it is loaded, and says so. Delete the folder it names to train again.)
-
-# %%
-from sftrl_lib.experiment import Experiment
-from study.notebook import live
-
-exp = Experiment(
-    method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=episodes,
-)  # fmt: skip
-run = live(exp)
-plots.show(figures.success_against_compute(results, live=run.evals()))
-
-# %% [markdown]
-# ## What to inspect
-#
-# * **The bars.** Is the change of each arm larger than its interval? Are ID and OOD moving
-#   together?
-# * **The curves.** Where along the way does an arm turn? Would you have stopped there, had you
-#   only seen the ID panel?
-# * **Reading and using.** Which of the two goes first, and does it go before, with or after OOD
-#   success?
-# * **The walk.** Does the second task tell the same story? Notebook 04 takes a turn apart.
-# * **The live run.** It is noisy: it has few episodes. Which recorded seeds does it lie between?
-#
-# The book's claims, one by one, supported or not, are in notebook 04; what they hang on is in 05.
-
-# %% [markdown]
-# ## Exercises
-#
-# `check` holds your function against hidden cases, and names the first that fails. (More
-# exercises stand in the sections above.)
-
 # %% [markdown] exercise="sft_tokens"
 # **Exercise 00.4. Equal compute** (medium, 10 minutes)
 #
@@ -335,7 +345,6 @@ plots.show(figures.success_against_compute(results, live=run.evals()))
 # A token of rollout costs a third of a token of training.
 #
 # </details>
-
 # %% exercise="sft_tokens"
 from teach import check
 
@@ -346,7 +355,6 @@ def sft_tokens(d_rl: float, d_buffer: float) -> float:
 
 
 check("00.4", sft_tokens)
-
 # %% [markdown] exercise="other_explanation"
 # **Exercise 00.5. The other explanation** (hard, 10 minutes)
 #
@@ -369,7 +377,6 @@ check("00.4", sft_tokens)
 # ```
 #
 # </details>
-
 # %% [markdown]
 # ### Five quick questions
 
@@ -478,17 +485,12 @@ check("00.4", sft_tokens)
 # **Right.** A model thousands of times smaller starts and ends elsewhere.
 #
 # </details>
-
 # %% [markdown]
-# ## Summary
+# ## What next
 #
-# One model, one init, two arms, one changed sentence. In distribution the arms may look alike; the
-# new rule tells reading from remembering. Everything else in this book is about making that
-# comparison fair, and about finding where it stops being true.
+# One model, one start, two ways to train, one changed sentence. Notebook 01 introduces the judge,
+# 02 the imitator and 03 the player; then 04 asks how much of this is luck.
 #
-# ## Further reading
-#
-# * Chu, Zhai et al., *SFT Memorizes, RL Generalizes*, arXiv 2501.17161.
+# * Chu, Zhai et al., *SFT Memorizes, RL Generalizes*, arXiv 2501.17161: the study.
 # * Lu et al., *RL Fine-Tuning Heals OOD Forgetting in SFT*, arXiv 2509.12235, and *Debunk the
-#   Myth of SFT Generalization*, arXiv 2510.00237: two answers to the paper.
-# * Next: `01_environments`.
+#   Myth of SFT Generalization*, arXiv 2510.00237: two answers to it.

@@ -14,33 +14,28 @@
 # ---
 
 # %% [markdown]
-# # 01 Environments: what is asked, and who decides
+# # 01 Environments: a judge that cannot be talked round
 #
-# Before anything is trained: two games, the rule of each that will change, the judge, and the test.
-# After this notebook you can
+# Suppose that you pay a student for every solved problem, and that you never look at the working.
+# Sooner or later somebody hands in a formula that makes 24 from numbers of their own choice. If you
+# pay for it, that is what you will get more of.
 #
-# * deal a hand under any rule, and solve it exactly;
-# * say what the verifier answers to a formula, and why that answer *is* the reward;
-# * tell four kinds of "new" apart: a new deal, a new hand, a new rule, a new hand under a new rule;
-# * read a conversation as the model reads it: token by token;
-# * follow a route through a city, in words and in street views, under two sets of actions.
+# So before anything is trained, this book needs a judge. It is a short program, the **verifier**,
+# which computes every formula exactly, checks that each card was used once, and says what is wrong.
+# Its verdict is the reward of RL, the measure of every figure, and the message that a model gets
+# before it tries again. One function does all three, so nothing can be rewarded that is not also
+# counted.
 #
-# | | tiny tier | llama-11b tier |
-# |---|---|---|
-# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
-# | memory | under 2 GB | one GPU of 24 GB |
-# | needs | `data/foundation/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (one live run) | the same |
+# In this notebook you try to fool it, and then let players without any understanding play against a
+# language model. Would you bet on the model?
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"]
 preset = "tiny"  # tiny | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
-live_steps = 30  # optimizer steps of the live run
-live_batch = 128  # answers a step
-episodes = 200  # episodes a measurement
+episodes = 300  # answers of each player under each rule
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-cell"]
 from study.notebook import setup
 
 setup(preset, precision, seed)
@@ -48,25 +43,22 @@ setup(preset, precision, seed)
 # %% [markdown]
 # ## The game
 #
-# Four cards; every value once; plus, minus, times, divided by; make 24. What makes it a test of
-# *rules* is a sentence in the question: how much J, Q and K count. A deal is a hand, a rule and a
-# target.
+# A deal is a hand, a rule and a target. Deal 7 is the same deal on every machine and whatever the
+# batch size, since each deal draws from a random stream of its own.
 
 # %%
 from sftrl_lib.tasks.general_points import GeneralPoints
 
 task = GeneralPoints(rule="ten", ood_rule="eleven_twelve_thirteen")
-deal = task.item("train", seed, 7)
-print(task.prompt(deal))
+print(task.prompt(task.item("train", seed, 7)))
 
 # %% [markdown]
-# Deal 7 of seed 0 is the same deal on every machine and whatever the batch size: each deal draws
-# from a random stream of its own. The same hand under another rule is another question:
+# The same hand under another rule is another question, with other answers:
 
 # %%
 from dataclasses import replace
 
-from worlds.deals import NAMED_RULES
+from sftrl_lib.tasks.general_points import NAMED_RULES
 
 hand = task.item("id_paired", seed, 2)
 for rule in NAMED_RULES.values():
@@ -74,19 +66,9 @@ for rule in NAMED_RULES.values():
     print(f"{rule.name:24} {same.cards} -> {same.numbers}  {same.solutions()[:2]}")
 
 # %% [markdown]
-# The solver works with fractions, not with floats: `8/(3-8/3)` makes 24, and rounding would lose
-# it. How many hands can be solved at all? There are 1,820 multisets of four values from 1 to 13,
-# and 715 from 1 to 10; the training rule `ten` can only ever show the second kind.
-
-# %%
-from itertools import combinations_with_replacement
-
-from worlds.solver import solvable, solve
-
-for highest in (13, 10):
-    hands = list(combinations_with_replacement(range(1, highest + 1), 4))
-    print(f"1..{highest}: {sum(map(solvable, hands)):,} of {len(hands):,} multisets make 24")
-print(solve((3, 3, 8, 8)))
+# The solver and the verifier calculate with fractions and not with floats: `8/(3-8/3)` makes 24,
+# and rounding would lose it. Text that a model wrote is never run as code. It is cut into tokens,
+# and computed.
 
 # %% [markdown] exercise="can_make"
 # **Exercise 01.1. Can this hand be solved?** (hard, 20 minutes)
@@ -124,7 +106,6 @@ print(solve((3, 3, 8, 8)))
 # The library's solver also lists all solutions, each written once.
 #
 # </details>
-
 # %% exercise="can_make"
 from teach import check
 
@@ -135,53 +116,11 @@ def can_make(numbers: list[int], target: int = 24) -> bool:
 
 
 check("01.1", can_make)
-
 # %% [markdown]
-# ## The verifier
+# ## Try to fool the judge
 #
-# The verifier reads the whole answer, judges it and says why. It never runs model text: a formula
-# is cut into tokens and computed with two stacks. First, written out, the heart of it for a
-# formula in postfix notation, where no brackets are needed:
-
-# %%
-from fractions import Fraction
-
-
-def value_of(postfix: str) -> Fraction:
-    """Exact value of e.g. "8 3 8 3 / - /": numbers are pushed, an operator takes two of them."""
-    stack = []
-    for token in postfix.split():
-        if token.isdigit():
-            stack.append(Fraction(int(token)))
-            continue
-        b, a = stack.pop(), stack.pop()
-        match token:
-            case "+":
-                stack.append(a + b)
-            case "-":
-                stack.append(a - b)
-            case "*":
-                stack.append(a * b)
-            case "/":
-                stack.append(a / b)
-    return stack.pop()
-
-
-# %% [markdown]
-# The library's `verify_formula` reads brackets, refuses everything that is no formula, and checks
-# that each card was used once. Both agree:
-
-# %%
-from sftrl_lib import verify_formula
-
-verdict = verify_formula("8/(3-8/3)", numbers=(3, 3, 8, 8))
-assert verdict.ok and verdict.value == value_of("8 3 8 3 / - /") == 24
-verdict
-
-# %% [markdown]
-# Now whole answers. The task's format is JSON-like, and the last complete object that has its keys
-# counts: thinking before it, LaTeX after it, single quotes or a trailing comma are forgiven, since
-# the question is whether the model can play, not whether it can quote.
+# Here are five answers to that hand. The first is an expert's; each of the others is wrong in a way
+# of its own.
 
 # %%
 import random
@@ -193,11 +132,25 @@ from worlds.card_texts import answer
 misread = replace(hand, rule=NAMED_RULES["five"])
 answers = {
     "expert": task.expert(hand, random.Random(0)),
-    "misread": answer(hand.cards, misread.numbers, misread.solutions()[0]),
+    "old habits": answer(hand.cards, misread.numbers, misread.solutions()[0]),
     "wrong value": answer(hand.cards, hand.numbers, "+".join(map(str, hand.numbers))),
     "no formula": answer(hand.cards, hand.numbers, "24-*1"),
     "no answer": "I would rather not.",
 }
+
+# %% [markdown]
+# "Old habits" follows a rule that the question does not state. Its formula is correct arithmetic,
+# and makes the target. What is it worth?
+
+# %%
+from study.predict import Truth, predict, predictions
+
+predict(
+    "01.own_numbers", "A formula makes the target, from other numbers than the cards'. Its reward?",
+    ["+5, as any right formula", "0", "-1, as a wrong value", "-2, worse than a wrong value"],
+)  # fmt: skip
+
+# %%
 verdicts = {name: task.verify(hand, text) for name, text in answers.items()}
 assert [v.reason for v in verdicts.values()] == [
     "solved", "wrong_numbers", "wrong_value", "illegal_formula", "unreadable",
@@ -208,47 +161,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# `reward` is what RL will get, `reason` what the evaluation counts, `message` what the model is
-# told: one function decides in training, evaluation and the widgets. The rewards, in one table
-# (`paper` is what the paper states, `binary` the outcome alone, and `authors` the authors' code,
-# which adds up the rewards of all faults):
-
-# %%
-from worlds.verifier import REWARDS
-
-pd.DataFrame(REWARDS)
-
-# %% [markdown]
-# The authors' code differs from their text, and ours from both, in what follows. Runs with
-# `scheme=authors` show what that difference is worth; with `feedback=reason` a failed try is told
-# its kind of fault only, with `feedback=wrong` only that it failed.
-#
-# | | paper's text | authors' code | here |
-# |---|---|---|---|
-# | right answer | cards +5, walks +1 | the same | the same |
-# | wrong value | -1 | -1; floats: `8/(3-8/3)` earns 0 | -1; fractions |
-# | its message | | the longest beginning that a solution shares | the value |
-# | wrong numbers | -2 | -2 too many, -2 missing: one wrong one costs -4 | -2 |
-# | its message | | invalid ones, else overused ones; and missing ones | the first of these |
-# | illegal formula | -3 | -3 for each sign out of place | -3 |
-# | formula without a value | | +1 if a solution begins like it, else -1 | -3 |
-# | `formula=value` | | what stands before `=` is judged | the same |
-# | `number` | | not judged | judged like the formula's numbers |
-# | misread cards (pictures) | -1.5 | -1.5 | -1.5 |
-# | unreadable answer | | cards -3; walks by the fields found | cards -3, walks -1 |
-# | wrong action | -1 | -1 | -1 |
-# | and wrong about an intersection | -1.5 | -1.5, by the word alone | -1.5; denials understood |
-# | wrong instruction | | -1.75, never used | not judged |
-# | tries run out | -1 | -1; cards at one answer more | -1 in both environments, not in RL |
-#
-# RL leaves the last row out because the recorded runs were trained without it; a last try that
-# fails is worth less than one that succeeds as it is.
-
-# %%
-formulas = ["(10-4)*(6-2)", "(10-4)*6-2", "(11-4)*(6-2)", "4*6", "(10-4)*(6-2", "((10-4"]
-judged = {s: [verify_formula(f, (10, 4, 6, 2), scheme=s) for f in formulas] for s in REWARDS}
-both = {s: [v.reward for v in judged[s]] for s in ("paper", "authors")}
-pd.DataFrame(both | {"the authors' message": [v.message for v in judged["authors"]]}, formulas)
+# `reason` is what the evaluation counts, `reward` what RL gets, and `message` what the model is
+# told. Numbers are judged before the value, so there is nothing to be gained by inventing them.
+# (The table of rewards is the paper's; an excursion, *01b*, says where the authors' code differs.)
 
 # %% [markdown] exercise="each_once"
 # **Exercise 01.2. Each card once** (easy, 5 minutes)
@@ -273,7 +188,6 @@ pd.DataFrame(both | {"the authors' message": [v.message for v in judged["authors
 # `Counter(said) == Counter(dealt)` is another way to compare two multisets.
 #
 # </details>
-
 # %% exercise="each_once"
 from teach import check
 
@@ -284,7 +198,6 @@ def each_once(said: list[int], dealt: list[int]) -> bool:
 
 
 check("01.2", each_once)
-
 # %% [markdown] exercise="reward_of"
 # **Exercise 01.3. The reward is the verdict** (medium, 10 minutes)
 #
@@ -317,7 +230,6 @@ check("01.2", each_once)
 # numbers of its own choice.
 #
 # </details>
-
 # %% exercise="reward_of"
 from teach import check
 
@@ -328,9 +240,8 @@ def reward_of(value: int | None, used: list[int], dealt: list[int]) -> float:
 
 
 check("01.3", reward_of)
-
 # %% [markdown]
-# Judge formulas of your own: the box shows each step, the verdict and the reward.
+# Now judge formulas of your own. The box shows each step, the verdict and the reward.
 
 # %%
 from study import touch
@@ -338,49 +249,12 @@ from study import touch
 touch.verifier_box()
 
 # %% [markdown]
-# ## Four kinds of new
+# ## Two players
 #
-# | split | rule | hand | asks |
-# |---|---|---|---|
-# | `train`, `id_seen` | training | seen in training | did it learn anything? |
-# | `id_unseen` | training | never seen | did it learn to *solve*? |
-# | `rule_ood` | new | never seen, a face card in it | did it learn to *read the rule*? |
-# | `id_paired`, `rule_paired` | each | the same hands under both | the same, with equal hands |
-# | `rule_five`, `rule_random` | other new ones | never seen | is it this one rule only? |
-#
-# The hands are split by a fixed hash of their values: about a quarter is never shown by any
-# training, pre-training included. That is what the paper's evaluation could not separate: a model
-# can be good at a known hand without being able to solve one.
-
-# %%
-from worlds.deals import held_out
-
-rows = []
-for split in task.splits:
-    deals = [task.item(split, seed, i) for i in range(400)]
-    rows.append(
-        {
-            "split": split,
-            "rules": len({d.rule for d in deals}),
-            "held out": sum(held_out(d.numbers) for d in deals) / len(deals),
-            "with a face card": sum(max(d.ranks) > 10 for d in deals) / len(deals),
-            "distinct hands": len({tuple(sorted(d.numbers)) for d in deals}),
-            "solutions a hand": sum(len(d.solutions()) for d in deals) / len(deals),
-        }
-    )
-pd.DataFrame(rows).set_index("split").style.format(precision=2)
-
-# %% [markdown]
-# The same task is a Gymnasium environment, so that other tools can play it:
-
-# %%
-import gymnasium
-
-env = gymnasium.make("sftrl/GeneralPoints-v0", rule="ten", tries=2, render_mode="ansi")
-question, _ = env.reset(seed=seed)
-reply, reward, ended, _, info = env.step("no idea")
-print(env.render())
-print(reward, ended, info)
+# A number means little without something to compare it with. The blind player knows what a formula
+# looks like and cannot calculate: it shuffles the numbers and draws the signs. The other player is
+# the **foundation model** of this tier, which has read many card games under many random rules in
+# its pre-training, though never under either rule of this book.
 
 # %% [markdown] exercise="blind_player"
 # **Exercise 01.4. The best blind player** (medium, 10 minutes)
@@ -409,7 +283,6 @@ print(reward, ended, info)
 # What share of the hands does it solve? That much can be had without understanding.
 #
 # </details>
-
 # %% exercise="blind_player"
 import random
 
@@ -422,224 +295,127 @@ def blind_player(numbers: list[int], rng: random.Random) -> str:
 
 
 check("01.4", blind_player)
-
-# %% [markdown]
-# ## The model's side: an episode
-#
-# Now a policy meets the task: the foundation model of this tier, before anything has been trained
-# on the task. An episode is answer, verdict, message, answer, up to a number of tries. Answers are
-# sampled, here as everywhere in the book: a model that always repeats itself learns nothing from a
-# second try.
-
 # %%
-from sftrl_lib.evaluate import evaluate
-from sftrl_lib.experiment import Experiment
-from sftrl_lib.policies import load_policy
-
-exp = Experiment(
-    method="init", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=1, eval_episodes=episodes,
+predict(
+    "01.solved", "What share of new hands does the foundation model solve at its first try?",
+    (0, 100), "%",
 )  # fmt: skip
-base = load_policy(exp)
-was, played = evaluate(base, task, exp, {"id_unseen": episodes})
-before = played["id_unseen"]
 
 # %%
-from IPython.display import HTML
-
-from sftrl_lib.runs import episode_row
-from study.widgets import render_episode
-
-longest = max(before[:20], key=lambda e: len(e.turns))
-HTML(render_episode(episode_row(task.prompt(longest.item), longest)))
+predict(
+    "01.harder", "Nothing is trained yet. Under which rule does it more often use wrong numbers?",
+    ["under J, Q, K = 10", "under J, Q, K = 11, 12, 13", "under both alike"],
+)  # fmt: skip
 
 # %% [markdown]
-# And what of that conversation does the model really see? Tokens. On the tiny tier the constant
-# sentences are one token each, so that what varies (cards, rule, numbers, signs) is most of what it
-# reads; on the other tiers the same text costs a few hundred tokens.
+# ## Live: they play
+#
+# Both play the same new hands under both rules, in front of you. It takes some seconds.
 
 # %%
-turn = before[0].turns[0]
-spelled = base.tokenizer.convert_ids_to_tokens([*turn.prompt_ids, *turn.completion_ids])
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.rollout import rollout
+from sftrl_lib.runner import start_policy
+from study import lessons, plots
+
+
+def blind(numbers: tuple[int, ...], rng: random.Random) -> str:
+    """A random legal formula."""
+    order = rng.sample(numbers, len(numbers))
+    return str(order[0]) + "".join(rng.choice("+-*/") + str(n) for n in order[1:])
+
+
+exp = Experiment(method="init", preset=preset, precision=precision, seed=seed)
+model, rng, played = start_policy(exp), random.Random(seed), {}
+for split, rule in {"id_unseen": "J, Q, K = 10", "rule_ood": "J, Q, K = 11, 12, 13"}.items():
+    deals = task.test_items(split, seed, episodes)
+    said = [answer(d.cards, d.numbers, blind(d.numbers, rng)) for d in deals]
+    guesses = [task.verify(d, text).reason for d, text in zip(deals, said, strict=True)]
+    known = rollout(model, task, deals, temperature=1.0, max_new_tokens=exp.model.max_new_tokens)
+    reasons = [e.turns[0].verdict.reason for e in known]
+    played[rule] = {"blind player": guesses, "foundation model": reasons}
+plots.show(lessons.verdicts(played))
+
+# %% [markdown]
+# The model writes formulas nearly always, and they seldom make the target. The blind player, which
+# is given the right numbers for free, does only a little worse. That is as it should be: a model
+# with nothing to learn teaches nothing about learning.
+#
+# ## The surprise
+#
+# Compare the two panels. Nobody has trained this model on either rule, and yet it uses wrong
+# numbers far more often under the one that will be the *test*. The new rule is harder from the
+# start. So "worse under the new rule than under the old one" proves no memory of anything.
+#
+# ## Why
+#
+# More differs than the rule. Every hand of the test has a face card, while many hands of the
+# training have none; and in pre-training only a face card could count as more than ten, so such
+# numbers were rare. The book therefore never compares a model under two rules. It compares
+# *changes*: what training has added to, or taken from, the same start on the same test. These are
+# the tests:
+#
+# | split | rule | hands | asks |
+# |---|---|---|---|
+# | `id_seen` | training | seen in training | did it learn anything? |
+# | `id_unseen` | training | never seen | did it learn to *solve*? |
+# | `rule_ood` | new | never seen, with a face card | did it learn to *read the rule*? |
+# | `id_paired`, `rule_paired` | each | the same hands under both | the same, with equal hands |
+#
+# "Never seen" is a fact here. Hands are divided by a fixed hash of their values, and about a
+# quarter is held out of everything, pre-training included:
+
+# %%
+from worlds.deals import held_out
+
+rows = []
+for split in ("train", "id_seen", "id_unseen", "rule_ood", "id_paired", "rule_paired"):
+    deals = [task.item(split, seed, i) for i in range(400)]
+    rows.append(
+        {
+            "split": split,
+            "held out": sum(held_out(d.numbers) for d in deals) / len(deals),
+            "with a face card": sum(max(d.ranks) > 10 for d in deals) / len(deals),
+            "solutions a hand": sum(len(d.solutions()) for d in deals) / len(deals),
+        }
+    )
+shares = {"held out": "{:.0%}", "with a face card": "{:.0%}", "solutions a hand": "{:.1f}"}
+pd.DataFrame(rows).set_index("split").style.format(shares)
+
+# %% [markdown]
+# ## What the model sees
+#
+# A model reads tokens and not cards. On this tier each constant sentence is one token, so that most
+# of what it reads is what varies. Here is one question with the model's answer:
+
+# %%
+turn = known[0].turns[0]
+spelled = model.tokenizer.convert_ids_to_tokens([*turn.prompt_ids, *turn.completion_ids])
 print(len(turn.prompt_ids), "tokens read,", len(turn.completion_ids), "written")
 print(" | ".join(token.replace("Ċ", "").replace("Ġ", " ") for token in spelled))
 
 # %% [markdown]
-# ## Live: the init
+# ## Your predictions
+
+# %%
+first, second = played
+wrong = {rule: lessons.shares(p["foundation model"])["wrong_numbers"] for rule, p in played.items()}
+options = {first: "under J, Q, K = 10", second: "under J, Q, K = 11, 12, 13"}
+reward = verdicts["old habits"].reward
+predictions("01", {
+    "01.own_numbers": {-2: "-2, worse than a wrong value", 0: "0"}[reward],
+    "01.solved": lessons.shares(played[first]["foundation model"])["solved"],
+    "01.harder": Truth(
+        options[max(wrong, key=wrong.get)], "; ".join(f"{r}: {s:.0f}%" for r, s in wrong.items())
+    ),
+})  # fmt: skip
+
+# %% [markdown]
+# ## Exercises
 #
-# The paper starts both arms from one checkpoint that was fine-tuned *a little*, until the answers
-# can be read. Here is that step, live and short: SFT on the training rule, from the foundation
-# model.
-
-# %%
-from study.notebook import live
-
-base = None  # let go: the live run loads a model of its own, and a GPU may have room for one
-run = live(exp)
-
-# %%
-from study import plots
-from study.notebook import recorded_log
-
-logs = {"init, this session": run.metrics()} | recorded_log("init", preset, seed)
-plots.show(plots.training_log(logs, columns=["loss"]))
-
-# %% [markdown]
-# Before and after, on the same unseen hands: which answers can be read and are legal formulas,
-# which use the right numbers, which read the face cards right, and which are solved, within 1, 2,
-# 3 tries.
-
-# %%
-now = run.evals().query("split == 'id_unseen' and step == @live_steps")
-both = {
-    name: rows[rows.metric != "kl_to_init"].set_index(["metric", "tries"]).value
-    for name, rows in {"foundation model": pd.DataFrame(was), "after the live init": now}.items()
-}
-pd.DataFrame(both).style.format("{:.1%}")
-
-# %% [markdown]
-# ## A second game: a walk through a city
-#
-# The paper's other task is navigation. An agent stands somewhere in a city, has a route described
-# in sentences, and says at each position what to do next: walk on, turn, stop. Here is a route of
-# our training city.
-
-# %%
-from sftrl_lib.tasks.navigation import Navigation
-from study import maps
-from worlds import cities
-
-walk = Navigation(rule="absolute", ood_rule="relative")
-route = walk.routes("id_unseen")[0]
-steps = walk.positions("id_unseen", route, seed)
-city = cities.city_of(route.start)
-plots.show(maps.city_map(city, route))
-
-# %% [markdown]
-# What the agent is asked at the first crossing, and the answer of an expert:
-
-# %%
-crossing = next(step for step in steps if step.position.at_intersection)
-print(walk.prompt(crossing))
-print(walk.expert(crossing, random.Random(0)))
-
-# %% [markdown]
-# The rule that will change is in the second line. A turn can be said as the direction to face then
-# (*absolute*: eight words) or as the way to turn (*relative*: four). Every sentence of the
-# instruction holds both words, so everything needed is there; what is asked for decides which of
-# them is right. The same positions under both rules:
-
-# %%
-other = walk.positions("rule_ood", route, seed)
-pd.DataFrame(
-    [
-        (a.position.kind, a.position.observation, a.position.sentence, a.action, b.action)
-        for a, b in zip(steps, other, strict=True)
-    ],
-    columns=["kind", "observed", "sentence that is due", "absolute", "relative"],
-)
-
-# %% [markdown]
-# So there are two things to do at a crossing: *track*, that is find the sentence that is due, and
-# *translate*, that is take the word that was asked for. The first is the same under both rules.
-# Keep that in mind until notebook 04.
-#
-# The verifier knows the right action, and it notices whether the answer saw the intersection:
-
-# %%
-from worlds import walk_texts as texts
-
-here = crossing.position
-tried = {
-    "expert": (here.observation, crossing.action),
-    "the other words": (here.observation, here.relative),
-    "walks on": (here.observation, texts.FORWARD),
-    "blind": ("No landmarks nearby;", texts.FORWARD),
-}
-verdicts = {
-    name: walk.verify(crossing, texts.answer(seen, here.sentence, action))
-    for name, (seen, action) in tried.items()
-}
-assert [v.reason for v in verdicts.values()] == [
-    "solved", "wrong_action", "wrong_action", "wrong_observation",
-]  # fmt: skip
-pd.DataFrame(
-    [(name, tried[name][1], v.reason, v.reward, v.message) for name, v in verdicts.items()],
-    columns=["what", "action", "reason", "reward", "message to the model"],
-)
-
-# %% [markdown]
-# A wrong action is never carried out: after two failed tries the route is lost, and until then the
-# agent stands where it stood. So a question depends on the route, the position and the failed tries
-# there, and on nothing else; all positions of all routes can be asked at once. Several counts come
-# from the same answers:
-#
-# | metric | what is counted |
-# |---|---|
-# | `per_step` | right actions of all answers, until the route is lost: the paper's number |
-# | `per_step_full` | right first answers, at all positions |
-# | `turn_accuracy` | the same, where a turn is due |
-# | `success` | routes walked to the end |
-#
-# Which of them would you believe? Here are three players that understand nothing, or next to it:
-# one always walks on, one says any action of the list, one knows the route perfectly and says
-# compass words whatever it was asked for.
-
-# %%
-from sftrl_lib.stats import clustered_interval
-from study.baselines import BASELINES, baseline_metrics
-
-rows = {
-    (name, split): {
-        metric: clustered_interval(*zip(*counts, strict=True)).value
-        for metric, counts in baseline_metrics(walk, split, name, seed, 100).items()
-    }
-    for name in BASELINES
-    for split in ("id_unseen", "rule_ood")
-}
-pd.DataFrame(rows).T.style.format("{:.1%}")
-
-# %% [markdown]
-# `per_step_full` flatters: more than half of all positions want `forward()`. `turn_accuracy` does
-# not, and `per_step` is stern in its own way, since one lost crossing ends the route.
-#
-# In pictures the same position looks like this: front and right above, back and left below. The
-# sign says which landmark stands there. Other cities are *visual* OOD: other streets, façades,
-# skies, names.
-
-# %%
-from worlds.drawing import street_views
-
-
-def seen(step, size=560):
-    """The street view at a position, and what it shows in words."""
-    town = cities.city_of(step.position.location)
-    place, heading = town.position(step.position.location), step.position.heading
-    return street_views(town, place, heading, size), step.position.observation
-
-
-plots.show(*seen(crossing))
-
-# %%
-foreign = walk.positions("visual_ood", walk.routes("visual_ood")[120], seed)
-plots.show(*seen(next(step for step in foreign if step.position.at_intersection)))
-
-# %% [markdown]
-# Now the foundation model walks one route, before any training on the task. In JupyterLab the
-# viewer steps through its positions; the map below it is for everybody.
-
-# %%
-from sftrl_lib.rollout import rollout
-from study.widgets import episode_viewer
-
-base = load_policy(exp)
-walked = rollout(base, walk, list(steps), tries=2, max_new_tokens=exp.model.max_new_tokens)
-records = [episode_row(walk.prompt(e.item), e, index=i) for i, e in enumerate(walked)]
-episode_viewer(records, lambda e: plots.html(*seen(steps[e["index"]], 320)))
-
-# %%
-tries = [[turn.verdict.ok for turn in e.turns] for e in walked]
-plots.show(maps.city_map(city, route, [*zip((s.position for s in steps), tries, strict=True)]))
+# `check` holds your function against hidden cases, and names the first that fails. (Four more stand
+# in the sections above.) The second game of the book is a walk through a city, whose rule is what a
+# turn is called; the first exercise needs no more than that, and the excursion *01b* walks a route.
 
 # %% [markdown] exercise="turn_to"
 # **Exercise 01.5. Two words for one turn** (medium, 10 minutes)
@@ -668,7 +444,6 @@ plots.show(maps.city_map(city, route, [*zip((s.position for s in steps), tries, 
 # The authors' public code forgets that 360 degrees is north again. This exercise does not.
 #
 # </details>
-
 # %% exercise="turn_to"
 from teach import check
 
@@ -679,77 +454,11 @@ def turn_to(before: float, after: float) -> str:
 
 
 check("01.5", turn_to)
-
-# %% [markdown]
-# ## The same games in pictures
-#
-# Both games have a twin whose question does not say what there is to see: a picture shows it. The
-# hand lies on a table, as black cards in training and as red ones in the visual test. (Red is new
-# to post-training, not to the model: in pre-training one hand in twenty was red.)
-
-# %%
-from sftrl_lib.tasks.general_points import GeneralPointsVL
-
-pictured = GeneralPointsVL()
-deal = pictured.item("train", seed, 0)
-print(pictured.prompt(deal))
-hand_as = {
-    color: pictured.draw(replace(deal, suits=suits), 560)
-    for color, suits in {"black": deal.suits, "red": ("H", "D", "D", "H")}.items()
-}
-plots.show(hand_as["black"], f"black cards: {', '.join(deal.cards)}")
-
-# %%
-plots.show(hand_as["red"], f"the same as red cards: {', '.join(deal.cards)}")
-
-# %% [markdown]
-# Now an answer can fail in one more way: it must name the cards, and the verifier notices a card
-# that was misread before it looks at the formula. That costs 1.5, more than a wrong result.
-
-# %%
-misread = answer(("A", *deal.cards[1:]), deal.numbers, deal.solutions()[0])
-verdict = pictured.verify(deal, misread)
-assert verdict.reason == "misread_cards"
-print(misread, verdict.reward, verdict.message, sep="\n")
-
-# %% [markdown]
-# That is 560 pixels, the size of the paper's model. Ours sees 64, of cards and of streets; can
-# *you* still read them? Below each picture stands what the foundation model reads, before any
-# training on the task.
-
-# %%
-looks = [*(pictured.item("id_unseen", seed, i) for i in range(3))]
-looks += [pictured.item("visual_ood", seed, i) for i in range(3)]
-seen_by = rollout(base, pictured, looks, max_new_tokens=exp.model.max_new_tokens)
-read = [
-    ", ".join(str(said) for _, said in pictured.read_cards(e.item, e.turns[0].text))
-    for e in seen_by
-]
-pictures = [(e.picture, f"read: {cards}") for e, cards in zip(seen_by, read, strict=True)]
-plots.show(plots.gallery(pictures, "What the foundation model reads"))
-
-# %% [markdown]
-# ## What to inspect
-#
-# * In the table of splits of the cards and in the table of players: which number would a player
-#   without understanding be proud of?
-# * In the table of the live init: did form (`legal`) change more, or content (`success`)? And value
-#   reading?
-# * In the episode: does a message change the next answer, or does the model repeat itself?
-# * In the table of splits: `id_unseen` and `rule_ood` differ in more than the rule. In what, and
-#   which splits repair that?
-
-# %% [markdown]
-# ## Exercises
-#
-# `check` holds your function against hidden cases, and names the first that fails. (More
-# exercises stand in the sections above.)
-
 # %% [markdown] exercise="MyTask"
 # **Exercise 01.6. A task of your own, in one file** (hard, 45 minutes)
 #
 # Design a task whose rule can change, for example "write these numbers in ascending order",
-# tested with "descending". `examples/countdown.py` is the worked example. Fill in the
+# tested with "descending". `sftrl_lib/tasks/countdown.py` is the worked example. Fill in the
 # four methods; `train` and `id_unseen` must deal under one rule, `rule_ood` under another.
 # The check plays your task: the same seed must give the same item, expert answers must be
 # solved, damaged ones must not be, and no text may make it raise.
@@ -802,7 +511,6 @@ plots.show(plots.gallery(pictures, "What the foundation model reads"))
 # that is not stated would test clairvoyance.
 #
 # </details>
-
 # %% exercise="MyTask"
 from sftrl_lib.tasks.base import Task
 from teach import check
@@ -829,7 +537,6 @@ class MyTask(Task):
 
 
 check("01.6", MyTask)
-
 # %% [markdown]
 # ### Five quick questions
 
@@ -935,20 +642,13 @@ check("01.6", MyTask)
 # **Right.** Most positions want forward(), so it is right there without understanding anything.
 #
 # </details>
-
 # %% [markdown]
-# ## Summary
+# ## What next
 #
-# A deal is a hand, a rule and a target, seeded one by one; a position is a route, a place on it and
-# a set of actions. One verifier a task gives reward, metric and feedback. "Out of distribution" is
-# a fact here: a card rule and hands that no training, pre-training included, has seen; actions that
-# no training of the task has asked for; cities that it never entered. The next notebook trains by
-# imitation.
+# The judge stands, and the start is mediocre, as it should be. Notebook 02 trains by imitation. The
+# excursion *01b* shows the other three tasks: cards in pictures, and walks in words and in street
+# views.
 #
-# ## Further reading
-#
-# * Chu, Zhai et al., *SFT Memorizes, RL Generalizes*, arXiv 2501.17161: sections 3 and 4,
-#   appendix on GeneralPoints.
-# * Snell et al., *Scaling LLM Test-Time Compute Optimally*, arXiv 2408.03314: sequential
-#   revision.
-# * The Gymnasium documentation on environments and text spaces.
+# * Chu, Zhai et al., arXiv 2501.17161, sections 3 and 4: the same game for a larger model.
+# * Snell et al., *Scaling LLM Test-Time Compute Optimally*, arXiv 2408.03314: what a second try
+#   after a verdict is worth.

@@ -14,32 +14,27 @@
 # ---
 
 # %% [markdown]
-# # 02 SFT: what imitation learns
+# # 02 SFT: the copyist
 #
-# Supervised fine-tuning shows the model a question and a correct answer, and raises the
-# probability of each of the answer's tokens. After this notebook you can
+# A copyist writes out solved hands, thousands of them. Each is correct, each was written by a
+# perfect solver, and the copyist is corrected at every letter. What could go wrong?
 #
-# * write the SFT loss in six lines, and check that it is the number that TRL trains on;
-# * train an SFT arm live, and place it on the recorded curves;
-# * see *what* is memorised beside the solutions of hands: not the same in text and in pictures;
-# * see imitation teach the eyes, on cards and on streets, and what that is worth.
+# In none of these hands does a king count as anything but ten. The copyist is never told that this
+# is a rule, and never sees it broken. After some time, which of these has been learned: to play, to
+# read the rule, or the hands themselves?
 #
-# | | tiny tier | llama-11b tier |
-# |---|---|---|
-# | time | about six minutes on two CPU cores | depends on the GPU: not measured by us |
-# | memory | under 2 GB | one GPU of 24 GB |
-# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (four live runs) | the same |
+# Supervised fine-tuning is that copyist. This notebook trains one live, and looks for what it
+# forgets while its loss falls. Its forgetting takes a turn that the usual story leaves out.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"]
 preset = "tiny"  # tiny | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
-live_steps = 40  # optimizer steps of the live run
-live_batch = 128  # answers a step
-episodes = 200  # episodes a measurement
+live_steps = 50  # optimizer steps of the live run
+live_batch = 64  # answers a step
+episodes = 300  # episodes a measurement
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-cell"]
 from study.notebook import setup
 
 setup(preset, precision, seed)
@@ -47,22 +42,21 @@ setup(preset, precision, seed)
 # %% [markdown]
 # ## One training row
 #
-# The expert draws one of all correct solutions of a deal. What the model learns from is not text
-# but tokens, and only the answer's tokens count: the question is given, nobody wants the model to
-# imitate it. `labels` say so with -100, the value that every loss in this ecosystem ignores.
+# The expert draws one of all correct solutions of a hand. The model learns from tokens, and only
+# from those of the answer: the question is given, and nobody wants it imitated. The labels of the
+# question are therefore -100, which the loss ignores.
 
 # %%
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods.sft import expert_row
 from sftrl_lib.runner import start_policy
-from sftrl_lib.tasks.general_points import GeneralPoints
+from sftrl_lib.tasks import make_task
 
 exp = Experiment(
     method="sft", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=episodes,
+    batch=live_batch, lr=1e-3, eval_points=2, eval_episodes=episodes, eval_tries=1,
 )  # fmt: skip
-task = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule)
-policy = start_policy(exp)
+task, policy = make_task(exp), start_policy(exp)
 row = expert_row(exp, policy, task, 0)
 learned = [label for label in row["labels"] if label != -100]
 print(len(row["input_ids"]), "tokens, of which", len(learned), "are learned:")
@@ -91,7 +85,6 @@ print(policy.decode(learned))
 # A model that never learns the end token goes on writing after its answer.
 #
 # </details>
-
 # %% exercise="labels_of"
 from teach import check
 
@@ -102,12 +95,11 @@ def labels_of(question: list[int], answer: list[int], end: int) -> list[int]:
 
 
 check("02.1", labels_of)
-
 # %% [markdown]
 # ## The loss, written out
 #
-# For a deal with question $q$ and expert answer $a = (a_1, \ldots, a_T)$, the last of which is the
-# end of the answer, SFT minimises the mean over all answer tokens of a batch of
+# For a question $q$ and an expert's answer $a = (a_1, \ldots, a_T)$, which ends with an end token,
+# SFT minimises the mean over all answer tokens of a batch of
 #
 # $$
 # -\log \pi_\theta(a_t \mid q, a_1, \ldots, a_{t-1})
@@ -129,15 +121,15 @@ def sft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 # %% [markdown]
-# The first batch that the live run will see, through our six lines, one row after the other: the
-# logits of a whole batch can be larger than the model.
+# Here is the first batch of the live run, through these six lines:
 
 # %%
-rows = [expert_row(exp, policy, task, i) for i in range(exp.method.batch)]
 total = written = 0
-for row in rows:
-    both = (row["input_ids"], row["labels"])
-    ids, labels = (torch.tensor([line], device=policy.device) for line in both)
+for i in range(exp.method.batch):
+    row = expert_row(exp, policy, task, i)
+    ids, labels = (
+        torch.tensor([row[name]], device=policy.device) for name in ("input_ids", "labels")
+    )
     with torch.no_grad():
         logits = policy.model(input_ids=ids).logits
     size = int((labels != -100).sum())
@@ -178,7 +170,6 @@ print(f"loss of the first batch, by hand: {by_hand:.4f}")
 # changes less of what the model knew.
 #
 # </details>
-
 # %% exercise="dft_loss"
 import torch
 
@@ -191,13 +182,32 @@ def dft_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 check("02.2", dft_loss)
+# %% [markdown]
+# ## Before you train it
+#
+# The init solves few hands of either kind. The recorded SFT arm then copies more than forty
+# thousand answers. Say where it ends.
+
+# %%
+from study.predict import Truth, predict, predictions
+
+predict("02.seen", "Hands that it has copied, within three tries: solved?", (0, 100), "%")
+
+# %%
+predict("02.unseen", "New hands under the same rule, within three tries: solved?", (0, 100), "%")
+
+# %%
+predict(
+    "02.king", "The question says that a king counts as 13. SFT's first answers most often say",
+    ["13", "10", "something else"],
+)  # fmt: skip
 
 # %% [markdown]
 # ## Live: an SFT arm
 #
-# From here on the library does it: TRL's `SFTTrainer`, the same rows, AdamW, a constant learning
-# rate after a short warm-up. Each deal is seen once. The log of its first step must be the number
-# above:
+# From here on the library does it, with TRL's `SFTTrainer`, the same rows, and AdamW. The log of
+# the first step must be the number above. This run is shorter than the recorded ones and uses three
+# times their learning rate, so that you see within a minute what takes them six.
 
 # %%
 from study.notebook import live
@@ -209,65 +219,57 @@ assert abs(log.loss[0] - by_hand) < 2e-3, (log.loss[0], by_hand)
 print(f"loss of the first batch, by TRL:  {log.loss[0]:.4f}")
 
 # %%
-from sftrl_lib.results import load_results
 from study import figures, plots
-from study.notebook import recorded_log
 
-logs = {"SFT, this session": log} | recorded_log("sft", preset, seed)
-plots.show(plots.training_log(logs, columns=["loss"]))
+plots.show(plots.training_log({"SFT, this session": log}, columns=["loss"]))
 
 # %% [markdown]
-# The loss falls, as it should: imitation works. What has been learned is not in this picture.
-# Drawn over the recorded SFT and RL arms, the live run is the dashed line with open squares:
+# The loss falls, as it should. Nothing in this picture warns you. Now ask the same model to play
+# under the new rule, and look at two things: is each face card read as the *question* says (left,
+# middle), and does the formula use the numbers that the rule gives (right)?
 
 # %%
+from sftrl_lib.results import load_results
+
 results = load_results(preset=preset)
-plots.show(figures.success_against_compute(results, live=run.evals()))
+plots.show(figures.mechanism(results, live=run.evals()))
 
 # %% [markdown]
+# The live arm is dashed, with open marks. It falls faster than the recorded arms, along the same
+# way: under the new rule its formulas lose the right numbers, while the loss was falling.
+#
 # ## Two kinds of memory
 #
-# About a quarter of all hands is never dealt in training. So memory of *hands* shows between the
-# first two panels, where the rule is the same, and memory of the *rule* between the second and the
-# third, where no hand was ever seen. (Recorded runs, at the end of training.)
+# About a quarter of all hands is never dealt in training. So a memory of *hands* shows between the
+# first panel and the second, where the rule is the same. What becomes of the *rule* shows in the
+# third, as a change from the init. (Recorded runs, at the end of training; the paper's bars are
+# hatched.)
 
 # %%
 plots.show(figures.changes_from_init(results))
 
 # %% [markdown]
-# ## The mechanism: reading the rule, and using it
+# The copyist has learned hands. It solves most of those that it has seen, and hardly more new ones
+# than it could before.
 #
-# Every answer says what its cards count as, before it calculates. So we can ask of each J, Q and K
-# whether the claimed value is the one that the *question* states, and of each formula whether it
-# uses the numbers that the rule gives:
-
-# %%
-plots.show(figures.mechanism(results, live=run.evals()))
-
-# %% [markdown]
-# And what does it say instead? Here are the claims of the recorded init and of the recorded SFT
-# arms at their ends, under the rule that lets J, Q, K count as 11, 12, 13. A column `10` that fills
-# up would be the training rule, recited.
+# ## The surprise
+#
+# And the rule? If SFT recited it, its answers would call a king a ten. This is what first answers
+# really say under the new rule, with cards as text:
 
 # %%
 import pandas as pd
 
-from sftrl_lib.stats import last, main_grid
-from sftrl_lib.tasks import make_task
-from study.notebook import recorded_episodes
+from study import hero
+
+read = {name: hero.readings(results, name, preset) for name in hero.CARDS}
 
 
 def claims(method: str, name: str) -> pd.DataFrame:
-    """Share of first answers that claim a value, for each face card (rule OOD, all seeds)."""
-    game, read = make_task(Experiment(task=name)), []
-    grid = main_grid(results.query("preset == @preset and task == @name and method == @method"))
-    for s in sorted(set(grid.seed)):
-        for index, episode in recorded_episodes(method, "rule_ood", preset, s, name).items():
-            deal = game.item("rule_ood", s, index)
-            read += game.read_values(deal, episode["turns"][0])
-    table = pd.DataFrame(read, columns=["card", "claimed", "true"]).query("card in ('J', 'Q', 'K')")
-    claimed = table.claimed.map(lambda v: "none" if pd.isna(v) else str(int(v)))
-    shares = pd.crosstab(table.card, claimed, normalize="index")
+    """Share of first answers that claim a value, by the value that is right."""
+    table = read[name].query("method == @method")
+    claimed = table.said.map(lambda v: "none" if pd.isna(v) else str(int(v)))
+    shares = pd.crosstab(table.true.rename("stated"), claimed, normalize="index")
     return shares[sorted(shares, key=lambda c: (not c.isdigit(), c.zfill(2)))]
 
 
@@ -275,14 +277,16 @@ for method in ("init", "sft"):
     print(f"{plots.name_of(method)}\n{claims(method, 'gp-l').round(2).to_string()}\n")
 
 # %% [markdown]
-# It hardly fills: of the 81 face cards in these 60 answers SFT calls 9% a 10, and the init none.
-# SFT reads most of them rightly still. But reading and using come apart. In 32 of the 60 answers
-# the numbers are wrong, against 21 of the init's. In 18 of the 32 the answer has read every face
-# card rightly, and its formula leaves the value of a face card out all the same. A 10 too many, the
-# training rule's number, stands in 11 of the 32 formulas. Over all episodes:
+# It does not recite. Most face cards are read as the question says; the column `10` hardly fills.
+# What breaks is the next step. In more than half of these answers the numbers are wrong, and in
+# most of *those* the answer has read every face card rightly. Its formula then leaves the value
+# out. SFT reads the king, writes its value down, and calculates without it. Here are all episodes,
+# and not only those that were kept:
 
 # %%
-grid = main_grid(results.query("preset == @preset and task == 'gp-l'"))
+from sftrl_lib.stats import last, main_grid
+
+grid = main_grid(results.query("task == 'gp-l'"))
 steps_of_an_answer = {
     "value_reading": "says the right value",
     "numbers_right": "its formula uses the right numbers",
@@ -297,151 +301,44 @@ ends = {
 pd.DataFrame(ends).style.format("{:.1%}")
 
 # %% [markdown]
-# ## The same on a walk
-#
-# Navigation is trained by the same functions; only the rows are others: a position of a training
-# route, its question, the one right answer. And again something is constant in every row: turns
-# are said as directions (*absolute*), never as ways to turn.
-
-# %%
-walk_exp = Experiment(
-    task="virl-l", method="sft", preset=preset, precision=precision, seed=seed,
-    steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
-)  # fmt: skip
-walk_run = live(walk_exp)
-
-# %%
-walked = walk_run.evals()
-plots.show(figures.success_against_compute(results, live=walked, task="virl-l"))
-
-# %% [markdown]
-# Per-step accuracy is the paper's measure: right actions of all answers until the route is lost.
-# Where has the recorded arm come to, on routes it was trained on, on other routes of the same
-# city, with the other actions, and in cities it never saw?
-
-# %%
-plots.show(figures.changes_from_init(results, task="virl-l"))
-
-# %% [markdown]
-# A right turn has two halves: the turn that is due is found, in whatever words, and it is said in
-# the words that were asked for. The first half is the same work under both rules. The second *is*
-# the rule.
-
-# %%
-plots.show(figures.mechanism(results, live=walked, task="virl-l"))
-
-# %% [markdown]
-# ## The same with eyes
-#
-# In the two image tasks the question does not say what there is to see: a picture shows it. The
-# expert's answer is the one of the text task. It begins with the names of the cards, and SFT raises
-# the probability of all its tokens, so every row also says outright what is in the picture.
-
-# %%
-look_exp = Experiment(
-    task="gp-vl", method="sft", preset=preset, precision=precision, seed=seed,
-    steps=live_steps // 2, batch=live_batch, eval_points=2, eval_episodes=episodes,
-)  # fmt: skip
-policy = start_policy(look_exp)
-row = expert_row(look_exp, policy, make_task(look_exp), 0)
-learned = [label for label in row["labels"] if label != -100]
-plots.show(row["picture"].resize((256, 256), 0), "four cards on a table, as the model sees them")
-print(policy.decode(learned))
-
-# %% [markdown]
-# Two things are constant in these rows: a face card is a ten, as before, and all cards are black.
-# The live arm, over the recorded ones:
-
-# %%
-policy = None
-look_run = live(look_exp)
-looked = look_run.evals()
-plots.show(figures.success_against_compute(results, live=looked, task="gp-vl"))
-
-# %% [markdown]
-# Seen hands, unseen hands, the new rule, and, one panel further, red cards under the old rule:
-
-# %%
-plots.show(figures.changes_from_init(results, task="gp-vl"))
-
-# %% [markdown]
-# Is it the eyes, or the rule? The left and the middle panel count cards that the first answer names
-# rightly, the right one face cards that it gives the value the rule states. Before you look: which
-# of the three would you expect to fall?
-
-# %%
-plots.show(figures.mechanism(results, live=looked, task="gp-vl"))
-
-# %% [markdown]
-# Here the column `10` does fill up:
+# With cards as *pictures* the same training does recite. Read the column `10` again:
 
 # %%
 for method in ("init", "sft"):
     print(f"{plots.name_of(method)}\n{claims(method, 'gp-vl').round(2).to_string()}\n")
 
 # %% [markdown]
-# With pictures SFT recites the training rule: it calls 84% of the face cards a 10, the init 2%.
+# ## Why
 #
-# SFT's eyes get better, for black cards: it is told, card by card, what it should have seen. (In
-# the paper they get worse.) And still it solves no more unseen hands than before, since what it
-# does with the cards it sees is bound to the hands and the rule of its training. Better eyes are
-# not better rules. Notebook 04 takes the two apart.
-
-# %% [markdown]
-# Streets at last: four views, and an expert who says what is in them before he says what is due. A
-# sign shows the kind of a landmark and not its name, so the kind is what he names.
-
-# %%
-street_exp = Experiment(
-    task="virl-vl", method="sft", preset=preset, precision=precision, seed=seed,
-    steps=max(1, live_steps // 4), batch=live_batch, eval_points=2,
-    eval_episodes=max(1, episodes // 20),
-)  # fmt: skip
-streets = make_task(street_exp)
-drawn = (streets.item("train", seed, i).position for i in range(100))
-there = next(i for i, position in enumerate(drawn) if position.at_intersection)
-policy = start_policy(street_exp)
-row = expert_row(street_exp, policy, streets, there)
-shown = row["picture"].resize((256, 256), 0)
-plots.show(shown, "front and right above, back and left below, as the model sees them")
-print(policy.decode([label for label in row["labels"] if label != -100]))
-
-# %%
-policy = None
-street_run = live(street_exp)
-strolled = street_run.evals()
-plots.show(figures.success_against_compute(results, live=strolled, task="virl-vl"))
-
-# %%
-plots.show(figures.changes_from_init(results, task="virl-vl"))
-
-# %%
-plots.show(figures.mechanism(results, live=strolled, task="virl-vl"))
-
-# %% [markdown]
-# The expert names the landmark in every answer, and SFT comes to name it too, though the action
-# seldom depends on it. What becomes of the words of actions that no row of its training has shown
-# differs from seed to seed: here, too, SFT finds the turn, and may then say it in the old words.
-# And other cities, which are to be a test of the eyes? SFT gains there nearly as much as at home.
-# Notebook 04 asks how new these cities are.
-
-# %% [markdown]
-# ## What to inspect
+# SFT raises the probability of every token that the expert wrote, also of those that happen never
+# to change. In text, copying a value from the question is a skill that pre-training has drilled,
+# and it survives. What to *do* with numbers above ten is not: no formula of the training has one,
+# so nothing keeps that skill alive. With pictures the value must be found in the question for a
+# card that was seen elsewhere, which the init does less surely, and there the constant wins.
 #
-# * Does the loss still fall where OOD success has long begun to? The training loss cannot warn you.
-# * Seen and unseen hands have the same rule. What would a model have to learn to rise on the first
-#   and not on the second? Would an ordinary test set, drawn like the training set, have told you?
-# * In the tables of claims: is the wrong value spread out, or is it one value? In text, with
-#   pictures?
-# * On the walk: which half of a right turn does SFT teach, and which does it take away?
-# * With pictures: the loss of a row sums over names, values and formula. Which part can still fall
-#   when the eyes are good, and what does it then teach?
+# This reading fits the rows, and does not prove itself. A test would change the training: mix other
+# rules in, and see whether the numbers come back. Exercise 02.4 builds the first half of it.
+
+# %% [markdown]
+# ## Your predictions
+
+# %%
+three = {s: 100 * last(grid, "sft", s, "success", 3).value.mean() for s in ("id_seen", "id_unseen")}
+kings = claims("sft", "gp-l").loc[13]
+said = {"13": kings.get("13", 0), "10": kings.get("10", 0)}
+said["something else"] = 1 - sum(said.values())
+shown = ", ".join(f"{value} {share:.0%}" for value, share in said.items())
+predictions("02", {
+    "02.seen": three["id_seen"],
+    "02.unseen": three["id_unseen"],
+    "02.king": Truth(max(said, key=said.get), shown),
+})  # fmt: skip
 
 # %% [markdown]
 # ## Exercises
 #
-# `check` holds your function against hidden cases, and names the first that fails. (More
-# exercises stand in the sections above.)
+# `check` holds your function against hidden cases, and names the first that fails. (Two more stand
+# in the sections above.)
 
 # %% [markdown] exercise="loss_by_kind"
 # **Exercise 02.3. Where is the loss?** (medium, 10 minutes)
@@ -471,7 +368,6 @@ plots.show(figures.mechanism(results, live=strolled, task="virl-vl"))
 # such as the value of a face card, can reach zero without having been understood.
 #
 # </details>
-
 # %% exercise="loss_by_kind"
 from teach import check
 
@@ -482,7 +378,6 @@ def loss_by_kind(losses: list[list[float]], kinds: list[list[str]]) -> dict[str,
 
 
 check("02.3", loss_by_kind)
-
 # %% [markdown] exercise="draw_rule"
 # **Exercise 02.4. Is it the data, not the method?** (hard, 20 minutes)
 #
@@ -517,7 +412,6 @@ check("02.3", loss_by_kind)
 # not be held out under the new rule, either.
 #
 # </details>
-
 # %% exercise="draw_rule"
 import random
 
@@ -530,7 +424,6 @@ def draw_rule(rng: random.Random) -> tuple[int, int, int]:
 
 
 check("02.4", draw_rule)
-
 # %% [markdown] exercise="sft_as_rl"
 # **Exercise 02.5. On paper: SFT as reinforcement learning** (hard, 20 minutes)
 #
@@ -561,7 +454,6 @@ check("02.4", draw_rule)
 # token), which leaves the reward 1 for a match.
 #
 # </details>
-
 # %% [markdown]
 # ### Five quick questions
 
@@ -668,17 +560,12 @@ check("02.4", draw_rule)
 # **No.** A common factor would do that; DFT's factor differs from token to token.
 #
 # </details>
-
 # %% [markdown]
-# ## Summary
+# ## What next
 #
-# SFT raises the probability of expert tokens, all of them, also of those that happen to be
-# constant in the training set. A face card's value is such a constant. The loss rewards reading
-# the rule no more than remembering it.
+# The loss cannot tell reading a rule from never needing it. Notebook 03 gives the same init a
+# verdict and no solutions. The excursion *03b* shows both arms on pictures and on walks.
 #
-# ## Further reading
-#
-# * Chu, Zhai et al., arXiv 2501.17161, sections 3.1 and 5.
-# * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629 (DFT).
-# * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237.
-# * Next: `03_rl`.
+# * Chu, Zhai et al., arXiv 2501.17161, sections 3.1 and 5: the same arm for a larger model.
+# * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629 (DFT): other weights.
+# * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: more varied rows for SFT.

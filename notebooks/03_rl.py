@@ -14,58 +14,46 @@
 # ---
 
 # %% [markdown]
-# # 03 RL with verification: what an outcome reward teaches
+# # 03 RL with verification: the player
 #
-# Now nobody shows a correct answer. The model tries, the verifier says what was wrong, the model
-# tries again, and what it did is made more or less likely by the reward it led to. After this
-# notebook you can
+# Now nobody shows a solution. The model plays a hand, and hears that its formula makes 27. It
+# plays again, and hears that it has used the seven twice. Out of thousands of such attempts some
+# succeed, by luck or otherwise, and whatever was done in those becomes a little more probable.
 #
-# * compute the advantage of every try of an episode, and check it against the library;
-# * say why this is GRPO where the paper used PPO, and what that changes;
-# * see how much of an early batch teaches nothing, and what the library saves by knowing so;
-# * train an RL arm live, and place it on the recorded curves.
+# It sounds hopeless. The init solves a few hands in a hundred, and a verdict of right or wrong says
+# far less than a solution that is written out. The copyist of notebook 02 has had every advantage.
 #
-# | | tiny tier | llama-11b tier |
-# |---|---|---|
-# | time | about seven minutes on two CPU cores | depends on the GPU: not measured by us |
-# | memory | under 2 GB | one GPU of 24 GB |
-# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (four live runs) | the same |
+# So here is the bet of this notebook. For the same compute, which has learned more about *new*
+# hands: the copyist, who saw thousands of solutions, or the player, who never saw one?
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"]
 preset = "tiny"  # tiny | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
-live_steps = 12  # optimizer steps of the live run
+live_steps = 10  # optimizer steps of the live run
 live_batch = 128  # episodes a step
-episodes = 200  # episodes a measurement
+episodes = 400  # episodes a measurement
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-cell"]
 from study.notebook import setup
 
 setup(preset, precision, seed)
 
 # %% [markdown]
-# ## An episode, and what a try is worth
+# ## What a try is worth
 #
-# An episode is a conversation of up to $k$ tries. Try $t$ earns the verdict's reward $r_t$; what
-# it is worth is its **return**, the reward from there on, discounted once for each further try:
+# An episode is a conversation of up to $k$ tries. Try $t$ earns the verdict's reward $r_t$. What it
+# is worth is its **return**: the reward from there on, discounted once for each further try,
 #
 # $$
 # G_t = r_t + \gamma G_{t+1}
 # $$
 #
-# The question of policy-gradient methods is: worth, compared with *what*? PPO, which the paper
-# uses, trains a second network to predict the return and compares with that. **GRPO** plays the
-# same deal several times, a *group*, and compares the episodes with one another. We use GRPO,
-# because
-#
-# * it needs no value network: nothing of the policy's own size to hold, and nothing to train first;
-# * TRL's maintained trainer is GRPO's; its PPO trainer is gone;
-# * a deal can be played again at no cost, which is what a group takes.
-#
-# So the *learner* differs from the paper's, while reward, verifier and tries are the same. One
-# batch makes one update, so the probability ratio of PPO is 1 and its clipping never binds.
+# Policy-gradient methods then ask: worth, compared with *what*? PPO, which the paper uses, trains a
+# second network to predict the return. **GRPO** plays the same hand several times, a *group*, and
+# compares the episodes with one another. We use GRPO: it needs no second network, and a hand can be
+# dealt again at no cost. So our learner differs from the paper's, while reward, verifier and tries
+# are the same.
 
 # %% [markdown] exercise="returns"
 # **Exercise 03.1. What a try is worth** (easy, 5 minutes)
@@ -94,7 +82,6 @@ setup(preset, precision, seed)
 # A failed first try has a positive return where success follows.
 #
 # </details>
-
 # %% exercise="returns"
 from teach import check
 
@@ -105,13 +92,11 @@ def returns(rewards: list[float], discount: float) -> list[float]:
 
 
 check("03.1", returns)
-
 # %% [markdown]
 # ## The advantage, written out
 #
-# For each try: its return minus the mean return of *the same try* in the group, over one scale
-# for all.
-
+# The **advantage** of a try is its return minus the mean return of *the same try* in its group,
+# over one scale for all.
 
 # %%
 import math
@@ -138,44 +123,36 @@ def advantages(group: list[list[float]], discount: float) -> list[list[float]]:
 
 
 # %% [markdown]
-# A group of six: four solved at once, one failed and then solved, one failed twice.
+# Here is a group of six: four solved at once, one failed and then solved, one failed twice.
 
 # %%
 from sftrl_lib.methods.grpo import group_advantages
 
 example = [[5.0]] * 4 + [[-1.0, 5.0], [-1.0, -1.0]]
-for rewards, credit in zip(example, advantages(example, 0.9), strict=True):
+ours, library = (made(example, 0.9) for made in (advantages, group_advantages))
+for rewards, credit, same in zip(example, ours, library, strict=True):
+    assert all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(credit, same, strict=True))
     print(f"rewards {str(rewards):14} advantages {[round(x, 2) for x in credit]}")
 
 # %% [markdown]
-# Look at the fifth episode. Its second try is praised; its first is not, although success
-# followed, since most of its group were right at once: failing first gains nothing. This is
-# **credit per try**. The library's function gives the same numbers on any group:
-
-# %%
-import random
-
-rng = random.Random(seed)
-for _ in range(500):
-    tries = [rng.randint(1, 5) for _ in range(8)]
-    group = [[rng.choice((-3.0, -2.0, -1.0)) for _ in range(n - 1)] for n in tries]
-    group = [rewards + [rng.choice((5.0, -1.0))] for rewards in group]
-    for a, b in zip(advantages(group, 0.9), group_advantages(group, 0.9), strict=True):
-        assert all(math.isclose(x, y, abs_tol=1e-9) for x, y in zip(a, b, strict=True))
-print("500 random groups: the same advantages")
-
-# %% [markdown]
-# Move a slider: what does one better answer change for the other seven?
+# Look at the fifth episode. Its second try is praised. Its first is not, although success followed,
+# since most of its group were right at once: failing first gains nothing. That is **credit per
+# try**. Does one better answer change the others' advantages? Move the sliders:
 
 # %%
 from study import touch
 
 touch.advantage_sliders()
 
+# %%
+from study import plots
+
+plots.show(touch.advantages(["solved", *["wrong_value"] * (touch.GROUP - 1)]))
+
 # %% [markdown]
-# And the gradient? With one update a batch, GRPO's objective is the plain policy gradient: over
-# all tokens that the model wrote, the mean of advantage times log-probability. The verifier's
-# messages are read, not written: their tokens have mask 0.
+# Each batch makes one update, so GRPO's objective is here the plain policy gradient: over all
+# tokens that the model wrote, the mean of advantage times log-probability. The verifier's messages
+# are read and not written; their tokens are masked.
 
 # %% [markdown] exercise="episode_credit"
 # **Exercise 03.2. Credit for the whole episode** (medium, 10 minutes)
@@ -207,7 +184,6 @@ touch.advantage_sliders()
 # share one number, right or wrong.
 #
 # </details>
-
 # %% exercise="episode_credit"
 from teach import check
 
@@ -218,7 +194,6 @@ def episode_credit(group: list[list[float]], discount: float) -> list[list[float
 
 
 check("03.2", episode_credit)
-
 # %% [markdown] exercise="clipped"
 # **Exercise 03.3. PPO's clip** (medium, 10 minutes)
 #
@@ -245,7 +220,6 @@ check("03.2", episode_credit)
 # paper makes four passes over a batch, and there it does.
 #
 # </details>
-
 # %% exercise="clipped"
 from teach import check
 
@@ -256,15 +230,23 @@ def clipped(ratio: float, advantage: float, epsilon: float) -> float:
 
 
 check("03.3", clipped)
-
 # %% [markdown]
-# ## Groups without a signal
+# ## Silence
 #
-# If all episodes of a group earn the same, every advantage is 0: the group teaches nothing. How
-# often is that so at the start? Here is the init on deals of the training stream, eight episodes
-# a deal.
+# If all episodes of a group earn the same, every advantage is zero, and the group teaches nothing.
+# How often is that so at the start, when the reward is only right or wrong?
 
 # %%
+from study.predict import Truth, predict, predictions
+
+predict(
+    "03.silent", "Right or wrong, one try, eight answers a hand: what share of hands is silent?",
+    (0, 100), "%",
+)  # fmt: skip
+
+# %%
+import pandas as pd
+
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.rollout import rollout
 from sftrl_lib.runner import start_policy
@@ -272,19 +254,17 @@ from sftrl_lib.tasks.general_points import GeneralPoints
 
 exp = Experiment(
     method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=episodes,
+    batch=live_batch, eval_points=1, eval_episodes=episodes,
 )  # fmt: skip
-task = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule)
-deals = [task.item("train", seed, i // exp.method.group) for i in range(exp.method.batch)]
+task, size = GeneralPoints(rule=exp.task.rule, ood_rule=exp.task.ood_rule), exp.method.group
+deals = [task.item("train", seed, i // size) for i in range(2 * exp.method.batch)]
 played = rollout(
     start_policy(exp), task, deals, tries=exp.method.tries, temperature=exp.method.temperature,
     max_new_tokens=exp.model.max_new_tokens, progress=True,
 )  # fmt: skip
 
 # %%
-import pandas as pd
-
-groups = [played[i : i + exp.method.group] for i in range(0, len(played), exp.method.group)]
+groups = [played[i : i + size] for i in range(0, len(played), size)]
 
 
 def with_signal(scheme: str, tries: int) -> float:
@@ -299,15 +279,14 @@ def with_signal(scheme: str, tries: int) -> float:
     return found / len(groups)
 
 
-schemes, lengths = ("binary", "paper"), (1, exp.method.tries)
-shares = {s: {f"tries: {n}": with_signal(s, n) for n in lengths} for s in schemes}
-pd.DataFrame(shares).style.format("{:.0%}")
+schemes, lengths = {"binary": "right or wrong", "paper": "graded (the paper's)"}, (1, 3)
+signal = {words: {n: with_signal(s, n) for n in lengths} for s, words in schemes.items()}
+pd.DataFrame(signal).rename_axis("tries").style.format("{:.0%}")
 
 # %% [markdown]
-# The paper's scheme also grades failures, so more groups can differ; whether grading failures
-# teaches what we want is another question (exercise 2). Rows without an advantage need no
-# backward pass: the library leaves them out, counts them in `compute` as the paper's formula
-# does, and counts what it really executed in `compute_done`.
+# Two things break the silence: more tries, and a reward that grades failures. A wrong value earns
+# less blame than wrong numbers, and wrong numbers less than no formula at all. So a hand that
+# nobody solves can still teach something. Whether it teaches what we want is exercise 03.5.
 
 # %% [markdown] exercise="silent"
 # **Exercise 03.4. Silent groups** (easy, 5 minutes)
@@ -333,7 +312,6 @@ pd.DataFrame(shares).style.format("{:.0%}")
 # model succeeds now and then.
 #
 # </details>
-
 # %% exercise="silent"
 from teach import check
 
@@ -344,7 +322,6 @@ def silent(chance: float, group: int) -> float:
 
 
 check("03.4", silent)
-
 # %% [markdown] exercise="praised_failure"
 # **Exercise 03.5. Praise for failure** (medium, 10 minutes)
 #
@@ -370,7 +347,6 @@ check("03.4", silent)
 # and, once form is there, perhaps instead of it.
 #
 # </details>
-
 # %% exercise="praised_failure"
 from teach import check
 
@@ -381,11 +357,28 @@ def praised_failure() -> list[list[float]]:
 
 
 check("03.5", praised_failure)
+# %% [markdown]
+# ## Before you train it
+#
+# RL pays for its attempts: at equal compute it makes far fewer updates than SFT. Both start from
+# the same init. Say where the recorded RL arm ends.
+
+# %%
+predict(
+    "03.new", "New hands under the training's rule, at equal compute: who solves more?",
+    ["RL", "SFT", "about the same"],
+)  # fmt: skip
+
+# %%
+predict(
+    "03.gap", "By how many points is RL better on hands that it has seen than on new ones?",
+    (0, 70), " points",
+)  # fmt: skip
 
 # %% [markdown]
 # ## Live: an RL arm
 #
-# TRL's `GRPOTrainer` with our rollout and our advantages; the deals are the ones SFT draws from.
+# TRL's `GRPOTrainer` with our rollout and our advantages. The hands are those that SFT draws from.
 
 # %%
 from study.notebook import live
@@ -393,198 +386,78 @@ from study.notebook import live
 run = live(exp)
 
 # %%
-from study import figures, plots
+from sftrl_lib.results import load_results
+from study import figures
 from study.notebook import recorded_log
 
 logs = {"RL, this session": run.metrics()} | recorded_log("rl", preset, seed)
-plots.show(plots.training_log(logs, columns=["reward", "solved", "trained_rows"]))
+plots.show(plots.training_log(logs, columns=["reward", "solved"]))
 
 # %%
-from sftrl_lib.results import load_results
-
 results = load_results(preset=preset)
 plots.show(figures.success_against_compute(results, live=run.evals()))
 
-# %%
-plots.show(figures.mechanism(results, live=run.evals()))
-
 # %% [markdown]
-# ## The same on a walk
+# The live arm is dashed, with open marks, and it is noisy: it is measured on few hands. The
+# recorded RL arms do most of their rising early, and go on slowly. Under the rule of the training
+# SFT hardly leaves its start on new hands. Under the new rule RL rises where SFT falls.
 #
-# A group in navigation is one position of one route, answered by eight episodes of up to two tries.
-# Nothing else changes: a wrong action is not carried out, so the next position does not depend on
-# it, and each position is a deal of its own. Which positions teach anything at the start?
-
-# %%
-from sftrl_lib.tasks import make_task
-
-walk_exp = Experiment(
-    task="virl-l", method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=max(1, episodes // 10),
-)  # fmt: skip
-walk = make_task(walk_exp)
-places = [walk.item("train", seed, i // exp.method.group) for i in range(2 * walk_exp.method.batch)]
-walked = rollout(
-    start_policy(walk_exp), walk, places, tries=walk_exp.method.tries, progress=True,
-    temperature=walk_exp.method.temperature, max_new_tokens=walk_exp.model.max_new_tokens,
-)  # fmt: skip
-
-# %%
-rows = []
-for i in range(0, len(walked), exp.method.group):
-    group = walked[i : i + exp.method.group]
-    credits = group_advantages([e.rewards for e in group], walk_exp.method.discount)
-    rows.append(
-        {
-            "position": group[0].item.position.kind,
-            "groups": 1,
-            "right at the first try": sum(e.turns[0].verdict.ok for e in group) / len(group),
-            "with a signal": any(any(credit) for credit in credits),
-        }
-    )
-kinds = pd.DataFrame(rows).groupby("position")
-kinds.mean(numeric_only=False).assign(groups=kinds.size()).style.format(
-    "{:.0%}", subset=["right at the first try", "with a signal"]
-)
-
-# %% [markdown]
-# Most positions want `forward()`, the model knows it, and all eight agree: silence. What there is
-# to learn is at the turns. The live arm, over the recorded ones:
-
-# %%
-walk_run = live(walk_exp)
-results_here = walk_run.evals()
-plots.show(figures.success_against_compute(results, live=results_here, task="virl-l"))
-
-# %%
-plots.show(figures.mechanism(results, live=results_here, task="virl-l"))
-
-# %% [markdown]
-# ## The same with eyes
+# ## The surprise
 #
-# In the image tasks an answer can fail before it calculates: it names a card that is not there. The
-# verifier says so, and takes 1.5 for it, more than for a wrong result (1) and less than for
-# numbers that are not the cards' (2). How often does the init fail in which way, what does it get
-# for it, and what becomes of the next try?
+# Notebook 02 ended with a copyist who knew its hands by heart. Ask the same of the player:
 
 # %%
-look_exp = Experiment(
-    task="gp-vl", method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=episodes,
-)  # fmt: skip
-cards = make_task(look_exp)
-hands = [cards.item("train", seed, i // exp.method.group) for i in range(2 * look_exp.method.batch)]
-looked = rollout(
-    start_policy(look_exp), cards, hands, tries=look_exp.method.tries, progress=True,
-    temperature=look_exp.method.temperature, max_new_tokens=look_exp.model.max_new_tokens,
-)  # fmt: skip
+from sftrl_lib.stats import last, main_grid
 
-
-# %%
-def credited(played: list, exp: Experiment):
-    """(episode, the advantages of its tries) of all episodes, group by group."""
-    for i in range(0, len(played), exp.method.group):
-        group = played[i : i + exp.method.group]
-        credits = group_advantages([e.rewards for e in group], exp.method.discount)
-        yield from zip(group, credits, strict=True)
-
-
-rows = []
-for e, credit in credited(looked, look_exp):
-    seen = [[a == b for a, b in cards.read_cards(e.item, t.text)] for t in e.turns[:2]]
-    better = sum(seen[1]) - sum(seen[0]) if len(seen) > 1 else math.nan
-    rows.append((e.turns[0].verdict.reason, e.rewards[0], credit[0], better))
-columns = ["first answer", "reward", "advantage", "cards seen right: second minus first"]
-fails = pd.DataFrame(rows, columns=columns).groupby("first answer")
-fails.mean().assign(share=fails.size() / len(rows)).style.format(
-    "{:+.2f}", subset=columns[1:], na_rep=""
-).format("{:.0%}", subset=["share"])
+grid = main_grid(results.query("task == 'gp-l'"))
+splits = {
+    "id_seen": "hands of the training",
+    "id_unseen": "new hands",
+    "rule_ood": "new hands, new rule",
+}
+ends = {
+    plots.name_of(m): {
+        words: last(grid, m, split, "success", 3).value.mean() for split, words in splits.items()
+    }
+    for m in ("init", "sft", "rl")
+}
+pd.DataFrame(ends).T.style.format("{:.1%}")
 
 # %% [markdown]
-# Naming the cards rightly is praised though the formula's value is wrong: this is how an outcome
-# reward could come to teach *seeing*, with nobody saying what is in the picture. (Not where the
-# formula is illegal or has other numbers: that costs 3 and 2, more than misread cards.) And look at
-# the third column: after a verdict the init names fewer cards rightly than before, although the
-# picture is the same. Remember it for notebook 04. The live arm, over the recorded ones:
-
-# %%
-look_run = live(look_exp)
-looks = look_run.evals()
-plots.show(figures.success_against_compute(results, live=looks, task="gp-vl"))
-
-# %%
-plots.show(figures.mechanism(results, live=looks, task="gp-vl"))
-
-# %% [markdown]
-# On a walk with street views the verifier judges the action, and of what the answer observes only
-# whether there is a crossing. What would you expect to become of the landmarks? First, what does it
-# earn an answer of the init to have seen something rightly?
-
-# %%
-from worlds.walks import observed, sighted
-
-street_exp = Experiment(
-    task="virl-vl", method="rl", preset=preset, precision=precision, seed=seed,
-    steps=max(1, live_steps // 2), batch=live_batch, eval_points=2,
-    eval_episodes=max(1, episodes // 20),
-)  # fmt: skip
-streets = make_task(street_exp)
-places = [
-    streets.item("train", seed, i // exp.method.group) for i in range(4 * street_exp.method.batch)
-]
-strolled = rollout(
-    start_policy(street_exp), streets, places, tries=street_exp.method.tries, progress=True,
-    temperature=street_exp.method.temperature, max_new_tokens=street_exp.model.max_new_tokens,
-)  # fmt: skip
-
-# %%
-rows = []
-for e, credit in credited(strolled, street_exp):
-    first = e.turns[0]
-    for what, right in sighted(e.item, observed(first.text)).items():
-        if what != "recognition":
-            rows.append((what, right, first.verdict.ok, credit[0]))
-pays = pd.DataFrame(rows, columns=["what", "seen right", "right action", "advantage"])
-pays = pays.groupby(["what", "seen right"])
-pays.mean().assign(answers=pays.size()).style.format("{:.0%}", subset=["right action"]).format(
-    "{:+.2f}", subset=["advantage"]
-)
-
-# %% [markdown]
-# A crossing that is overlooked, or seen where there is none, is what costs: the action fails with
-# it. The verdict never looks at the landmark. Where it earns anything, it is by way of the action,
-# and of so few answers that another seed gives another number. The live arm, over the recorded
-# ones:
-
-# %%
-street_run = live(street_exp)
-streets_here = street_run.evals()
-plots.show(figures.success_against_compute(results, live=streets_here, task="virl-vl"))
-
-# %%
-plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
-
-# %% [markdown]
-# RL comes to see crossings a little better and says nearly every turn in the words asked for; of
-# landmarks it gets a few more right. SFT, which is shown them, gets more than twice as many. In the
-# paper it is RL that improves the eyes. But RL can only learn what pays, so the question to ask of
-# a task is what seeing is worth in it. Notebook 04 measures that.
-
-# %% [markdown]
-# ## What to inspect
+# RL has trained on these hands too, and does not know them: on its own hands it is hardly better
+# than on new ones. What it has learned is not *which* formula, but how to write one that counts,
+# and what to do after a verdict. (Part of the contrast is plain arithmetic: at equal compute RL
+# meets each hand far less often than SFT does.)
 #
-# * `trained_rows`: which share of the episodes carries a gradient, and does it grow or shrink?
-# * In the curves: which arm is faster in distribution at equal compute? RL pays for its rollouts.
-# * Value reading: RL is never told what a card counts as. What keeps, or does not keep, the
-#   reading alive under a rule that it does not see in training either?
-# * On the walk: what RL learns at turns in absolute words, does it help with relative ones? Which
-#   half of a right turn would have to be shared for that?
+# ## Why
+#
+# RL can only make more probable what the policy already does. It keeps no solution that it has not
+# found itself, and what it finds for one hand it finds with skills that serve all hands: legal
+# formulas, each number once, another attempt after a message. The same sentence states its limit.
+# What is never tried is never learned, so RL's ceiling is low where SFT's is not.
+#
+# Is "RL generalises" then only another way to say "RL moved less"? The rows above cannot tell.
+# Notebook 04 compares the arms at equal distance from their start.
+
+# %% [markdown]
+# ## Your predictions
+
+# %%
+new = {m: 100 * last(grid, m, "id_unseen", "success", 3).value.mean() for m in ("rl", "sft")}
+known = 100 * last(grid, "rl", "id_seen", "success", 3).value.mean()
+ahead = new["rl"] - new["sft"]
+who = "about the same" if abs(ahead) < 2 else "RL" if ahead > 0 else "SFT"
+predictions("03", {
+    "03.silent": 100 * (1 - signal["right or wrong"][1]),
+    "03.new": Truth(who, f"RL {new['rl']:.0f}%, SFT {new['sft']:.0f}%"),
+    "03.gap": known - new["rl"],
+})  # fmt: skip
 
 # %% [markdown]
 # ## Exercises
 #
-# `check` holds your function against hidden cases, and names the first that fails. (More
-# exercises stand in the sections above.)
+# `check` holds your function against hidden cases, and names the first that fails. (Five more stand
+# in the sections above.)
 
 # %% [markdown] exercise="baseline"
 # **Exercise 03.6. On paper: why a mean may be subtracted** (hard, 20 minutes)
@@ -616,7 +489,6 @@ plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 # by the group's standard deviation is another matter: it weighs deals unequally.)
 #
 # </details>
-
 # %% [markdown] exercise="leash"
 # **Exercise 03.7. A leash** (hard, 20 minutes)
 #
@@ -643,7 +515,6 @@ plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 # On-policy data keeps a policy near to where it was, even without a leash.
 #
 # </details>
-
 # %% [markdown]
 # ### Five quick questions
 
@@ -749,17 +620,13 @@ plots.show(figures.mechanism(results, live=streets_here, task="virl-vl"))
 # **No.** That is what it learns most easily.
 #
 # </details>
-
 # %% [markdown]
-# ## Summary
+# ## What next
 #
-# RL here is three short functions: play, judge, compare with the group. Its credit goes to tries;
-# groups that agree are silent; its data is its own, so it changes only what the policy already
-# does now and then. That last sentence is also its limit: what is never tried is never learned.
+# Both arms have run, and the picture is the paper's. Before you believe it, notebook 04 asks how
+# much of it is luck. The excursion *03b* plays the same comparison on pictures and on walks, where
+# it turns out less simple.
 #
-# ## Further reading
-#
-# * Chu, Zhai et al., arXiv 2501.17161, sections 3.2 and 5.4 (verification iterations).
+# * Chu, Zhai et al., arXiv 2501.17161, sections 3.2 and 5.4: RL, and more tries.
 # * Shao et al., *DeepSeekMath*, arXiv 2402.03300: GRPO.
 # * Shenfeld et al., *RL's Razor*, arXiv 2509.04259: why on-policy training moves less.
-# * Next: `04_ood_evaluation`.

@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from commons.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import explorer, figures, hero, pages, playground
+from . import explorer, figures, hero, pages, playground, predict
 
-NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")))
+# A letter after the number marks an excursion, which runs after its notebook: 01b.
+NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.py")))
 BUILD = HOME / "build"
 EXECUTED = BUILD / "notebooks"
 HTML = BUILD / "html"
@@ -112,7 +113,9 @@ def execute(
 
 
 def without_widgets(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop progress bars and replace other widgets by a note: no kernel stands behind a page."""
+    """Fold predictions, drop progress bars and replace other widgets by a note: no kernel stands
+    behind a page."""
+    predict.fold(nb)
     for cell in nb.cells:
         kept = []
         for output in cell.get("outputs", []):
@@ -149,6 +152,16 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     return html / "index.html"
 
 
+def _known(parameters: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
+    """SftrlError for a parameter that none of the notebooks has; each takes those it has."""
+    known = {name for path in notebooks for name in parameters_of(jupytext.read(path))}
+    if unknown := sorted(set(parameters) - known):
+        raise SftrlError(
+            f"unknown parameter {', '.join(unknown)}; the notebooks have "
+            f"{', '.join(sorted(known))}."
+        )
+
+
 def build(
     only: str = "", parameters: Mapping[str, Any] | None = None, run_notebooks: bool = True
 ) -> Path:
@@ -162,6 +175,7 @@ def build(
         names = ", ".join(n.stem for n in NOTEBOOKS)
         raise SftrlError(f"no notebook starts with {only!r}; the notebooks are {names}.")
     if run_notebooks:
+        _known(parameters or {}, chosen)
         total = sum(len(jupytext.read(n).cells) for n in chosen)
         with tqdm(total=total, unit="cell", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
             for notebook in chosen:
@@ -171,7 +185,9 @@ def build(
                     bar.set_postfix_str(f"{name}: {heading}"[:60])
 
                 bar.set_postfix_str(notebook.stem)
-                execute(notebook, parameters or {}, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
+                own = parameters_of(jupytext.read(notebook))
+                given = {k: v for k, v in (parameters or {}).items() if k in own}
+                execute(notebook, given, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
     results = load_results(yours=None)
     figures.save_all(results)
     hero.save_all(results)

@@ -72,10 +72,12 @@ def shares(read: pd.DataFrame, training: int = 10) -> pd.DataFrame:
     return pd.DataFrame(columns).groupby(read.method).mean().mul(100)
 
 
-def hero(results: pd.DataFrame, read: dict[str, pd.DataFrame], dark: bool = False) -> Figure:
+def hero(
+    results: pd.DataFrame, read: dict[str, pd.DataFrame], dark: bool = False, preset: str = "tiny"
+) -> Figure:
     """Success on one axis, from the hands of the training to a new rule; beside it what a face card
     is said to count as under that rule, from the `readings` of each task."""
-    data = Data(results, None, "gp-l", "tiny")
+    data = Data(results, None, "gp-l", preset)
     data.need([(split, "success") for split in STAGES])
     with mpl.rc_context(_page(dark)):
         figure = Figure(figsize=(10.2, 4.1), layout="constrained", facecolor="none")

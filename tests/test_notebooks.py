@@ -21,12 +21,28 @@ from study.commands import FAST
 
 NAMES = [path.stem for path in book.NOTEBOOKS]
 QUICK = ("05",)  # to run: every change runs these
+EXCURSIONS = [name for name in NAMES if name[2] != "_"]  # pages of their own, without exercises
+LESSONS = [name for name in NAMES if name[:3] in ("00_", "01_", "02_", "03_")]  # held to LIMITS
+LIMITS = {"code cells": 25, "figures": 12}
 SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
+PARTS = (  # of a lesson
+    "## The surprise", "## Why", "## Your predictions", "## Exercises", "## What next",
+)  # fmt: skip
+# What an editor would strike out, and words that mark a translated sentence.
+BANNED = (
+    "it is worth noting", "it should be noted", "note that", "delve", "in order to", "leverage",
+    "utilize", "as we can see", "simply", "obviously", "clearly", "of course", "needless to say",
+    "due to the fact", "basically", "in the context of", "plays a crucial role", "let us now",
+    "at hand", "hangs on", "as good as", "is to tell", "to any purpose", "all one",
+)  # fmt: skip
 
 
 @pytest.fixture(params=book.NOTEBOOKS, ids=NAMES)
 def notebook(request):
     return request.param
+
+
+NOTEBOOK = {path.stem: path for path in book.NOTEBOOKS}
 
 
 def markdown(notebook) -> str:
@@ -47,8 +63,8 @@ def solutions(notebook) -> list[str]:
 
 def test_the_book_has_its_notebooks_in_order():
     assert NAMES == [
-        "00_start_here", "01_environments", "02_sft", "03_rl", "04_ood_evaluation", "05_ablations",
-        "06_scaling_up",
+        "00_start_here", "01_environments", "01b_walks_and_pictures", "02_sft", "03_rl",
+        "03b_walks_and_pictures", "04_ood_evaluation", "05_ablations", "06_scaling_up",
     ]  # fmt: skip
 
 
@@ -62,12 +78,21 @@ def test_notebook_and_its_solutions_run_with_the_fast_parameters(notebook, tmp_p
     nb.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
     with_solutions = tmp_path / notebook.name
     jupytext.write(nb, with_solutions, fmt="py:percent")
-    out = book.execute(with_solutions, FAST, tmp_path / f"{notebook.stem}.ipynb")
+    own = book.parameters_of(nb)
+    fast = {name: value for name, value in FAST.items() if name in own}
+    out = book.execute(with_solutions, fast, tmp_path / f"{notebook.stem}.ipynb")
     ran = nbformat.read(out, 4)
     counts = [c.execution_count for c in ran.cells if c.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
     printed = "".join(o.text for c in ran.cells for o in c.get("outputs", []) if "text" in o)
-    assert "TRAINED just now" in printed
+    assert ("TRAINED just now" in printed) == ("live_steps" in own)
+    pages = "".join(o.get("data", {}).get("text/html", "") for c in ran.cells
+                    for o in c.get("outputs", []))  # fmt: skip
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', pages)
+    assert len(set(alts)) == len(alts) and all(alts)
+    if notebook.stem in LESSONS:
+        assert len(alts) <= LIMITS["figures"]
+        assert pages.count('class="prediction"') >= 2 and "did not run to its end" not in pages
 
 
 def test_text_and_notebook_are_the_same_both_ways(notebook):
@@ -78,17 +103,73 @@ def test_text_and_notebook_are_the_same_both_ways(notebook):
 
 
 def test_skeleton_sections_stand_in_order(notebook):
-    text = markdown(notebook)
-    places = [text.find(section) for section in SECTIONS]
-    assert -1 not in places and places == sorted(places)
-    assert text.startswith(f"# {notebook.stem[:2]} ")
-    assert all(row in text for row in ("| time |", "| memory |", "| needs |", "| writes |"))
+    text, stem = markdown(notebook), notebook.stem
+    assert text.startswith(f"# {stem.partition('_')[0]} ")
+    if stem not in EXCURSIONS:
+        places = [text.find(section) for section in (PARTS if stem in LESSONS else SECTIONS)]
+        assert -1 not in places and places == sorted(places)
+    if stem not in LESSONS + EXCURSIONS:
+        assert all(row in text for row in ("| time |", "| memory |", "| needs |", "| writes |"))
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_lesson_keeps_its_limits(stem):
+    code = code_cells(NOTEBOOK[stem])
+    assert len(code) <= LIMITS["code cells"]
+    assert sum(source.count("plots.show(") for source in code) <= LIMITS["figures"]
+
+
+@pytest.mark.parametrize("stem", LESSONS + EXCURSIONS)
+def test_what_a_lesson_sets_up_is_folded_away(stem):
+    first, second = [c for c in jupytext.read(NOTEBOOK[stem]).cells if c.cell_type == "code"][:2]
+    assert first.metadata["tags"] == ["parameters", "hide-cell"]
+    assert second.metadata["tags"] == ["hide-cell"] and second.metadata["jupyter"]["source_hidden"]
+    assert second.source.count("\n") == 2  # an import, and one line
+
+
+def test_no_figure_is_drawn_twice_in_the_lessons():
+    shown = []
+    for stem in LESSONS + EXCURSIONS:
+        for source in code_cells(NOTEBOOK[stem]):
+            for drawn in re.findall(r"plots\.show\((.+)\)$", source, re.MULTILINE):
+                task = re.search(r'task="([^"]+)"', drawn)
+                named = re.match(r"figures\.(\w+)", drawn)
+                # With live rows or without, a book figure of a task is the same figure.
+                shown.append(f"{named[1]} {task[1] if task else 'gp-l'}" if named else drawn)
+    assert len(shown) > 10 and len(set(shown)) == len(shown), sorted(shown)
+
+
+@pytest.mark.parametrize("stem", LESSONS + EXCURSIONS)
+def test_no_sentence_holds_a_banned_phrase(stem):
+    text = " ".join(markdown(NOTEBOOK[stem]).lower().split())
+    assert [phrase for phrase in BANNED if re.search(rf"\b{phrase}\b", text)] == []
+
+
+def sentences(stem) -> list[str]:
+    """The prose of a lesson: no exercises, headings, tables, code, formulas, names of sources."""
+    cells = jupytext.read(NOTEBOOK[stem]).cells
+    prose = [c for c in cells if c.cell_type == "markdown"]
+    own = [c.source for c in prose if not {"exercise", "quiz"} & set(c.metadata)]
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", "", "\n\n".join(own), flags=re.DOTALL)
+    text = re.sub(r"^(#|\|).*$", "", text, flags=re.MULTILINE)
+    sources = r"arXiv [0-9.]+|sections? [0-9., and]+|[Ee]xercise [0-9.]+|\b20[0-9]{2}\b"
+    text = re.sub(sources, "", text)
+    text = re.sub(r"11, 12(,| and) 13", "11", text)  # the rule, which is one thing
+    text = re.sub(r"[Nn]otebooks? 0[0-9]|\b0[0-9]b?\b", "", text)
+    return re.split(r"(?<=[.?!:])\s+|\n\n", text)
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_a_sentence_of_a_lesson_holds_one_number_at_most(stem):
+    said = [" ".join(s.split()) for s in sentences(stem)]
+    assert [s for s in said if len(re.findall(r"[0-9]+(?:[.,][0-9]+)*", s)) > 1] == []
 
 
 def test_preset_and_precision_are_parameters_and_fast_ones_exist(notebook):
     parameters = book.parameters_of(jupytext.read(notebook))
     assert parameters["preset"] == "tiny" and parameters["precision"] == "auto"
-    assert set(FAST) <= set(parameters)
+    trains = any("live(" in code for code in code_cells(notebook))
+    assert set(FAST) <= set(parameters) if trains else "live_steps" not in parameters
 
 
 def test_setup_is_the_first_thing_after_the_parameters(notebook):
@@ -111,6 +192,11 @@ def test_unknown_parameter_is_refused_by_name():
     nb = jupytext.read(book.NOTEBOOKS[0])
     with pytest.raises(SftrlError, match="unknown parameter speed; the notebook has preset"):
         book.inject(nb, {"speed": 3})
+
+
+def test_parameter_that_no_notebook_has_is_refused_and_others_reach_those_that_have_it():
+    with pytest.raises(SftrlError, match="unknown parameter speed; the notebooks have episodes"):
+        book.build("0", {"speed": 3, "live_steps": 2})
 
 
 def test_nothing_is_sent_to_the_kernel_while_a_cell_is_awaited(tmp_path):

@@ -15,7 +15,7 @@ from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, read_manifest
 from sftrl_lib.tasks import make_task
-from study import book, notebook, plots
+from study import book, hero, notebook, playground, plots, touch
 from study.notebook import recorded_episodes
 
 FACES = ("J", "Q", "K")
@@ -122,12 +122,10 @@ def test_sft_reads_most_face_cards_and_leaves_their_values_out():
         f"the {sft['wrong']} formulas hold a 10 too many."
     ) in text("book/results.md")
     assert (
-        f"In {sft['wrong']} of the {sft['answers']} answers the numbers are wrong, against "
-        f"{init['wrong']} of the init's. In {sft['read and left out']} of the {sft['wrong']} the "
-        "answer has read every face card rightly, and its formula leaves the value of a face card "
-        "out all the same. A 10 too many, the training rule's number, stands in "
-        f"{sft['ten']} of the {sft['wrong']} formulas."
+        "In more than half of these answers the numbers are wrong, and in most of *those* the "
+        "answer has read every face card rightly. Its formula then leaves the value out."
     ) in text("notebooks/02_sft.py")
+    assert sft["wrong"] > sft["answers"] / 2 and sft["read and left out"] > sft["wrong"] / 2
 
 
 @pytest.mark.parametrize("task", ["gp-l", "gp-vl"])
@@ -138,22 +136,20 @@ def test_which_face_cards_sft_calls_a_ten(task):
         tens[method] = claimed.count(10)
     share = {m: f"{100 * n / len(claimed):.0f}%" for m, n in tens.items()}
     if task == "gp-l":
-        words = f"of the {len(claimed)} face cards in these {len(kept(task, 'sft'))} answers SFT "
-        words += f"calls {share['sft']} a 10, and the init none."
-        assert tens["init"] == 0 and words in text("notebooks/02_sft.py")
+        assert "the column `10` hardly fills" in text("notebooks/02_sft.py")
+        assert tens["init"] == 0 and tens["sft"] < len(claimed) / 10
     else:
         words = f"it calls {share['sft']} of the face cards a 10, the init {share['init']}."
-        assert words in text("notebooks/02_sft.py")
+        assert words in text("notebooks/03b_walks_and_pictures.py")
         words = f"calls {share['sft']} of the face cards a 10 ({tens['sft']} of {len(claimed)} in"
         assert words in text("book/results.md")
 
 
 @pytest.mark.parametrize(("task", "most"), [("gp-l", "right"), ("gp-vl", "10")])
 def test_tables_of_claims_show_what_is_said_of_their_column_10(task, most):
-    names = {"results": results(), "Experiment": Experiment}
-    shares = run_cell("02_sft.py", "def claims", **names)["claims"]("sft", task)
-    for card, right in zip(FACES, ("11", "12", "13"), strict=True):
-        assert shares.loc[card].idxmax() == (right if most == "right" else "10")
+    shares = run_cell("02_sft.py", "def claims", results=results())["claims"]("sft", task)
+    for right in (11, 12, 13):
+        assert shares.loc[right].idxmax() == (str(right) if most == "right" else "10")
 
 
 def test_the_hand_of_notebook_00_shows_what_is_said_of_it():
@@ -173,11 +169,71 @@ def test_the_hand_of_notebook_00_shows_what_is_said_of_it():
         tuple(e["verdicts"][0]["reason"] in ("solved", "wrong_value") for _, e in same)
         for same in alike
     ]
-    assert solved["sft"] == 0
-    assert (
-        f"of the {len(right)} deals kept over five seeds RL solves {solved['rl']}, the init "
-        f"{solved['init']}, SFT none. On {right.count((True, False, True))} of them"
-    ) in text("notebooks/00_start_here.py")
+    assert "most of RL's hands stay unsolved too" in text("notebooks/00_start_here.py")
+    assert solved["sft"] < solved["init"] < solved["rl"] < len(right) / 2
+    assert right.count((True, False, True)) > len(right) / 5  # no rare case
+
+
+def test_the_hand_with_which_the_playground_opens_shows_what_is_said_of_it():
+    said = "SFT reads the king, and calls the queen a ten."
+    assert said in text("notebooks/00_start_here.py")
+    hand = touch.deal_of(touch.FIRST, playground.RULE)
+    answers = playground.answers(playground.load(), make_task(Experiment()), hand)
+    (sft,) = [a for a in answers if a.method == "sft"]
+    likely = {c.of: max(c.chances, key=lambda word: c.chances[word]) for c in sft.claims}
+    assert likely == {"K": "13", "Q": "10"}
+
+
+def within(method: str, split: str) -> float:
+    """Success within three tries on cards as text, in percent."""
+    return 100 * ends("gp-l", method, split, "success", 3).mean()
+
+
+def test_what_notebook_00_says_of_its_first_picture():
+    said = text("notebooks/00_start_here.py")
+    assert "SFT is far ahead" in said and within("sft", "id_seen") > 2 * within("rl", "id_seen")
+    assert "On new hands its lead is gone" in said
+    assert within("sft", "id_unseen") < within("rl", "id_unseen")
+    assert "it solves fewer than the model that it started from" in said
+    assert within("sft", "rule_ood") < within("init", "rule_ood")
+    assert "it never falls behind its start" in said
+    assert all(within("rl", s) > within("init", s) for s in ("id_seen", "id_unseen", "rule_ood"))
+    shown = {t: hero.shares(hero.readings(results(), t)).loc["sft"] for t in hero.CARDS}
+    assert "most of its face cards are read as the new rule says" in said
+    assert shown["gp-l"]["what the rule says"] > 50 and within("sft", "rule_ood") < 5
+    assert "SFT says ten nearly always" in said
+    assert shown["gp-vl"]["10, the training rule"] > 80
+
+
+def test_what_notebook_02_says_of_copied_and_of_new_hands():
+    said = text("notebooks/02_sft.py")
+    own = Experiment(method="sft").method
+    assert "copies more than forty thousand answers" in said and own.steps * own.batch > 40_000
+    assert "It solves most of those that it has seen, and hardly more new ones" in said
+    assert within("sft", "id_seen") > 50
+    assert 0 < within("sft", "id_unseen") - within("init", "id_unseen") < 2
+    assert "uses three times their learning rate" in said
+    assert 1e-3 == pytest.approx(3 * own.lr, rel=0.2)
+
+
+def test_what_notebook_03_says_of_the_recorded_arms():
+    said = text("notebooks/03_rl.py")
+    assert "The recorded RL arms do most of their rising early" in said
+    for split in ("id_unseen", "rule_ood"):
+        path = stats.curve(grid("gp-l"), "rl", split, "success", 3).groupby("step").value.mean()
+        start = within("init", split) / 100
+        assert path[path.index > 0].iloc[0] - start > (path.iloc[-1] - start) / 2
+    assert "SFT hardly leaves its start on new hands" in said
+    path = stats.curve(grid("gp-l"), "sft", "id_unseen", "success", 3).groupby("step").value.mean()
+    assert (100 * path - within("init", "id_unseen")).abs().max() < 2
+    assert "Under the new rule RL rises where SFT falls" in said
+    assert within("rl", "rule_ood") > within("init", "rule_ood") > within("sft", "rule_ood")
+    assert "on its own hands it is hardly better than on new ones" in said
+    assert abs(within("rl", "id_seen") - within("rl", "id_unseen")) < 3
+    rl, sft = (Experiment(method=m).method for m in ("rl", "sft"))
+    assert "it makes far fewer updates than SFT" in said and 4 * rl.steps < sft.steps
+    assert "at equal compute RL meets each hand far less often than SFT does" in said
+    assert 10 * rl.steps * rl.batch / rl.group < sft.steps * sft.batch
 
 
 @cache
@@ -194,8 +250,9 @@ def test_the_seeds_had_been_run_on_an_earlier_foundation_model():
     rl, sft = (stats.paired_change(ends["init", 1], ends[a]) for a in (("rl", 3), ("sft", 1)))
     said = f"(under the new rule RL {points(rl)}, SFT {points(sft)}; `data/first_foundation.csv`)"
     assert said in text("book/results.md")
-    said = f"RL {100 * rl.mean:+.1f} points, SFT {100 * sft.mean:+.1f})"
-    assert said in text("notebooks/00_start_here.py")
+    assert "seeds that had been used before, on an earlier model" in text(
+        "notebooks/00_start_here.py"
+    )
     for page in ("README.md", "book/results.md", "data/README.md", *PAGES):
         assert "seeds were run once" not in text(page), page
 
@@ -224,8 +281,7 @@ def test_how_many_runs_were_made_on_uncommitted_changes():
         "Of the 40 runs of the two arms, ten record a git revision with uncommitted changes; so do "
         "all four inits and the 13 runs with other numbers of tries."
     ) in text("book/results.md")
-    said = "Ten of the 40 recorded runs of the two arms were made on code with uncommitted changes"
-    assert said in text("notebooks/00_start_here.py")
+    assert "The page *Results* says how the runs came about" in text("notebooks/00_start_here.py")
 
 
 def test_temperature_is_ours_and_not_the_papers():
