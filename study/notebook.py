@@ -56,14 +56,14 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     print(f"seed       {seed} (same seed, machine and threads: same numbers)")
     print(f"model hub  {'on' if online else 'off (SFTRL_ONLINE=1 turns it on)'}")
     print(f"reads      {weights}; {rows}")
-    print(f"writes     {_short(_live_root())}/ (live runs, not committed)")
+    print(f"writes     {_short(live_root())}/ (live runs, not committed)")
 
 
 def live(exp: Experiment, kl: bool = False) -> Run:
     """Train a short run from the init, measured on ID-unseen and rule OOD, or open it if it was
     trained before; says which. `kl`: the KL to the init, too; such runs have a folder of their own,
     so that none is opened which lacks it. SFTRL_RUNS names another folder than runs/."""
-    root = _live_root() / WITH_KL if kl else _live_root()
+    root = live_root() / WITH_KL if kl else live_root()
     known = is_done(find_run(exp, root))
     short = dict.fromkeys(make_task(exp).curve_splits, exp.evaluation.eval_episodes)
     _free()
@@ -125,7 +125,8 @@ def _free() -> None:
     torch.cuda.empty_cache()
 
 
-def _live_root() -> Path:
+def live_root() -> Path:
+    """The folder of live runs: runs/, or what SFTRL_RUNS names."""
     return Path(os.environ.get("SFTRL_RUNS") or LIVE)
 
 
