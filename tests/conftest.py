@@ -66,7 +66,8 @@ def lab(chromium, tmp_path_factory):
         )
 
         def run(call: str, module: str = "touch"):
-            code = f"from pathlib import Path\nfrom study import {module}\n{module}.{call}"
+            code = "from pathlib import Path\nfrom sftrl_lib.results import load_results\n"
+            code += f"from study import {module}\n{module}.{call}"
             kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
             cells, name = [nbformat.v4.new_code_cell(code)], f"{call.partition('(')[0]}.ipynb"
             nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / name)
