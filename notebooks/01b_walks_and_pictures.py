@@ -85,7 +85,7 @@ pd.DataFrame(
 # The verifier knows the right action, and it notices whether the answer saw the intersection:
 
 # %%
-from sftrl_lib.tasks import navigation_texts as texts
+from worlds import walk_texts as texts
 
 here = crossing.position
 tried = {

@@ -126,6 +126,7 @@ def _free() -> None:
 
 
 def live_root() -> Path:
+    """The folder of live runs: runs/, or what SFTRL_RUNS names."""
     return Path(os.environ.get("SFTRL_RUNS") or LIVE)
 
 

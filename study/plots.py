@@ -63,9 +63,10 @@ RC: dict[Any, Any] = {  # matplotlib's own type names every key
 
 
 class Figure(AnyFigure):
-    """A figure that says what it shows."""
+    """A figure that says what it shows; one of `explore` has its points, too."""
 
     alt: str
+    points: pd.DataFrame
 
 
 def name_of(method: str) -> str:
@@ -400,9 +401,38 @@ def explored(data: Data) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield _arm_label(arm), method, table
 
 
+def runs_behind(table: pd.DataFrame, method: str) -> dict[int, tuple[str, str]]:
+    """{seed: (run of its points, run in which its start was measured, "" if none)} of an arm's
+    rows."""
+    own = dict(table[table.method == method].groupby("seed").run_id.first())
+    start = table[table.method == ("base" if method == "base" else "init")]
+    starts = dict(start.groupby("seed").run_id.last())
+    return {int(seed): (run, starts.get(seed, "")) for seed, run in own.items()}
+
+
 def explored_tries(data: Data) -> int:
     """Within how many tries all of them count as a success."""
     return stats.headline_tries(stats.recorded(stack(data.ours, data.yours)))
+
+
+def explored_points(
+    results: pd.DataFrame, split: str, metric: str, x: str, task: str, preset: str = "",
+    arms: Sequence[str] = (), seeds: Sequence[int] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """The points that `explore` draws: arm (its label), method, seed, step, x, y, run and start, in
+    which runs it and its seed's start were measured."""
+    data, found = Data(results, None, task, preset), []
+    tries = explored_tries(data)
+    for label, method, table in explored(data):
+        if label in (arms or [label]):
+            rows = points(table, method, split, metric, x, tries)
+            behind = pd.DataFrame.from_dict(runs_behind(table, method), "index", dtype=str)
+            if len(rows) and len(behind):
+                behind.columns = ["run", "start"]
+                rows = rows.assign(arm=label, method=method).join(behind, "seed")
+                found.append(rows if seeds is None else rows[rows.seed.isin(list(seeds))])
+    columns = ["arm", "method", "seed", "step", "x", "y", "run", "start"]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def explore(
@@ -412,27 +442,31 @@ def explore(
     x: str = "compute",
     task: str = "gp-l",
     preset: str = "",
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
 ) -> Figure:
-    """Any metric of every arm, recorded and yours, ablations included, against any of X_AXES."""
+    """Any metric of every arm, recorded and yours, ablations included, against any of X_AXES; of
+    some `arms` by their labels, and some `seeds`, where these are named."""
     data = Data(results, None, task, preset)
-    tries = explored_tries(data)
+    drawn = explored_points(results, split, metric, x, task, preset, arms, seeds)
     title = f"{data.tier}: {data.label(metric)}, {data.where(split)}"
     spare, said = cycle(SPARE), []
     with mpl.rc_context(RC):
-        figure, (axis,) = frame(title, f"success within {tries} tries; {SEEDS}", [2.2])
-        for label, method, table in explored(data):
-            rows = points(table, method, split, metric, x, tries)
-            if len(rows):
-                plain = method in METHODS and label == name_of(method)
-                style = style_of(method) if plain else next(spare)
-                seeds_and_mean(axis, rows, label, style | {"clip_on": False})  # 0% whole too
-                said.append(f"{label} ends at {rows.groupby('seed').y.last().mean():.2f}")
+        caption = f"success within {explored_tries(data)} tries; {SEEDS}"
+        figure, (axis,) = frame(title, caption, [2.2])
+        for label, rows in drawn.groupby("arm", sort=False):
+            method = rows.method.iloc[0]
+            plain = method in METHODS and label == name_of(method)
+            style = style_of(method) if plain else next(spare)
+            seeds_and_mean(axis, rows, label, style | {"clip_on": False})  # 0% whole too
+            said.append(f"{label} ends at {rows.groupby('seed').y.last().mean():.2f}")
         axis.set(xlabel=X_AXES[x], ylabel=data.label(metric), ylim=(0, headroom(axis)))
         if not said:
             raise SftrlError(
                 f"there are no results for {metric} on {split} ({data.tier}), and a figure draws "
                 f"measured rows only; choose another, or make them with {data.how}."
             )
+        figure.points = drawn.reset_index(drop=True)
         return finish(figure, f"{title} against {X_AXES[x]}. {'; '.join(said)}.")
 
 

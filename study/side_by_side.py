@@ -52,11 +52,11 @@ def _sizes(exp: Experiment) -> tuple[int, int]:
     return exp.method.steps * exp.method.batch, measured
 
 
-def _known_times() -> dict[tuple, list[tuple[float, float]]]:
+def known_times(*roots: Path) -> dict[tuple, list[tuple[float, float]]]:
     """Seconds of an answer in training, and of an episode measured with all that comes on top, of
-    the finished runs that are `_alike`."""
+    the finished runs under `roots` that are `_alike`."""
     known: dict[tuple, list[tuple[float, float]]] = {}
-    for path in (path for folder in (RUNS, YOURS) for path in folder.glob("*/manifest.json")):
+    for path in (path for folder in roots for path in folder.glob("*/manifest.json")):
         facts = read_manifest(path.parent)
         if facts["state"] == "done":
             steps, exp = Run(path.parent, facts).metrics(), experiment_of(facts["config"])
@@ -68,11 +68,13 @@ def _known_times() -> dict[tuple, list[tuple[float, float]]]:
     return known
 
 
-def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
+def estimate(
+    experiments: list[Experiment], root: Path = RUNS, known: dict[tuple, list] | None = None
+) -> float:
     """Seconds of one core for the runs that are not done, from the finished runs of the same model,
     precision, task and method and, where there are such, of as many tries (nan if there are
-    none)."""
-    known, total = _known_times(), 0.0
+    none). `known`: what `known_times` found; by default among the recorded runs and yours."""
+    known, total = known_times(RUNS, YOURS) if known is None else known, 0.0
     for exp in experiments:
         if not is_done(find_run(exp, root)):
             times = next((known[key] for key in _alike(exp) if key in known), [(math.nan,) * 2])
@@ -81,7 +83,8 @@ def estimate(experiments: list[Experiment], root: Path = RUNS) -> float:
     return total
 
 
-def _worker(exp: Experiment, root: Path, measured: dict[str, Any]) -> str:
+def run_one(exp: Experiment, root: Path, measured: dict[str, Any]) -> str:
+    """One run on one thread, without a bar of its own; the name of its folder."""
     torch.set_num_threads(1)
     hf_logging.disable_progress_bar()  # one bar for all: the grid's
     return run_experiment(exp, root, progress=False, **measured).path.name
@@ -89,7 +92,7 @@ def _worker(exp: Experiment, root: Path, measured: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _engine(name: str, workers: int) -> Iterator[Callable]:
-    """A function that has `_worker` called with its arguments by somebody, and returns a future:
+    """A function that has `run_one` called with its arguments by somebody, and returns a future:
     processes of this machine, or a Ray cluster (RAY_ADDRESS; else one on this machine), whose
     machines need this library and see the same folder of runs."""
     if name == "ray":
@@ -101,7 +104,7 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
             ) from error
         ray.init(log_to_driver=False, configure_logging=False)
         gpus = min(1, ray.cluster_resources().get("GPU", 0))  # one run a GPU, where there are some
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_worker)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(run_one)
         try:
             yield lambda *job: remote.remote(*job).future()
         finally:
@@ -110,7 +113,7 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         try:
-            yield lambda *job: pool.submit(_worker, *job)
+            yield lambda *job: pool.submit(run_one, *job)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -138,11 +141,12 @@ def run_grid(
             for future in done:
                 waiting.pop(future)
                 tqdm.write(f"{time.strftime('%H:%M')} {future.result()} is done")
-            bar.n = sum(_steps_done(e, folder) for e, folder in zip(experiments, at, strict=True))
+            bar.n = sum(steps_done(e, folder) for e, folder in zip(experiments, at, strict=True))
             bar.refresh()
     bar.close()
 
 
-def _steps_done(exp: Experiment, folder: Path) -> int:
+def steps_done(exp: Experiment, folder: Path) -> int:
+    """Steps that the run in a folder has logged."""
     log = folder / "metrics.jsonl"
     return min(exp.method.steps, log.read_bytes().count(b"\n")) if log.exists() else 0

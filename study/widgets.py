@@ -10,10 +10,10 @@ from typing import Any
 
 import ipywidgets
 import pandas as pd
-from IPython.display import HTML, display
 
 from commons.errors import SftrlError
 from sftrl_lib.registry import TASKS
+from sftrl_lib.runs import RUNS, YOURS, Run, read_manifest
 
 from . import plots
 
@@ -29,45 +29,196 @@ def _menu(name: str, labels: Mapping[str, str], first: str) -> ipywidgets.Dropdo
 
 def explorer(results: pd.DataFrame, preset: str = "tiny") -> ipywidgets.Widget:
     """Choose task, tier, split, metric and x-axis of the runs, recorded and yours; a task's menus
-    hold what is measured of it."""
+    hold what is measured of it. Compare all arms or two, leave seeds out, and read the episodes
+    behind a point: of two arms each is there to be clicked, or chosen in the menu."""
     rows = results[results.source != "paper"]
     if not len(rows):
         raise SftrlError(
             "there are no recorded runs to explore; the repository's data/results.csv holds them, "
             f"or make your own with `{plots.REBUILD}`."
         )
-    tasks = {name: name for name in TASKS if name in set(rows.task)}
-    tiers = {name: name for name in sorted(set(rows.preset))}
-    task, tier = _menu("task", tasks, "gp-l"), _menu("tier", tiers, preset)
+    return _Explorer(results, rows, preset)
 
-    def labels(column: str, label: Callable[[str, str], str]) -> dict[str, str]:
-        there = sorted(set(rows[rows.task == task.value][column]))
-        return {name: label(name, task.value) for name in there}
 
-    split = _menu("split", labels("split", plots.split_label), "rule_ood")
-    metric = _menu("metric", labels("metric", plots.metric_label), "success")
-    against = _menu("against", plots.X_AXES, "compute")
+ALL = "all arms"
 
-    def refill(_=None) -> None:
-        for menu, column, label in (
-            (split, "split", plots.split_label),
-            (metric, "metric", plots.metric_label),
-        ):
-            kept, found = menu.value, labels(column, label)
-            menu.options = [(said, name) for name, said in found.items()]
-            menu.value = kept if kept in found else next(iter(found))
 
-    def draw(**chosen: str) -> None:
+class _Explorer(ipywidgets.VBox):
+    """The widget of `explorer`."""
+
+    def __init__(self, results: pd.DataFrame, rows: pd.DataFrame, preset: str) -> None:
+        self.results, self.rows, self.is_turning = results, rows, False
+        tasks = {name: name for name in TASKS if name in set(rows.task)}
+        tiers = {name: name for name in sorted(set(rows.preset))}
+        self.task, self.preset = _menu("task", tasks, "gp-l"), _menu("tier", tiers, preset)
+        self.split = _menu("split", self._labels("split", plots.split_label), "rule_ood")
+        self.metric = _menu("metric", self._labels("metric", plots.metric_label), "success")
+        self.x = _menu("against", plots.X_AXES, "compute")
+        self.one, self.other = (_menu(name, {ALL: ALL}, ALL) for name in ("compare", "with"))
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
+        self.seeds = ipywidgets.HBox(layout=wrap)
+        self.point = _menu("episodes", {"": "of no point"}, "")
+        self.point.layout.width, self.point.layout.max_width = "34em", "100%"
+        self.picture, self.below = _overlaid(), ipywidgets.VBox()
+        menus = (self.task, self.preset, self.split, self.metric, self.x)
+        second = ipywidgets.HBox([self.one, self.other, self.seeds], layout=wrap)
+        bar = ipywidgets.HBox(menus, layout=wrap)
+        super().__init__([bar, second, self.picture, self.point, self.below])
+        for menu, follow in (
+            (self.task, self._turn_task), (self.preset, self._turn_task), (self.split, self._draw),
+            (self.metric, self._draw), (self.x, self._draw), (self.one, self._turn_arm),
+            (self.other, self._turn_arm), (self.point, self._read),
+        ):  # fmt: skip
+            menu.observe(follow, "value")
+        self._turn_task()
+
+    def _labels(self, column: str, label: Callable[[str, str], str]) -> dict[str, str]:
+        there = sorted(set(self.rows[self.rows.task == self.task.value][column]))
+        return {name: label(name, self.task.value) for name in there}
+
+    def _turn_task(self, _=None) -> None:
+        self.is_turning = True
+        _refill(self.split, self._labels("split", plots.split_label))
+        _refill(self.metric, self._labels("metric", plots.metric_label))
+        data = plots.Data(self.results, None, self.task.value, self.preset.value)
+        arms = {label: label for label, _, _ in plots.explored(data)}
+        _refill(self.one, {ALL: ALL, **arms})
+        _refill(self.other, arms or {ALL: ALL})
+        self.is_turning = False
+        self._turn_arm()
+
+    def _turn_arm(self, _=None) -> None:
+        """The seeds of the arms that are compared, each with a box."""
+        if self.is_turning:
+            return
+        self.other.disabled = self.one.value == ALL
+        data = plots.Data(self.results, None, self.task.value, self.preset.value)
+        there: set[int] = set()
+        for label, method, table in plots.explored(data):
+            if label in (self.arms or [label]):
+                there |= set(table[table.method == method].seed)
+        left_out = {box.description for box in self.seeds.children if not box.value}
+        boxes = []
+        for seed in sorted(there):
+            name = f"seed {seed}"
+            box = ipywidgets.Checkbox(
+                value=name not in left_out, description=name, indent=False,
+                layout=ipywidgets.Layout(width="auto"),
+            )  # fmt: skip
+            box.observe(self._draw, "value")
+            boxes.append(box)
+        self.seeds.children = boxes
+        self._draw()
+
+    @property
+    def arms(self) -> list[str]:
+        """The labels of the arms that are compared; none: all."""
+        return (
+            [] if self.one.value == ALL else list(dict.fromkeys([self.one.value, self.other.value]))
+        )
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What `plots.explore` is called with."""
+        seeds = [int(box.description.split()[1]) for box in self.seeds.children if box.value]
+        return {
+            "split": self.split.value, "metric": self.metric.value, "x": self.x.value,
+            "task": self.task.value, "preset": self.preset.value, "arms": self.arms,
+            "seeds": seeds,
+        }  # fmt: skip
+
+    def _draw(self, _=None) -> None:
+        if self.is_turning:
+            return
         try:
-            plots.show(plots.explore(results, **chosen))
+            figure = plots.explore(self.results, **self.chosen)
         except SftrlError as nothing_there:  # not every pair of split and metric is measured
-            display(HTML(f"<p>{escape(str(nothing_there))}</p>"))
+            self.points = pd.DataFrame()
+            self.picture.children = (ipywidgets.HTML(f"<p>{escape(str(nothing_there))}</p>"),)
+        else:
+            self.points = figure.points
+            self._show(figure)
+        names = {"": "of no point"} | {f"{n}": _said(p) for n, p in self.points.iterrows()}
+        _refill(self.point, names)
 
-    task.observe(refill, "value")
-    menus = {"task": task, "preset": tier, "split": split, "metric": metric, "x": against}
-    picture = ipywidgets.interactive_output(draw, menus)
-    bar = ipywidgets.HBox(list(menus.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
-    return ipywidgets.VBox([bar, picture])
+    def _show(self, figure: plots.Figure) -> None:
+        """The figure and, where two arms are compared, a button upon each of their points."""
+        picture = ipywidgets.HTML(_LOOK + plots.html(figure), layout=ipywidgets.Layout(**_IN_PLACE))
+        buttons = []
+        if self.arms:
+            axis, whole = figure.axes[0], figure.transFigure.inverted()
+            ends = axis.transData.transform(self.points[["x", "y"]].to_numpy(float))
+            width, height = figure.get_size_inches()
+            for n, (across, up) in enumerate(whole.transform(ends)):
+                down = (1 - up) * height / width  # margins are shares of the width, downwards too
+                buttons.append(self._button(n, across, down))
+        self.picture.children = (picture, *buttons)
+
+    def _button(self, n: int, across: float, down: float) -> ipywidgets.Button:
+        margin = f"calc({down:.2%} - 7px) 0 0 calc({across:.2%} - 7px)"
+        layout = ipywidgets.Layout(
+            width="14px", height="14px", padding="0", margin=margin, **_IN_PLACE
+        )
+        said = _said(self.points.loc[n])
+        button = ipywidgets.Button(tooltip=said, layout=layout, tabbable=False)  # the menu is
+        button.add_class("explorer-point")
+        button.on_click(lambda _: setattr(self.point, "value", f"{n}"))
+        return button
+
+    def _read(self, _=None) -> None:
+        """The episodes of the point that is chosen."""
+        if not self.point.value:
+            self.below.children = ()
+            return
+        try:
+            found = kept_episodes(self.points.loc[int(self.point.value)], self.split.value)
+        except SftrlError as damaged:
+            self.below.children = (ipywidgets.HTML(f"<p>{escape(str(damaged))}</p>"),)
+            return
+        none = ipywidgets.HTML("<p>No episodes of this point were kept.</p>")
+        self.below.children = (episode_viewer(found) if found else none,)
+
+
+_IN_PLACE = {"grid_area": "1 / 1"}  # all in one cell, so that margins say where
+_LOOK = """<style>
+.explorer-point { background: none; border-radius: 50%; min-width: 0; z-index: 1; }
+.explorer-point:hover { outline: 2px solid #404040; }
+</style>"""
+
+
+def _overlaid() -> ipywidgets.GridBox:
+    layout = ipywidgets.Layout(
+        grid_template_columns="100%", align_items="flex-start", justify_items="flex-start",
+        width="100%", max_width="919px", overflow="hidden",
+    )  # fmt: skip
+    return ipywidgets.GridBox(layout=layout)
+
+
+def _refill(menu: ipywidgets.Dropdown, labels: Mapping[str, str]) -> None:
+    """Other choices in a menu, which stays where it was if that is one of them."""
+    kept = menu.value
+    options = tuple((label, value) for value, label in labels.items())
+    if menu.options != options:
+        menu.options = options
+        menu.value = kept if kept in labels else next(iter(labels))
+
+
+def _said(point: Any) -> str:
+    return f"{point.arm}, seed {point.seed}, step {point.step}: {point.y:.3g}"
+
+
+def kept_episodes(point: Any, split: str) -> list[dict[str, Any]]:
+    """The episodes that were kept of a point (a row of `plots.explored_points`), on a split."""
+    name = point.run if point.step else point.start
+    folder = (RUNS if (RUNS / name).is_dir() else YOURS) / name
+    if not name or not folder.is_dir():
+        return []
+    run = Run(folder, read_manifest(folder))
+    own = run.manifest["config"]["method"]
+    rows = [row for row in run.episodes() if row["split"] == split]
+    if point.step:
+        return [r for r in rows if r.get("method", own) == own and r["step"] == point.step]
+    return [r for r in rows if r.get("method", own) in ("init", "base")]
 
 
 def episode_viewer(
@@ -120,13 +271,17 @@ def render_episode(episode: Mapping[str, Any], picture: str = "") -> str:
     parts = [picture, f"<p><b>Question</b> {facts and f'({facts})'}</p>", _pre(episode["prompt"])]
     for number, answer in enumerate(episode["turns"], 1):
         verdict = episode["verdicts"][number - 1]
-        solved = verdict["reason"] == "solved"
-        message = "" if solved else f": {verdict['message']}"
-        said = f"{verdict['reason'].replace('_', ' ')} ({verdict['reward']:+g}){message}"
-        style = f"border-left: 4px solid {_COLORS[solved]}; padding-left: 0.6em"
+        color = _COLORS[verdict["reason"] == "solved"]
+        style = f"border-left: 4px solid {color}; padding-left: 0.6em"
         parts += [f"<p><b>Try {number}</b></p>", _pre(answer)]
-        parts += [f'<p style="{style}">{escape(said)}</p>']
+        parts += [f'<p style="{style}">{escape(verdict_words(verdict))}</p>']
     return f'<div style="max-width: 60em">{"".join(parts)}</div>'
+
+
+def verdict_words(verdict: Mapping[str, Any]) -> str:
+    """An episode's verdict in a line: the reason, the reward, and what the model was told."""
+    message = "" if verdict["reason"] == "solved" else f": {verdict['message']}"
+    return f"{verdict['reason'].replace('_', ' ')} ({verdict['reward']:+g}){message}"
 
 
 def _pre(text: str) -> str:

@@ -1,7 +1,6 @@
 """The HTML book in a real browser, on a desk and on a phone, in the light and in the dark."""
 
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -10,9 +9,6 @@ from bs4 import BeautifulSoup
 
 from study import book
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 WIDTHS = {"desk": 1280, "phone": 390}
 pytestmark = pytest.mark.slow
 
@@ -22,18 +18,6 @@ def pages(tmp_path_factory) -> list[Path]:
     """The pages of the book, with the outputs of the notebooks where `make book` has run them."""
     first = book.build_html(html=tmp_path_factory.mktemp("book") / "html")
     return [p for p in sorted(first.parent.rglob("*.html")) if "_static" not in p.parts]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_no_two_parts_of_a_page_that_is_asked_have_one_name(pages):
@@ -63,9 +47,9 @@ def test_no_internal_link_is_broken(pages):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_pages_ask_no_other_host_and_are_not_wider_than_the_screen(pages, browser, width):
+def test_pages_ask_no_other_host_and_are_not_wider_than_the_screen(pages, chromium, width):
     asked, wide, said = [], [], []
-    tab = browser.new_page(viewport={"width": WIDTHS[width], "height": 900})
+    tab = chromium.new_page(viewport={"width": WIDTHS[width], "height": 900})
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("pageerror", lambda error: said.append(str(error)))
     for page in pages:
@@ -79,18 +63,14 @@ def test_pages_ask_no_other_host_and_are_not_wider_than_the_screen(pages, browse
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_axe_finds_no_serious_fault(pages, browser, width, theme):
-    from axe_playwright_python.sync_playwright import Axe
-
+def test_axe_finds_no_serious_fault(pages, chromium, serious, width, theme):
     found = []
-    context = browser.new_context(
+    context = chromium.new_context(
         viewport={"width": WIDTHS[width], "height": 900}, color_scheme=theme
     )
     tab = context.new_page()
     for page in pages:
         tab.goto(page.as_uri())
-        for fault in Axe().run(tab).response["violations"]:
-            if fault["impact"] in ("serious", "critical"):
-                found.append((page.name, fault["id"], fault["nodes"][0]["html"][:200]))
+        found += [(page.name, *fault) for fault in serious(tab)]
     context.close()
     assert found == []

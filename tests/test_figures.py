@@ -318,7 +318,7 @@ def test_a_task_that_the_study_does_not_have_is_drawn():
 
 def test_the_explorer_offers_every_task_that_has_rows(monkeypatch):
     shown = []
-    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.get_suptitle()))
+    monkeypatch.setattr(plots, "html", lambda figure: shown.append(figure.get_suptitle()) or "")
     results = pd.concat([RESULTS, countdown()], ignore_index=True)
     task, _, split, metric, _ = explorer(results).children[0].children
     task.value = "countdown"
@@ -361,7 +361,7 @@ def test_explored_runs_on_other_deals_begin_at_the_init_that_was_measured_there(
 
 def test_explorer_redraws_on_a_choice(monkeypatch):
     shown = []
-    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.alt))
+    monkeypatch.setattr(plots, "html", lambda figure: shown.append(figure.alt) or "")
     menus = explorer(RESULTS).children[0].children
     assert [m.description for m in menus] == ["task", "tier", "split", "metric", "against"]
     menus[3].value = "kl_to_init"
@@ -374,7 +374,7 @@ def test_explorer_redraws_on_a_choice(monkeypatch):
 
 
 def test_explorer_offers_your_tiers_and_splits(monkeypatch):
-    monkeypatch.setattr(plots, "show", lambda figure: shown.append(figure.get_suptitle()))
+    monkeypatch.setattr(plots, "html", lambda figure: shown.append(figure.get_suptitle()) or "")
     shown = []
     mine = synthetic(seeds=(0,)).assign(source="yours", preset="llama-11b")
     mine["split"] = mine.split.replace("id_seen", "rule_five")

@@ -23,7 +23,6 @@ from worlds.verifier import REWARDS, verify_formula
 
 TASKS = {"gp-l": GeneralPoints(), "virl-l": Navigation()}
 SEED = 7
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 SPLITS = ("id_paired", "rule_paired", "rule_five", "rule_random")
 HEADINGS = {"init": "init", "sft": "SFT", "rl": "RL"}
 
@@ -145,18 +144,6 @@ def test_the_page_asks_in_the_words_of_the_task():
 
 
 # --- In a browser ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (Debian, Ubuntu: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def site(folder, weights):

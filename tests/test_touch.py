@@ -1,21 +1,10 @@
 """Widgets to touch: menus move, and what stands below them follows; in JupyterLab, too."""
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-
 import ipywidgets
-import nbformat
 import pytest
 
-from sftrl_lib.places import ROOT
 from study import touch
 from worlds.verifier import REWARDS, verify_formula
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 def menus(widget, kind):
@@ -85,57 +74,6 @@ def test_every_slider_says_which_answer_it_is_of():
 
 def test_without_weights_the_playground_says_what_is_missing(tmp_path):
     assert "no weights of SFT and RL" in touch.playground(tmp_path).value
-
-
-CELLS = "from pathlib import Path\nfrom study import touch\ntouch.{}"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """JupyterLab on this machine: a function that opens a notebook of one cell, run by keyboard."""
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (Debian, Ubuntu: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.token=t"]
-    options += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    log = (folder / "log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", "lab", *options], env=environment, stderr=log
-    )
-    try:
-        with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-            def run(call):
-                cell = nbformat.v4.new_code_cell(CELLS.format(call))
-                kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-                name = f"{call.partition('(')[0]}.ipynb"
-                nbformat.write(
-                    nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / name
-                )
-                page = browser.new_page(viewport={"width": 1280, "height": 900})
-                page.set_default_timeout(240_000)
-                while f":{port}/lab" not in (folder / "log").read_text():
-                    assert server.poll() is None, (folder / "log").read_text()
-                    time.sleep(0.5)
-                page.goto(f"http://127.0.0.1:{port}/doc/tree/{name}?token=t")
-                page.get_by_text("| Idle").wait_for()  # a cell run before is not run at all
-                page.locator(".jp-CodeCell .cm-content").first.click()
-                page.keyboard.press("Shift+Enter")
-                return page
-
-            yield run
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 /* The explorer: any measured curve of two arms, drawn from rows that the book's build recorded.
-   explorer/rows.js (study/explorer.py) sets `explorer.tasks`; nothing is fetched. */
+   explorer/rows.js (study/explorer.py) sets `explorer.tasks`, and explorer/RUN.js, which is loaded
+   when a point of that run is chosen, `explorer.episodes[RUN]`. Both are scripts, since a page that
+   is opened as a file may fetch nothing. */
 "use strict";
 
-const explorer = { tasks: null };
+const explorer = { tasks: null, episodes: {} };
 
 const FRAME = { width: 640, height: 360, left: 56, right: 14, top: 14, bottom: 46 };
 const ACROSS = {
@@ -36,6 +38,14 @@ function short(number) {
   return Math.abs(rounded) < 1e5 ? `${rounded}` : rounded.toExponential().replace("e+", "e");
 }
 
+/** An element of HTML with a text, which is never read as markup, or with other elements. */
+function made(tag, look, ...inside) {
+  const element = document.createElement(tag);
+  if (look) element.className = look;
+  element.append(...inside);
+  return element;
+}
+
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 class Explorer {
@@ -46,6 +56,9 @@ class Explorer {
     this.options("across", ACROSS);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", ({ target }) => this.changed(target.name));
+    this.picture = document.getElementById("explorer-picture");
+    this.picture.addEventListener("click", ({ target }) => this.choose(target.closest(".ex-dot")));
+    this.picture.addEventListener("keydown", (event) => this.key(event));
     window.addEventListener("resize", () => this.draw());
     this.changed("task");
   }
@@ -107,7 +120,7 @@ class Explorer {
   }
 
   draw() {
-    const picture = document.getElementById("explorer-picture");
+    const { picture } = this;
     const { one, other, split, metric, across } = this.fields;
     const names = [...new Set([one.value, other.value])];
     const arms = names.map((name) => ({ name, points: this.points(name) }));
@@ -116,7 +129,7 @@ class Explorer {
     picture.replaceChildren();
     FRAME.width = Math.min(900, this.form.clientWidth); // letters keep their size on a phone
     picture.setAttribute("viewBox", `0 0 ${FRAME.width} ${FRAME.height}`);
-    if (!all.length) return;
+    if (!all.length) return this.forget();
     const [xs, ys] = [all.map(({ x }) => x), all.map(({ y }) => y)];
     const scale = {
       x: this.scale(Math.min(...xs), Math.max(...xs), FRAME.left, FRAME.width - FRAME.right),
@@ -126,6 +139,113 @@ class Explorer {
     picture.setAttribute("aria-label", `${title}, of ${names.join(" and ")}. The table below has the ends.`);
     this.axes(picture, scale, this.task.metrics[metric.value], ACROSS[across.value]);
     arms.forEach(({ points }, number) => this.lines(picture, scale, points, `ex-arm${number}`));
+    arms.forEach((arm, number) => this.dots(picture, scale, arm, number));
+    this.dotsThere = [...picture.querySelectorAll(".ex-dot")];
+    const chosen = this.dotsThere.find((dot) => this.keyOf(dot.point) === this.chosen);
+    if (chosen) this.mark(chosen);
+    else this.forget();
+  }
+
+  /** A point of every seed, as a button; one of them alone is met with Tab. */
+  dots(picture, { x, y }, { name, points }, number) {
+    for (const point of points) {
+      const [across, up] = [x.at(point.x).toFixed(1), y.at(point.y).toFixed(1)];
+      const place = { transform: `translate(${across} ${up})`, class: `ex-dot ex-arm${number}` };
+      const label = `${name}, seed ${point.seed}, step ${point.step}: ${short(point.y)}`;
+      const dot = drawn("g", { ...place, role: "button", tabindex: -1, "aria-label": label });
+      const shape = number
+        ? drawn("rect", { x: -3.2, y: -3.2, width: 6.4, height: 6.4 })
+        : drawn("circle", { r: 3.6 });
+      dot.append(drawn("circle", { r: 11, class: "ex-hit" }), shape, drawn("title", {}, label));
+      dot.point = { ...point, arm: name };
+      picture.append(dot);
+    }
+    picture.querySelector(".ex-dot")?.setAttribute("tabindex", 0);
+  }
+
+  keyOf({ arm, seed, step }) {
+    return `${this.fields.task.value} ${this.fields.split.value} ${arm} ${seed} ${step}`;
+  }
+
+  /** Left and right along a seed's curve, up and down from curve to curve. */
+  key(event) {
+    const dot = event.target.closest(".ex-dot");
+    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!dot || !(by || event.key === "Enter" || event.key === " ")) return;
+    event.preventDefault();
+    if (!by) return this.choose(dot);
+    const curve = ({ arm, seed }) => `${arm} ${seed}`;
+    const along = this.dotsThere.filter(({ point }) => curve(point) === curve(dot.point));
+    const place = along.indexOf(dot);
+    let next = along[place + by];
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const curves = [...new Set(this.dotsThere.map(({ point }) => curve(point)))];
+      const other = curves[curves.indexOf(curve(dot.point)) + by];
+      const there = this.dotsThere.filter(({ point }) => curve(point) === other);
+      next = there[Math.min(place, there.length - 1)];
+    }
+    if (next) this.focus(next).focus();
+  }
+
+  focus(dot) {
+    for (const other of this.dotsThere) other.setAttribute("tabindex", other === dot ? 0 : -1);
+    return dot;
+  }
+
+  mark(dot) {
+    for (const other of this.dotsThere) other.setAttribute("aria-pressed", other === dot);
+    return this.focus(dot);
+  }
+
+  forget() {
+    this.chosen = null;
+    document.getElementById("explorer-behind").hidden = true;
+  }
+
+  /** Load the run of a point, once, and show the episodes that it kept. */
+  async choose(dot) {
+    if (!dot) return;
+    const { point } = this.mark(dot);
+    this.chosen = this.keyOf(point);
+    const wanted = this.chosen;
+    const [own, start] = this.task.runs[point.arm]?.[point.seed] ?? ["", ""];
+    const run = point.step === 0 ? start : own;
+    if (run && !explorer.episodes[run]) await explorer.load(`explorer/${run}.js`).catch(() => {});
+    if (wanted === this.chosen) this.show(point, explorer.episodes[run]);
+  }
+
+  show({ arm, seed, step, y }, told) {
+    const { split, metric } = this.fields;
+    const kept = told?.points[step === 0 ? "start" : step]?.[split.value] ?? [];
+    const where = `${arm}, seed ${seed}, ${step ? `step ${step}` : "before training"}`;
+    const facts = `${this.task.metrics[metric.value]} ${short(y)}, ${this.task.splits[split.value]}.`;
+    const some = kept.length
+      ? `The first ${kept.length} episodes of this measurement:`
+      : "No episodes of this point were kept.";
+    const seen = this.task.pictures && kept.length
+      ? " The model saw a picture, too, which this page does not hold."
+      : "";
+    document.getElementById("explorer-behind").hidden = false;
+    document.getElementById("explorer-where").replaceChildren(
+      made("strong", "", where), `: ${facts} ${some}${seen}`,
+    );
+    document.getElementById("explorer-episodes").replaceChildren(
+      ...kept.map(([question, tries], i) => this.episode(i + 1, told.questions[question], tries)),
+    );
+  }
+
+  episode(number, question, tries) {
+    const solved = tries.at(-1)?.[2];
+    const within = `${tries.length} ${tries.length === 1 ? "try" : "tries"}`;
+    const said = solved ? `✓ solved within ${within}` : `✗ not solved within ${within}`;
+    const summary = made("summary", "", `Episode ${number}: `, made("span", look(solved), said));
+    const answers = tries.flatMap(([text, verdict, ok], i) => [
+      made("p", "ex-try", `Try ${i + 1}: `, made("span", look(ok), verdict)),
+      made("pre", "", text),
+    ]);
+    const whole = made("details", "", summary, made("p", "ex-try", "Question"), made("pre", "", question), ...answers);
+    whole.open = number === 1;
+    return whole;
   }
 
   scale(low, high, from, to) {
@@ -168,9 +288,6 @@ class Explorer {
       .filter((some) => some.length === seeds.length)
       .map((some) => ({ x: mean(some.map((p) => p.x)), y: mean(some.map((p) => p.y)) }));
     picture.append(drawn("polyline", { points: path(means), class: `ex-mean ${look}` }));
-    for (const { x: across, y: up } of means) {
-      picture.append(drawn("circle", { cx: x.at(across), cy: y.at(up), r: 3.5, class: `ex-point ${look}` }));
-    }
   }
 
   /** The same in numbers: where each arm starts and ends. */
@@ -197,11 +314,17 @@ class Explorer {
   }
 }
 
-explorer.start = (base) => {
-  const rows = document.createElement("script");
-  rows.src = new URL("explorer/rows.js", base);
-  rows.onload = () => (explorer.page = new Explorer(document.getElementById("explorer")));
-  document.head.append(rows);
-};
+const look = (solved) => `pg-verdict ${solved ? "pg-right" : "pg-wrong"}`;
 
-explorer.start(document.currentScript.src);
+explorer.base = document.currentScript.src;
+
+explorer.load = (name) =>
+  new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: new URL(name, explorer.base), onload: resolve, onerror: reject });
+    document.head.append(script);
+  });
+
+explorer.load("explorer/rows.js").then(() => {
+  explorer.page = new Explorer(document.getElementById("explorer"));
+});
