@@ -20,8 +20,8 @@ import ipywidgets
 import pandas as pd
 from IPython import get_ipython
 
+from commons.errors import SftrlError
 from commons.processes import end_with_parent
-from sftrl_lib.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.registry import METHODS, TASKS
 from sftrl_lib.results import load_results
