@@ -305,8 +305,8 @@ attempts("virl-vl", "landmark_seen")
 # %% [markdown]
 # ## The explorer
 #
-# Every recorded row, any metric, any axis. (In the HTML book the page *Explorer* does this without
-# a kernel, for two arms at a time.)
+# Every recorded row, any metric, any axis. Compare two arms, leave seeds out, and click a point to
+# read its episodes. (In the HTML book the page *Explorer* does this without a kernel.)
 
 # %%
 from study.widgets import explorer
@@ -379,12 +379,32 @@ settings = dict(
 run = live(Experiment(**settings | {knob: turned}))
 
 # %%
+from study.knobs import knob_figure
+
 name = f"live RL, {knob}={turned}"
-here = run.evals().assign(method=name, condition="{}")
-plots.show(plots.explore(pd.concat([results, here]), split="rule_ood", metric="success"))
+plots.show(knob_figure({name: run}, results, preset=preset))
 
 # %%
 plots.show(plots.training_log({name: run.metrics()}, ["reward", "solved", "trained_rows"]))
+
+# %% [markdown]
+# ## Any knob, in the background
+#
+# The panel holds every setting of a run, says what the run would cost, and trains it in a process
+# of its own: the notebook stays usable, Stop saves, and Start goes on from there. The run grows
+# over the recorded seeds of its arm, and stays in the list under its name, to be compared with the
+# next one. The first one it offers is estimated at about half a minute of one free core.
+
+# %%
+from study.panel import panel
+
+panel(results, preset)
+
+# %% [markdown]
+# The panel draws what `knob_figure` draws. The live run again, by its rewards, step by step:
+
+# %%
+plots.show(knob_figure({name: run}, results, split="training", metric="reward", preset=preset))
 
 # %% [markdown]
 # ## What to inspect

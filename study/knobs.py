@@ -15,7 +15,7 @@ import pandas as pd
 from sftrl_lib import stats
 from sftrl_lib.cli import assignment
 from sftrl_lib.experiment import Experiment, sections
-from sftrl_lib.registry import TASKS
+from sftrl_lib.registry import METHODS, TASKS
 from sftrl_lib.runs import (
     RUNS,
     YOURS,
@@ -126,6 +126,12 @@ def kept_runs(root: Path, task: str = "", preset: str = "") -> dict[str, Run]:
     return dict(sorted(found.items()))
 
 
+def logged(method: str) -> dict[str, str]:
+    """{column: label} of what the log of a method's runs can be asked for, the best first."""
+    own = LOGGED if METHODS[method].stage == "rl" else ("loss", "entropy")
+    return {name: LOGGED[name] for name in own}
+
+
 def _log(run: Run, column: str) -> pd.DataFrame:
     log = run.metrics()
     if column not in log:
@@ -171,14 +177,14 @@ def knob_figure(
     evals = [run.evals() for run in runs.values()]
     live = plots.stack(*evals) if evals else results.iloc[:0]
     data = plots.Data(results, live, task, preset)
-    metric, logged = data.head if metric == plots.HEAD else metric, split == TRAINING
-    x = "step" if logged else x
-    what = LOGGED[metric] if logged else data.label(metric)
-    heading = f"{data.tier}: {what}, {'in training' if logged else data.where(split)}"
+    metric, in_log = data.head if metric == plots.HEAD else metric, split == TRAINING
+    x = "step" if in_log else x
+    what = LOGGED[metric] if in_log else data.label(metric)
+    heading = f"{data.tier}: {what}, {'in training' if in_log else data.where(split)}"
     arms = dict.fromkeys([method, *(run.manifest["config"]["method"] for run in runs.values())])
     said, ends = [], [0.0]
     with mpl.rc_context(plots.RC):
-        figure, (axis,) = plots.frame(heading, _caption(runs, logged), [2.2])
+        figure, (axis,) = plots.frame(heading, _caption(runs, in_log), [2.2])
         for arm in arms:
             rows = _recorded(data, arm, split, metric, x)
             mean, color = band(rows), plots.style_of(arm)["color"]
@@ -192,19 +198,19 @@ def knob_figure(
             rows = _points_of(data, run, split, metric, x)
             if len(rows):
                 bars = [(rows.y - rows.lo).fillna(0), (rows.hi - rows.y).fillna(0)]
-                look = style | ({"marker": ""} if logged else {})
+                look = style | ({"marker": ""} if in_log else {})
                 axis.errorbar(rows.x, rows.y, bars, label=name, elinewidth=0.8, zorder=4, **look)
                 said.append(f"{name}, {rows.y.iloc[-1]:.3g} at step {rows.step.iloc[-1]:.0f}")
                 ends.append(float(rows.x.max()))
-        _framed(axis, max(ends), logged)
+        _framed(axis, max(ends), in_log)
         axis.set(xlabel=plots.X_AXES[x], ylabel=what)
         words = "; ".join(said or ["nothing recorded, and nothing run yet"])
         return plots.finish(figure, f"{heading}, against {plots.X_AXES[x]}. {words}.")
 
 
-def _caption(runs: Mapping[str, Run], logged: bool) -> str:
+def _caption(runs: Mapping[str, Run], in_log: bool) -> str:
     parts = ["band: 95% of the mean over recorded seeds"]
-    if runs and not logged:
+    if runs and not in_log:
         parts.append("bars: 95% of one measurement")
     if batches := sorted({run.manifest["config"]["batch"] for run in runs.values()}):
         parts.append(f"your runs: batch {', '.join(map(str, batches))}")
@@ -223,13 +229,13 @@ def _points_of(data: plots.Data, run: Run, split: str, metric: str, x: str) -> p
     return found.astype({"x": float, "y": float}) if len(found) else found
 
 
-def _framed(axis: Any, end: float, logged: bool) -> None:
+def _framed(axis: Any, end: float, in_log: bool) -> None:
     """Show twice as far as the runs went: they are shorter than the recorded ones."""
     low, high = axis.get_xlim()
     if 0 < 2 * end < high:
         left = 0 if end < 1e6 else low
         axis.set_xlim(left - (2 * end - left) * 0.03, 2 * end)
-    if not logged:
+    if not in_log:
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
     if not axis.lines and not axis.collections:
         axis.set_xlim(0, STEPS)

@@ -179,7 +179,6 @@ class Panel(ipywidgets.VBox):
             self.split.options = [*splits, ("its own training, step by step", knobs.TRAINING)]
             self.split.value = kept
             self._turn_method()
-            self._turn_split()
             self._list()
 
     def _turn_method(self, _=None) -> None:
@@ -188,6 +187,7 @@ class Panel(ipywidgets.VBox):
             self.knob.options = names
             self.knob.value = kept if kept in names else names[0]
             self._turn_knob()
+            self._turn_split()
 
     def _turn_knob(self, _=None) -> None:
         """A menu where the setting's values can be listed, else a box that shows the usual one."""
@@ -205,9 +205,10 @@ class Panel(ipywidgets.VBox):
 
     def _turn_split(self, _=None) -> None:
         task, kept = TASKS[self.task.value], self.metric.value
-        logged = self.split.value == knobs.TRAINING
-        labels = knobs.LOGGED if logged else task.metrics
-        usual = "reward" if logged else task.headline
+        labels, usual = task.metrics, task.headline
+        if self.split.value == knobs.TRAINING:
+            labels = knobs.logged(self.method.value)
+            usual = next(iter(labels))
         with self._drawn_once():
             self.metric.options = [(label, name) for name, label in labels.items()]
             self.metric.value = kept if kept in labels else usual

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import pandas as pd
 
 from commons.errors import SftrlError
@@ -146,24 +147,32 @@ class _Explorer(ipywidgets.VBox):
         picture = ipywidgets.HTML(_LOOK + plots.html(figure), layout=ipywidgets.Layout(**_IN_PLACE))
         buttons = []
         if self.arms:
-            axis, whole = figure.axes[0], figure.transFigure.inverted()
-            ends = axis.transData.transform(self.points[["x", "y"]].to_numpy(float))
-            width, height = figure.get_size_inches()
-            for n, (across, up) in enumerate(whole.transform(ends)):
-                down = (1 - up) * height / width  # margins are shares of the width, downwards too
-                buttons.append(self._button(n, across, down))
+            ends = figure.axes[0].transData.transform(self.points[["x", "y"]].to_numpy(float))
+            self.places = np.array([0, figure.bbox.height]) + ends * [1, -1]  # from the top left
+            buttons = [
+                self._button(n, *self.places[n] / figure.bbox.width) for n in range(len(ends))
+            ]
         self.picture.children = (picture, *buttons)
 
     def _button(self, n: int, across: float, down: float) -> ipywidgets.Button:
-        margin = f"calc({down:.2%} - 7px) 0 0 calc({across:.2%} - 7px)"
-        layout = ipywidgets.Layout(
-            width="14px", height="14px", padding="0", margin=margin, **_IN_PLACE
-        )
+        """`across` and `down`: shares of the picture's width, as CSS has margins."""
+        half = _SIZE // 2
+        margin = f"calc({down:.2%} - {half}px) 0 0 calc({across:.2%} - {half}px)"
+        size = {"width": f"{_SIZE}px", "height": f"{_SIZE}px", "padding": "0"}
+        layout = ipywidgets.Layout(margin=margin, **size, **_IN_PLACE)
         said = _said(self.points.loc[n])
         button = ipywidgets.Button(tooltip=said, layout=layout, tabbable=False)  # the menu is
         button.add_class("explorer-point")
-        button.on_click(lambda _: setattr(self.point, "value", f"{n}"))
+        button.on_click(lambda _: self._choose(n))
         return button
+
+    def _choose(self, n: int) -> None:
+        """A click: where several points lie upon each other, another one takes the next."""
+        away = np.hypot(*(self.places - self.places[n]).T)
+        near = [f"{m}" for m in np.argsort(away, kind="stable") if away[m] < _SIZE]
+        near.insert(0, near.pop(near.index(f"{n}")))
+        after = near.index(self.point.value) + 1 if self.point.value in near else 0
+        self.point.value = near[after % len(near)]
 
     def _read(self, _=None) -> None:
         """The episodes of the point that is chosen."""
@@ -180,6 +189,7 @@ class _Explorer(ipywidgets.VBox):
 
 
 _IN_PLACE = {"grid_area": "1 / 1"}  # all in one cell, so that margins say where
+_SIZE = 14  # pixels of a button
 _LOOK = """<style>
 .explorer-point { background: none; border-radius: 50%; min-width: 0; z-index: 1; }
 .explorer-point:hover { outline: 2px solid #404040; }

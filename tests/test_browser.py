@@ -1,13 +1,17 @@
 """The HTML book in a real browser, on a desk and on a phone, in the light and in the dark."""
 
+import io
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
-from study import book
+from sftrl_lib.places import ROOT
+from study import book, playground
 
 WIDTHS = {"desk": 1280, "phone": 390}
 pytestmark = pytest.mark.slow
@@ -74,3 +78,36 @@ def test_axe_finds_no_serious_fault(pages, chromium, serious, width, theme):
         found += [(page.name, *fault) for fault in serious(tab)]
     context.close()
     assert found == []
+
+
+PICTURE = "book/_static/playground.png"
+WIDTH = 688  # of the picture
+# What stands below the answers is left out, and the seconds they took, which differ.
+ALONE = f"""#cards-form {{ width: {WIDTH}px }} #cards-answers {{ margin: 0 }}
+#cards-status, #cards-answers ~ * {{ display: none }}"""
+
+
+def test_the_readmes_picture_shows_the_playground_as_it_is(pages, chromium):
+    """With SFTRL_WRITE_PICTURES=1 what is seen here takes the picture's place."""
+    if missing := playground.missing("gp-l"):
+        pytest.skip(missing)
+    tab = chromium.new_page(viewport={"width": 1280, "height": 1400}, color_scheme="light")
+    tab.set_default_timeout(120_000)
+    tab.goto(next(page for page in pages if page.stem == "playground").as_uri())
+    tab.wait_for_selector("#cards-status:has-text('Answered')")
+    tab.add_style_tag(content=ALONE)
+    seen = Image.open(io.BytesIO(tab.locator("#cards-form").screenshot()))
+    claims = tab.locator("#cards-answers .pg-claim").all_text_contents()
+    tab.close()
+    said = re.search(f'<img src="{PICTURE}"[^>]* alt="([^"]*)"', (ROOT / "README.md").read_text())
+    assert said and said[1] == (
+        "Under the rule 11, 12, 13 init and RL say that a queen counts as 12; SFT says 10."
+    )
+    words = [f"Q is said to count as {value}; the rule says 12" for value in (12, 10, 12)]
+    assert claims == words  # init, SFT, RL
+    assert len(seen.convert("RGB").getcolors(2**24)) > 100  # it is not blank
+    if os.environ.get("SFTRL_WRITE_PICTURES") == "1":
+        seen.convert("P", palette=Image.Palette.ADAPTIVE).save(ROOT / PICTURE, optimize=True)
+    there = Image.open(ROOT / PICTURE)
+    assert there.width == seen.width
+    assert abs(there.height - seen.height) < seen.height / 10  # fonts differ between machines

@@ -108,6 +108,8 @@ def test_a_click_on_a_point_shows_its_episodes_and_so_does_the_menu(widget):
     widget.picture.children[1 + n].click()
     page = widget.below.children[0].children[-1].value
     assert f"step {points.loc[n].step}, split rule_ood" in page and "Question" in page
+    widget.picture.children[1 + n].click()  # another seed ends there, too
+    assert points.loc[int(widget.point.value)].seed != 1
     start = points[(points.arm == "SFT") & (points.seed == 1) & (points.step == 0)].index[0]
     widget.point.value = f"{start}"
     assert "step 0" in widget.below.children[0].children[-1].value
@@ -175,7 +177,8 @@ def test_a_reader_compares_two_arms_and_leaves_seeds_out(page, tasks):
 
 @pytest.mark.slow
 def test_a_point_that_is_clicked_shows_the_episodes_that_its_run_kept(page, tasks, serious):
-    page.get_by_role("button", name="SFT, seed 1, step 345").click()
+    page.get_by_role("button", name="SFT, seed 1, step 345").click(force=True)  # others lie near
+    page.locator("#explorer-where", has_text="SFT, seed 1, step 345").wait_for()
     name = tasks["gp-l, tiny"]["runs"]["SFT"][1][0]
     run = Run(RUNS / name, read_manifest(RUNS / name))
     row = next(r for r in run.episodes() if r["split"] == "rule_ood" and r["step"] == 345)
@@ -188,6 +191,9 @@ def test_a_point_that_is_clicked_shows_the_episodes_that_its_run_kept(page, task
     assert "SFT, seed 1, step 345" in page.text_content("#explorer-where")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert serious(page) == []
+    page.get_by_role("button", name="SFT, seed 1, step 345").click(force=True)
+    next_there = re.compile("SFT, seed [^1], step 345")
+    page.locator("#explorer-where", has_text=next_there).wait_for()
     page.get_by_label("Tested on").select_option("id_unseen")  # its points are others
     assert not page.locator("#explorer-behind").is_visible()
 
@@ -207,18 +213,19 @@ def test_a_reader_with_a_keyboard_walks_along_the_points_and_opens_one(page):
     assert "RL, seed 1, step 10" in page.text_content("#explorer-where")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
-    page.get_by_text("RL, seed 1, before training").wait_for()
+    page.locator("#explorer-where", has_text="RL, seed 1, before training").wait_for()
 
 
 @pytest.mark.slow
 def test_in_jupyterlab_a_click_on_a_point_shows_its_episodes(lab, serious, tmp_path):
     page = lab("explorer(load_results())", "widgets")
-    page.get_by_label("compare").select_option("RL")
-    page.get_by_label("with").select_option("SFT")
-    page.locator(".explorer-point[title^='SFT, seed 1, step 345']").click()
+    page.get_by_label("compare", exact=True).select_option("RL")
+    page.get_by_label("with", exact=True).select_option("SFT")
+    page.locator(".explorer-point[title^='SFT, seed 1, step 345']").click(force=True)
     page.get_by_text("step 345, split rule_ood").wait_for()
+    page.wait_for_timeout(500)
     page.screenshot(path=tmp_path / "explorer.png")
     assert serious(page, ".jp-OutputArea-output") == []
-    page.get_by_label("episodes").press("ArrowDown")
+    page.get_by_label("episodes", exact=True).press("ArrowDown")
     page.get_by_text("step 345, split rule_ood").wait_for(state="detached")
     page.close()

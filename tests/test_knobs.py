@@ -176,6 +176,13 @@ def test_a_setting_with_listed_values_has_a_menu_and_another_one_a_box(board):
     assert "verification iterations in training" in board.cost.value
 
 
+def test_the_log_offers_what_the_method_logs(board):
+    board.split.value = knobs.TRAINING
+    assert board.metric.value == "reward"
+    board.method.value = "sft"
+    assert board.metric.value == "loss" and "SFT: 5 recorded seeds" in board.picture.value
+
+
 def test_a_wrong_value_is_one_sentence_and_cannot_be_started(board):
     board.knob.value = "tries"
     board.value.value = "0"

@@ -7,6 +7,7 @@
 const explorer = { tasks: null, episodes: {} };
 
 const FRAME = { width: 640, height: 360, left: 56, right: 14, top: 14, bottom: 46 };
+const REACH = 11; // pixels around a point that are the point's
 const ACROSS = {
   compute: "training compute, init included (FLOPs)",
   step: "optimizer step",
@@ -57,7 +58,7 @@ class Explorer {
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", ({ target }) => this.changed(target.name));
     this.picture = document.getElementById("explorer-picture");
-    this.picture.addEventListener("click", ({ target }) => this.choose(target.closest(".ex-dot")));
+    this.picture.addEventListener("click", (event) => this.choose(this.nearest(event)));
     this.picture.addEventListener("keydown", (event) => this.key(event));
     window.addEventListener("resize", () => this.draw());
     this.changed("task");
@@ -156,7 +157,7 @@ class Explorer {
       const shape = number
         ? drawn("rect", { x: -3.2, y: -3.2, width: 6.4, height: 6.4 })
         : drawn("circle", { r: 3.6 });
-      dot.append(drawn("circle", { r: 11, class: "ex-hit" }), shape, drawn("title", {}, label));
+      dot.append(drawn("circle", { r: REACH, class: "ex-hit" }), shape, drawn("title", {}, label));
       dot.point = { ...point, arm: name };
       picture.append(dot);
     }
@@ -185,6 +186,22 @@ class Explorer {
       next = there[Math.min(place, there.length - 1)];
     }
     if (next) this.focus(next).focus();
+  }
+
+  /** The point nearest to a click; where several lie upon each other, another click takes the next. */
+  nearest({ target, clientX, clientY }) {
+    if (!target.closest(".ex-dot")) return null;
+    const middle = (dot) => {
+      const { left, top, width, height } = dot.getBoundingClientRect();
+      return Math.hypot(left + width / 2 - clientX, top + height / 2 - clientY);
+    };
+    const near = this.dotsThere
+      .map((dot) => ({ dot, away: middle(dot) }))
+      .filter(({ away }) => away <= REACH)
+      .sort((one, other) => one.away - other.away)
+      .map(({ dot }) => dot);
+    const chosen = near.findIndex((dot) => this.keyOf(dot.point) === this.chosen);
+    return near[(chosen + 1) % near.length];
   }
 
   focus(dot) {
