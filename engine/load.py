@@ -99,10 +99,10 @@ def load_model(source: str, packed: bool = False, **options: Any) -> tuple[Any, 
 def need_machine(own: ModelSettings) -> None:
     """SftrlError where a preset's model is not for the machine at hand."""
     preset = PRESETS[own.preset]
-    if preset.needs_gpu and not own.model and not torch.cuda.is_available():
+    if preset.gpu and not own.model and not torch.cuda.is_available():
         raise SftrlError(
-            f"preset {preset.name} needs a CUDA GPU with 24 GB and this machine has none; "
-            "use preset=tiny here, or run the same command on a machine with a GPU."
+            f"preset {preset.name} needs a CUDA GPU with {preset.gpu} GB and this machine has none"
+            "; use preset=tiny here, or run the same command on a machine with a GPU."
         )
 
 

@@ -40,7 +40,7 @@ class Policy:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.n_active = active_parameters(self.model)
         config = self.model.config
-        self.family = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
+        self.family: Any = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
         self.image_size = self.family.image_size(config) if self.family else 0
         self._chat = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if not self._chat:

@@ -27,6 +27,7 @@ class Processor:
         self.chat_template = tokenizer.chat_template
 
     def save_pretrained(self, folder: Any) -> None:
+        """As transformers' processors, which find both there."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
 
@@ -91,11 +92,9 @@ class Injected(Family):
         return {"mm_encoder_outputs": {"image": output}}
 
     @classmethod
-    def positions(
-        cls, images: Any, config: Any, plain: torch.Tensor, number: torch.Tensor
-    ) -> dict[str, Any]:
-        """What says where the `plain[...]`-th tokens of conversations about pictures `number[...]`
-        stand; nothing where a model counts as we do."""
+    def positions(cls, images: Any, config: Any, plain: Any, number: Any) -> dict[str, Any]:
+        """Where the `plain[...]`-th tokens of conversations about pictures `number[...]` stand, if
+        the model counts otherwise."""
         return {}
 
 
@@ -131,9 +130,7 @@ class Qwen(Injected):
         return processor.image_token * (patches // images.merge_size**2)
 
     @classmethod
-    def positions(
-        cls, images: Any, config: Any, plain: torch.Tensor, number: torch.Tensor
-    ) -> dict[str, Any]:
+    def positions(cls, images: Any, config: Any, plain: Any, number: Any) -> dict[str, Any]:
         """(3, ...): time, row, column. What is before a picture has its plain position in all, and
         what is behind it goes on after the longer side of the picture."""
         grid = images.of_all("image_grid_thw")[:, 1:] // config.vision_config.spatial_merge_size
