@@ -127,7 +127,8 @@ def main() -> None:
 
 def planned(exp, stage, shape, policy, task) -> float:
     """GB that the planner expects of a stage on this machine."""
-    asked = len(policy.first_turn(task.prompt(task.item("train", 0, 0)), picture=True))
+    item = task.item("train", 0, 0)
+    asked = len(policy.first_turn(task.prompt(item), task.picture(item, policy.image_size)))
     more = len(policy.next_turn("x")) + 12 + exp.model.max_new_tokens
     first = asked + (40 if stage == "sft" else exp.model.max_new_tokens)
     lengths = first, asked + exp.model.max_new_tokens + (exp.evaluation.eval_tries - 1) * more

@@ -19,8 +19,8 @@ from .policy import BASE
 from .sources import folder_of
 
 ADAPTER = "adapter_model.safetensors"
-LORA_TARGETS = (  # the language model of a Mllama, or a model of text alone
-    r"(model\.language_model|model)\.layers\..*"
+LORA_TARGETS = (  # the language model of one that sees, or a model of text alone
+    r"(model\.language_model|model\.text_model|model)\.layers\..*"
     r"\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 )
 

@@ -319,7 +319,9 @@ class Conversations:
         wide = self.places // blocks
         x = x.view(blocks, heads, wide, n // wide, d).transpose(1, 2)
         x = x.reshape(self.places, heads, -1, d)
-        return x if self.row_of_place is None else x.index_select(0, self.place)
+        if self.row_of_place is None:
+            return x.contiguous()  # of one block it is a view, whose heads do not lie in a row
+        return x.index_select(0, self.place)
 
 
 def _choose(logits: torch.Tensor, heat: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

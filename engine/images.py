@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from .families import FAMILIES
+from .families.base import States
 
 VISION_CACHE = (
     32  # pictures whose states are kept: the deals of a step; of the 11B model 52 MB each
@@ -34,35 +35,42 @@ class ImageConditioner:
         places = {key: place for place, key in enumerate(different)}
         self.pictures = list(different.values())
         self.number = torch.tensor([places[id(picture)] for picture in pictures])
-        images = [[picture] for picture in self.pictures]
-        seen = policy.processor.image_processor(images, return_tensors="pt")
-        self.inputs = {k: v for k, v in seen.items() if isinstance(v, torch.Tensor)}
+        self.starts = torch.zeros_like(self.number[: len(places)])  # in the text: families write it
+        read = policy.processor.image_processor
+        seen = (read([[picture]], return_tensors="pt") for picture in self.pictures)
+        self.inputs = [
+            {k: v for k, v in one.items() if isinstance(v, torch.Tensor)} for one in seen
+        ]
+        self._of_all: dict[str, torch.Tensor] = {}
 
-    def states(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
-        """(pictures, ...): what the language model attends to, from the tower or from the cache."""
-        tower, projector = (
-            any(p.requires_grad for p in part.parameters()) for part in self.family.towers(model)
-        )
-        if not (tower or projector):
-            return torch.cat([self._cached(model, number) for number in pictures.tolist()])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and tower):
-            patches = self.family.look(model, self._inputs(pictures))
-        return self.family.project(model, patches)
+    def of_all(self, name: str) -> torch.Tensor:
+        """(pictures, ...): a tensor of the image processor's that has one row a picture."""
+        if name not in self._of_all:
+            self._of_all[name] = torch.cat([one[name] for one in self.inputs])
+        return self._of_all[name]
+
+    def states(self, model: Any, pictures: torch.Tensor) -> list[States]:
+        """What the language model gets of each of these: from the tower, or from the cache."""
+        numbers = pictures.tolist()
+        eyes = self.family.eyes(model)
+        if any(p.requires_grad for part in eyes for p in part.parameters()):
+            return self.family.see(model, [self._inputs(number) for number in numbers])
+        return [self._cached(model, number) for number in numbers]
 
     @torch.no_grad()
-    def _cached(self, model: Any, number: int) -> torch.Tensor:
+    def _cached(self, model: Any, number: int) -> States:
         """The states of one picture; kept outside the GPU."""
         picture, cache = self.pictures[number], self.policy.vision_cache
         if id(picture) not in cache:  # whose picture is held, so that no other gets its id
-            patches = self.family.look(model, self._inputs([number]))
-            cache[id(picture)] = picture, self.family.project(model, patches).cpu()
+            (seen,) = self.family.see(model, [self._inputs(number)])
+            cache[id(picture)] = picture, tuple(one.cpu() for one in seen)
         cache.move_to_end(id(picture))
         while len(cache) > VISION_CACHE:
             cache.popitem(last=False)
-        return cache[id(picture)][1].to(self.policy.device)
+        return tuple(one.to(self.policy.device) for one in cache[id(picture)][1])
 
-    def _inputs(self, pictures: torch.Tensor | list[int]) -> dict[str, torch.Tensor]:
-        return {key: value[pictures].to(self.policy.device) for key, value in self.inputs.items()}
+    def _inputs(self, number: int) -> dict[str, torch.Tensor]:
+        return {key: value.to(self.policy.device) for key, value in self.inputs[number].items()}
 
     def numbers(self, rows: torch.Tensor | list[int]) -> list[int]:
         """A number for the picture of each of these rows, equal for the same one; none if there are

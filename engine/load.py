@@ -10,7 +10,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
     GgufConfig,
@@ -22,7 +21,8 @@ from commons.processes import LOCAL_RANK
 
 from .adapters import adapt, base_of, fingerprint, read_adapter
 from .allocator import SMALL, keep_freed_blocks
-from .families import FAMILIES
+from .families import FAMILIES, UNSEEN
+from .families.base import Family
 from .policy import Policy
 from .presets import PRESETS
 from .settings import ModelSettings
@@ -80,7 +80,8 @@ def load_model(source: str, packed: bool = False, **options: Any) -> tuple[Any, 
         kind: Any = AutoModelForCausalLM
         if hasattr(config, "vision_config"):
             kind = AutoModelForImageTextToText
-            processor = AutoProcessor.from_pretrained(source, **safe)
+            known = config.model_type in FAMILIES
+            processor = (FAMILIES[config.model_type] if known else Family).processor(source, config)
         else:
             processor = AutoTokenizer.from_pretrained(source, **safe)
         model, found = kind.from_pretrained(source, output_loading_info=True, **options, **safe)
@@ -98,10 +99,10 @@ def load_model(source: str, packed: bool = False, **options: Any) -> tuple[Any, 
 def need_machine(own: ModelSettings) -> None:
     """SftrlError where a preset's model is not for the machine at hand."""
     preset = PRESETS[own.preset]
-    if preset.needs_gpu and not own.model and not torch.cuda.is_available():
+    if preset.gpu and not own.model and not torch.cuda.is_available():
         raise SftrlError(
-            f"preset {preset.name} needs a CUDA GPU with 24 GB and this machine has none; "
-            "use preset=tiny here, or run the same command on a machine with a GPU."
+            f"preset {preset.name} needs a CUDA GPU with {preset.gpu} GB and this machine has none"
+            "; use preset=tiny here, or run the same command on a machine with a GPU."
         )
 
 
@@ -135,7 +136,8 @@ def load_policy(
     if pictures_of and model.config.model_type not in FAMILIES:
         raise SftrlError(
             f"{pictures_of} shows pictures, and the library shows them to models of the families "
-            f"{', '.join(FAMILIES)}, not to {model.config.model_type} ({source}); use a text task."
+            f"{', '.join(FAMILIES)}, not to {model.config.model_type} ({source})"
+            f"{UNSEEN.get(model.config.model_type, '')}; use a text task."
         )
     if precision in ("qlora", "lora") or adapter:
         with torch.random.fork_rng():  # a new adapter is drawn

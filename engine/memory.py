@@ -45,20 +45,22 @@ class Shape:
         self.linear = sum(m.weight.numel() for m in linear)  # what QLoRA packs
         self.adapter = sum(rank * (m.in_features + m.out_features) for m in linear)
         self.text = text = config.get_text_config()
-        # Layers that attend to pictures, and how many patches, of all tiles, they attend to.
+        # Layers that attend to pictures, how many patches, of all tiles, they attend to, and how
+        # many stand in the text instead.
         self.cross_layers = len(getattr(text, "cross_attention_layers", None) or ())
         family = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
-        self.patches = family.patches(config) if family else 0
+        seen = family.patches(config) if family else 0
+        self.patches: int = 0 if family and family.in_text else seen
+        self.places: int = seen - self.patches
+        vision = getattr(config, "vision_config", None)
+        levels = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
+        self.kept = seen * levels * text.hidden_size  # numbers that are kept of one picture
+        # Numbers that a frozen tower holds for one picture.
+        self.looking = family.looking(config) if family else 0
         # Numbers that a layer keeps for a token it has read: keys and values.
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         self.keys = 2 * heads * width
-        self.looking = 0  # numbers a frozen tower holds for one picture: every layer's output
-        if self.patches:
-            vision = config.vision_config
-            depth = vision.num_hidden_layers + vision.num_global_layers
-            widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
-            self.looking = self.patches * (widest + depth * vision.hidden_size + self.patches)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Work:
     micro_batch: int
     generation_batch_size: int
     max_new_tokens: int
-    lengths: tuple[int, int]  # tokens of one question and its answer, and of all that are allowed
+    # tokens of one question and its answer, and of all that are allowed, without a picture's places
+    lengths: tuple[int, int]
     pictures: int = 0  # different ones that are shown; 0 where there are none
     anchored: bool = False  # whether a KL compares the model with what it was
 
@@ -90,7 +93,7 @@ def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
     anchored = trains and work.anchored
     trained = shape.adapter if adapters else shape.parameters
     text, whole = shape.text, shape.parameters * wide
-    first, length = work.lengths
+    first, length = (n + shape.places * bool(work.pictures) for n in work.lengths)
     stays: dict[str, float] = {"weights": packed * NF4 + (shape.parameters - packed) * wide}
     if anchored and not adapters:
         stays["the init, for the KL"] = whole
@@ -99,12 +102,11 @@ def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
     if trains:
         stays["gradient"] = 4 * trained
         stays["optimiser"] = trained * (BLOCK8 if adapters and device == "cuda" else 8)
-    if device == "cpu" and seen and adapters:  # with a GPU it lies beside it, in the machine
-        pictures = min(VISION_CACHE, work.pictures)
-        stays["pictures seen before"] = pictures * wide * seen * text.hidden_size
+    if device == "cpu" and shape.kept and adapters:  # with a GPU it lies beside it, in the machine
+        stays["pictures seen before"] = min(VISION_CACHE, work.pictures) * wide * shape.kept
     if device == "cpu" and trains:  # the same
         stays["distributions of the init"] = work.max_new_tokens * text.vocab_size * 128
-    looking = {"a picture looked at": shape.looking * wide} if seen else {}
+    looking = {"a picture looked at": shape.looking * wide} if work.pictures else {}
     # Every run is measured, SFT too: by rollouts.
     phases = {"stays": stays, "rollout": _rollout(work, shape, seen, length, wide) | looking}
     if trains:

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from PIL import Image
 
 from commons.errors import SftrlError
+
+from .families import FAMILIES
 
 BASE = "sftrl.json"  # beside an adapter: what its base was
 _SENTINEL = "\u241e"
@@ -36,14 +39,17 @@ class Policy:
     def __post_init__(self) -> None:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         self.n_active = active_parameters(self.model)
-        vision = getattr(self.model.config, "vision_config", None)
-        self.image_size = getattr(vision, "image_size", 0)
+        config = self.model.config
+        self.family: Any = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
+        self.image_size = self.family.image_size(config) if self.family else 0
         self._chat = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if not self._chat:
             raise SftrlError(
                 f"the tokenizer of {self.model.config.name_or_path!r} has no chat template, which "
                 "spells who says what; use a model that was trained to follow instructions."
             )
+        # Some templates write nothing of a text that is not in a list of parts.
+        self._as_parts = _SENTINEL not in self._template(("user", _SENTINEL))
         self._find_ends()
         if self.tokenizer.pad_token_id is None:  # padding is masked: any token will do
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
@@ -73,7 +79,10 @@ class Policy:
         return next(self.model.parameters()).device
 
     def _template(self, *turns: tuple[str, str | list]) -> str:
-        said = [{"role": role, "content": text} for role, text in turns]
+        said: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+        for turn in said if getattr(self, "_as_parts", False) else ():
+            if isinstance(turn["content"], str):
+                turn["content"] = [{"type": "text", "text": turn["content"]}]
         usual: dict[str, Any] = {"date_string": _TODAY}
         if "enable_thinking" in self._chat:
             usual["enable_thinking"] = False
@@ -83,14 +92,19 @@ class Policy:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def first_turn(self, text: str, picture: bool = False) -> list[int]:
+    def first_turn(self, text: str, picture: Image.Image | None = None) -> list[int]:
         """Token ids of the first user turn, which begins with the picture if there is one, and the
         cue to answer."""
-        if picture and "image" in self._chat:  # a template that is to know of the picture
+        if not picture:
+            return self._ids(self._template(("user", text)))
+        mark = self.processor.image_token
+        if "image" in self._chat:  # a template that is to know of the picture
             shown = [{"type": "image"}, {"type": "text", "text": text}]
-            return self._ids(self._template(("user", shown)))
-        mark = self.processor.image_token if picture else ""
-        return self._ids(self._template(("user", mark + text)))
+            written = self._template(("user", shown))
+        else:
+            written = self._template(("user", mark + text))
+        spelled = self.family.spelled(self.model.config, self.processor, picture)
+        return self._ids(written.replace(mark, spelled, 1))
 
     def next_turn(self, text: str) -> list[int]:
         """Token ids between an answer, which ends with `turn_end`, and the next.
@@ -142,7 +156,7 @@ def active_parameters(model: Any) -> int:
     embedding look-up (a look-up multiplies nothing)."""
     text = getattr(model.config, "text_config", None)
     skipped = [f"layers.{i}." for i in getattr(text, "cross_attention_layers", None) or ()]
-    names = ("vision", "projector", "embed_tokens", "lora_", *skipped)
+    names = ("vision", "visual", "projector", "connector", "embed_tokens", "lora_", *skipped)
     used = [p for n, p in model.named_parameters() if not any(s in n for s in names)]
     packed = [getattr(p, "quant_state", None) for p in used]  # NF4: two weights in a byte
     return sum((q.shape if q else p.shape).numel() for p, q in zip(used, packed, strict=True))

@@ -22,7 +22,9 @@ def _json_object(value: str) -> str:
 class ModelSettings(Section):
     """What is trained."""
 
-    preset: Text = Field("tiny", description="tier: tiny | smol | llama-11b")
+    preset: Text = Field(
+        "tiny", description="tier: tiny | smol | gpu-small | gpu-vision | llama-11b"
+    )
     model: Text = Field("", description="a Hub id or folder instead of the preset's model")
     precision: Literal["auto", "qlora", "lora", "full"] = Field(
         "auto", description="auto | qlora | lora | full"

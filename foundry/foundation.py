@@ -301,7 +301,7 @@ class _Seer(torch.nn.Module):
             shown, self.held = [examples[i] for i in part], []
             sight = ImageConditioner(self.policy, [e.draw() for e in shown])
             if not talking:
-                self.model.model.vision_model(**sight.inputs)
+                sight.family.see(self.model, sight.inputs)
                 yield self._look_loss(shown) / len(examples)
                 continue
             rows = [encoded[i] for i in part]

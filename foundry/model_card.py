@@ -83,7 +83,7 @@ def _shown(policy: Policy, task: Task, items: list, asked: list[str], part: int 
     written = []
     for i in range(0, len(items), part):
         pictures = [task.draw(item, policy.image_size) for item in items[i : i + part]]
-        turns = [policy.first_turn(text, picture=True) for text in asked[i : i + part]]
+        turns = list(map(policy.first_turn, asked[i : i + part], pictures))
         written += answer(policy, turns, 64, pictures=pictures)
     return list(map(policy.decode, written))
 

@@ -100,7 +100,9 @@ def defaults(task: str, method: str, model: ModelSettings) -> dict[str, Any]:
     like = way.like or method
     tuned = {} if model.model else kind.tuned.get(preset.name, {}).get(like, {})
     pushed = preset.methods.get(like, {})
-    return {**kind.numbers, **preset.numbers, **pushed, **way.numbers, **tuned}
+    sizes = {k: kind.numbers[k] for k in ("eval_episodes", "final_episodes")}
+    fewer = {k: max(1, round(preset.measured * n)) for k, n in sizes.items()}
+    return {**kind.numbers, **fewer, **preset.numbers, **pushed, **way.numbers, **tuned}
 
 
 def resolve(given: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:

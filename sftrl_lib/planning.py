@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoTokenizer, MllamaConfig, PretrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from commons.errors import SftrlError
 from engine import memory
@@ -17,9 +17,10 @@ from .tasks import make_task
 
 
 def architecture(exp: Experiment) -> PretrainedConfig:
-    """The configuration of an experiment's model; that of the gated 11B is published, and known."""
-    if exp.model.tier.needs_gpu and not exp.model.model:
-        return MllamaConfig(vision_config={"image_size": 560})
+    """The configuration of an experiment's model; those of the GPU's tiers are published, and known
+    before anything is downloaded."""
+    if (published := exp.model.tier.config) and not exp.model.model:
+        return AutoConfig.for_model(**published)
     try:
         return AutoConfig.from_pretrained(source_of(exp))
     except (OSError, ValueError) as error:

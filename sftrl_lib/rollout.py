@@ -78,8 +78,7 @@ def rollout(
     different = {id(item): item for item in items}
     shown = {key: task.picture(item, policy.image_size) for key, item in different.items()}
     asked = {
-        key: policy.first_turn(task.prompt(item), shown[key] is not None)
-        for key, item in different.items()
+        key: policy.first_turn(task.prompt(item), shown[key]) for key, item in different.items()
     }
     episodes = [Episode(item, picture=shown[id(item)]) for item in items]
     bar = tqdm(total=len(episodes), disable=not progress, desc="episodes", leave=False)

@@ -39,7 +39,7 @@ def _words(exp: Experiment, policy: Any, task: Any, index: int, rng: random.Rand
         if steps := worked_steps(formula):
             break
         index = rng.randrange(10**6, 10**9)
-    question = policy.first_turn(cards.prompt(deal, "steps"), False)
+    question = policy.first_turn(cards.prompt(deal, "steps"))
     said = cards.answer(deal.cards, deal.numbers, formula, "steps", steps)
     answer = policy.tokenizer.encode(said, add_special_tokens=False) + policy.turn_end
     labels = [-100] * len(question) + answer

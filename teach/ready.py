@@ -22,7 +22,7 @@ import torch
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.policies import load_policy
 policy = load_policy(Experiment(method="init"))
-ids = torch.tensor([policy.first_turn("What is 3 times 8?", False)])
+ids = torch.tensor([policy.first_turn("What is 3 times 8?")])
 began = time.monotonic()
 with torch.no_grad():
     assert policy.model(input_ids=ids).logits.isfinite().all()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers_families import MARKS, seeing_policy, shown
 from helpers_training import WordTask, small_policy
 
 from commons.errors import SftrlError
@@ -21,9 +22,8 @@ def pack(**changes):
 
 def plain(policy, row, asked, picture=None):
     """Log-probabilities of a row's answer, of the model as it is."""
-    images = ImageConditioner(policy, [picture] if picture else [])
-    with images.of(torch.tensor([0])):
-        logits = policy.model(input_ids=torch.tensor([row])).logits[0, asked - 1 : -1]
+    seen = shown(policy, row, picture) if picture else {}
+    logits = policy.model(input_ids=torch.tensor([row]), **seen).logits[0, asked - 1 : -1]
     return logits.log_softmax(-1).gather(1, torch.tensor(row[asked:])[:, None])[:, 0]
 
 
@@ -76,15 +76,18 @@ def test_log_probabilities_and_gradients_equal_plain_passes(lora, rows):
     torch.testing.assert_close(slope, gradient(policy, expected), rtol=1e-4, atol=1e-4)
 
 
-def test_each_row_sees_its_own_picture():
-    policy, task = small_policy(), WordTask(pictures=True)
+@pytest.mark.parametrize("kind", ["mllama", *MARKS])
+def test_each_row_sees_its_own_picture(kind):
+    policy, task = seeing_policy(kind) if kind in MARKS else small_policy(), WordTask(pictures=True)
     pictures = [task.picture(n, policy.image_size) for n in range(3)]
-    chosen = [2, 0, 2, 1]
-    mark = policy.model.config.image_token_index
-    rows = [[row[0], mark, *row[1:]] for row in ROWS]
-    asked = [n + 1 for n in ASKED]
+    chosen = [2, 0, 2, 1, 2]
+    asked_of = [policy.first_turn(f"Cards: {n}", pictures[c]) for n, c in enumerate(chosen)]
+    asked_of[2] = asked_of[0]  # the same question; the last asks another one of that picture
+    rows = [q + a for q, a in zip(asked_of, [*ANSWERS, [8, 9]], strict=True)]
+    asked = [len(q) for q in asked_of]
     images = ImageConditioner(policy, [pictures[n] for n in chosen])
-    packed = pack(rows=rows, asked=asked, pictures=images.numbers([0, 1, 2, 3]))
+    packed = pack(rows=rows, asked=asked, pictures=images.numbers([*range(5)]))
+    assert packed.input_ids.numel() == sum(map(len, rows)) - (asked[0] - 1)
     found, slope = of_packed(policy, packed, images)
     expected = torch.cat(
         [plain(policy, r, n, pictures[c]) for r, n, c in zip(rows, asked, chosen, strict=True)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from commons.errors import SftrlError
 from engine import memory
 from engine.memory import GB, STAGES, Shape, total
+from engine.presets import PRESETS
 from sftrl_lib import planning
 from sftrl_lib.cli import main
 from sftrl_lib.experiment import Experiment
@@ -49,6 +50,29 @@ def test_packed_weights_take_the_bytes_that_bitsandbytes_gives_them():
 
 def test_nf4_weights_of_the_11b_are_the_measured_8_4_gigabytes():
     assert pieces(LLAMA, "sft", SHAPE)["stays"]["weights"] == pytest.approx(8.4e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("preset", "task", "parameters", "places"),
+    [("gpu-small", "gp-l", 1_543_714_304, 0), ("gpu-vision", "gp-vl", 2_127_532_032, 14**2)],
+)
+def test_the_students_tiers_fit_into_the_gpu_that_they_ask_for(preset, task, parameters, places):
+    """The published counts; a picture of 448 pixels is 14 times 14 states in the text."""
+    for stage in STAGES:
+        exp = Experiment(task=task, preset=preset, method="rl" if stage == "rl" else "sft")
+        shape = Shape(architecture(exp), exp.model.rank)
+        assert (shape.parameters, shape.places, shape.patches) == (parameters, places, 0)
+        assert total(pieces(exp, stage, shape), "cuda") <= PRESETS[preset].gpu * GB
+
+
+def test_a_picture_in_the_text_makes_conversations_longer():
+    blind, seeing = (Experiment(task=task, preset="gpu-vision") for task in ("gp-l", "gp-vl"))
+    shape = Shape(architecture(seeing), 16)
+    text, more = (
+        pieces(exp, "rl", shape, lengths=(200 + n, 600 + n))["rollout"]["cache of the text"]
+        for exp, n in ((seeing, 0), (blind, shape.places))
+    )
+    assert text == more
 
 
 @given(micro_batch=st.integers(1, 16), answers=st.integers(1, 64), stage=st.sampled_from(STAGES))

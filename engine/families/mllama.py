@@ -6,7 +6,7 @@ import torch
 
 from engine.families import register_model_family
 
-from .base import Family
+from .base import Family, States
 
 
 @register_model_family("mllama")
@@ -20,43 +20,50 @@ class Mllama(Family):
         vision = config.vision_config
         return vision.max_num_tiles * ((vision.image_size // vision.patch_size) ** 2 + 1)
 
-    @staticmethod
-    def towers(model: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
-        return model.model.vision_model, model.model.multi_modal_projector
+    @classmethod
+    def looking(cls, config: Any) -> int:
+        """Every layer's output, and the attention among all patches."""
+        vision, patches = config.vision_config, cls.patches(config)
+        depth = vision.num_hidden_layers + vision.num_global_layers
+        widest = vision.vision_output_dim + 4 * vision.hidden_size + vision.intermediate_size
+        return patches * (widest + depth * vision.hidden_size + patches)
 
-    @staticmethod
-    def look(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        return model.model.vision_model(**inputs).last_hidden_state
+    @classmethod
+    def see(cls, model: Any, pictures: list[dict[str, torch.Tensor]]) -> list[States]:
+        tower, projector = cls.eyes(model)
+        inputs = {key: torch.cat([p[key] for p in pictures]) for key in pictures[0]}
+        trained = any(p.requires_grad for p in tower.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            patches = tower(**inputs).last_hidden_state
+        states = projector(patches)
+        return [(one,) for one in states.reshape(len(patches), -1, states.shape[-1])]
 
-    @staticmethod
-    def project(model: Any, patches: torch.Tensor) -> torch.Tensor:
-        states = model.model.multi_modal_projector(patches)
-        return states.reshape(len(patches), -1, states.shape[-1])
-
-    @staticmethod
-    def condition(images: Any, model: Any, number: torch.Tensor, call: dict) -> dict[str, Any]:
+    @classmethod
+    def condition(cls, images: Any, model: Any, number: torch.Tensor, call: dict) -> dict[str, Any]:
         ids, cache, more = call["input_ids"], call.get("past_key_values"), {}
         if cache is None or cache.get_seq_length() == 0:
             different, place = number.unique(return_inverse=True)
-            more["cross_attention_states"] = images.states(model, different)[place]
+            states = torch.stack([one for (one,) in images.states(model, different)])
+            more["cross_attention_states"] = states[place]
             shown = (ids == model.config.image_token_index).cumsum(1) > 0
         else:  # the keys of the picture are in the cache
             shown = torch.ones_like(ids)
         # (pictures, 1, tiles): 1 where there is one
-        tiles = images.inputs["aspect_ratio_mask"][number][:, None].to(ids.device)
+        tiles = images.of_all("aspect_ratio_mask")[number][:, None].to(ids.device)
         mask = shown[:, :, None, None] * tiles
         more["cross_attention_mask"] = mask.to(model.dtype)  # spread over all patches
         return more
 
-    @staticmethod
-    def condition_packed(images: Any, model: Any, packed: Any) -> dict[str, Any]:
+    @classmethod
+    def condition_packed(cls, images: Any, model: Any, packed: Any) -> dict[str, Any]:
+        """The n-th different number's states are the n-th."""
         different, place = packed.pictures.unique(return_inverse=True)
-        states = images.states(model, different.cpu())
+        states = torch.stack([one for (one,) in images.states(model, different.cpu())])
         first = [row.index(model.config.image_token_index) for row in packed.rows]
         shown = packed.position_ids[0] >= torch.tensor(first, device=place.device)[packed.row]
         own = place[:, None] == torch.arange(len(different), device=place.device)
         # (tokens, pictures, tiles)
-        tiles = images.inputs["aspect_ratio_mask"].to(place.device)[different, 0]
+        tiles = images.of_all("aspect_ratio_mask").to(place.device)[different, 0]
         mask = (shown[:, None] & own)[:, :, None] * tiles
         return {
             "cross_attention_states": states.flatten(0, 1)[None],

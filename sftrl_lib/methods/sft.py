@@ -17,7 +17,7 @@ def expert_row(exp: Experiment, policy: Any, task: Any, index: int) -> dict[str,
     """
     item = task.item("train", exp.seed, index)
     picture = task.picture(item, policy.image_size)
-    question = policy.first_turn(task.prompt(item), picture is not None)
+    question = policy.first_turn(task.prompt(item), picture)
     expert = task.expert(item, random.Random(f"expert/{exp.seed}/{index}"))
     answer = policy.tokenizer.encode(expert, add_special_tokens=False) + policy.turn_end
     labels = [-100] * len(question) + answer
