@@ -6,8 +6,9 @@ import jupytext
 import nbformat
 
 from sftrl_lib.places import writable
+from study.book import NOTEBOOKS  # with the excursions, which have no exercises
 
-from .cells import NOTEBOOKS, content
+from .cells import content
 
 
 def without_solutions(path: Path) -> nbformat.NotebookNode:

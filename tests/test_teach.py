@@ -12,6 +12,7 @@ import pytest
 
 from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
+from study import book
 from teach import grading, ready, slides
 from teach.__main__ import main
 from teach.cells import NOTEBOOKS
@@ -50,7 +51,7 @@ def test_students_get_everything_else_unchanged(given_out):
 
 def test_student_command_writes_every_notebook(tmp_path):
     assert main(["student", "--to", str(tmp_path)]) == 0
-    assert sorted(p.stem for p in tmp_path.glob("*.ipynb")) == STEMS
+    assert sorted(p.stem for p in tmp_path.glob("*.ipynb")) == [p.stem for p in book.NOTEBOOKS]
 
 
 # --- Grading --------------------------------------------------------------------------------------
