@@ -501,7 +501,7 @@ check("02.3", loss_by_kind)
 #
 # ```python
 # import random
-# from sftrl_lib.tasks.general_points import HELD_OUT_MAPPINGS, NAMED_RULES
+# from worlds.deals import HELD_OUT_MAPPINGS, NAMED_RULES
 #
 #
 # def draw_rule(rng: random.Random) -> tuple[int, int, int]:

@@ -244,7 +244,7 @@ def plan(args: Namespace) -> int:
 )
 def merge(args: Namespace) -> None:
     """Write an adapter and its base as one checkpoint."""
-    from .models import adapters
+    from engine import adapters
 
     adapters.merge(args.adapter, args.folder, base=args.base)
     print(f"the checkpoint is in {args.folder}")

@@ -331,7 +331,7 @@ def test_workers_end_with_a_command_that_was_killed(tmp_path):
     script.write_text(
         "import multiprocessing, os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
-        "from sftrl_lib.runs import end_with_parent\n"
+        "from commons.processes import end_with_parent\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    pool = ProcessPoolExecutor(1, context, end_with_parent)\n"

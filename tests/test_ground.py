@@ -121,6 +121,9 @@ def test_no_notebook_is_committed_with_outputs():
 
 def test_code_is_clean():
     folders = [
+        "commons",
+        "engine",
+        "examples",
         "sftrl_lib",
         "study",
         "foundry",

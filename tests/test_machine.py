@@ -17,6 +17,9 @@ from sftrl_lib.places import ROOT
 from sftrl_lib.registry import COMMANDS
 from study import book
 
+PACKAGES = (
+    "commons", "engine", "examples", "foundry", "sftrl_lib", "study", "teach", "worlds",
+)  # fmt: skip
 SHORT = "sft --steps 1 --batch 8 --eval_episodes 1 --final_episodes 1 --eval_points 1".split()
 
 
@@ -77,7 +80,7 @@ def test_a_notebooks_kernel_has_threads_that_sleep_though_it_loads_torch_first(t
 def wheel(tmp_path_factory):
     """A read-only folder into which the wheel was unpacked, as an installer does."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in ("foundry", "sftrl_lib", "study", "teach", "worlds", "data"):
+    for name in (*PACKAGES, "data"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, source)

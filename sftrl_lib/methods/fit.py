@@ -22,7 +22,7 @@ SAVE_EVERY = 45.0  # seconds of wall time between two checkpoints, at the next s
 LOGGED = ("loss", "grad_norm", "learning_rate", "reward", "entropy", "kl", "mean_token_accuracy")
 
 
-class Boundary(TrainerCallback):
+class _Boundary(TrainerCallback):
     """Progress, log, curve points, checkpoints and Ctrl-C: all at the end of a step, where no
     generation is half used."""
 
@@ -75,7 +75,7 @@ class Boundary(TrainerCallback):
         tqdm.write("Stopping after this step, which will be saved; Ctrl-C again stops at once.")
 
     @contextlib.contextmanager
-    def around(self) -> Iterator["Boundary"]:
+    def around(self) -> Iterator["_Boundary"]:
         """The first Ctrl-C waits for the end of the step. (A thread cannot be interrupted.)"""
         try:
             previous = signal.signal(signal.SIGINT, self._on_sigint)
@@ -105,5 +105,5 @@ def fit(
     told = exp, policy, run, on_checkpoint, progress, describe
     train(
         lambda: build(schedule), policy, schedule,
-        lambda trainer: Boundary(trainer, *told).around(),
+        lambda trainer: _Boundary(trainer, *told).around(),
     )  # fmt: skip

@@ -2,8 +2,8 @@
 beside the code of the first edition; and a one-try RL step beside TRL's GRPO as it comes and beside
 a loop written by hand.
 
-Run `python benchmarks/engine.py` (half an hour on one idle core; `--quick`: minutes); it writes
-data/benchmarks/engine.json. `--before` names the commit to compare with: its library is unpacked
+Run `python benchmarks/speed.py` (half an hour on one idle core; `--quick`: minutes); it writes
+data/benchmarks/speed.json. `--before` names the commit to compare with: its library is unpacked
 into a temporary folder and run by a process of its own. All processes are pinned to one core, use
 one thread and take turns, so that what disturbs one disturbs all. Times are of the CPU, the median
 of ROUNDS; a busy program beside them makes them longer, the ratios hardly.
@@ -29,9 +29,10 @@ import time
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
-OUT = HOME / "data" / "benchmarks" / "engine.json"
+OUT = HOME / "data" / "benchmarks" / "speed.json"
 BEFORE = "8a706a6"  # the last commit whose tries read their conversation again
 ROUNDS, GROUP, SEED = 3, 8, 100
+PACKAGES = ("commons", "engine", "foundry", "sftrl_lib", "study", "worlds")
 WORK = ("rollout", "evaluation", "rl step", "sft step", "rl step of one try")
 TASKS = ("gp-l", "virl-l", "gp-vl", "virl-vl")
 
@@ -257,10 +258,13 @@ def revision() -> str:
 
 
 def unpack(commit: str, folder: Path) -> None:
-    whole = subprocess.run(
-        ["git", "archive", commit, "sftrl_lib", "pyproject.toml"],
-        cwd=HOME, check=True, capture_output=True,
-    ).stdout  # fmt: skip
+    """The packages that the library of a commit is made of."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=HOME, check=True, capture_output=True).stdout
+
+    there = set(git("ls-tree", "--name-only", commit).decode().split())
+    whole = git("archive", commit, "pyproject.toml", *(p for p in PACKAGES if p in there))
     with tarfile.open(fileobj=io.BytesIO(whole)) as packed:
         packed.extractall(folder, filter="data")
     (folder / "data").symlink_to(HOME / "data")
@@ -332,7 +336,7 @@ def main() -> None:
     import torch
 
     facts = {
-        "command": "python benchmarks/engine.py", "before": args.before, "rounds": rounds,
+        "command": "python benchmarks/speed.py", "before": args.before, "rounds": rounds,
         "deals": args.deals, "group": GROUP, "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(), "load_average": os.getloadavg()[0], "torch": torch.__version__,
         "commit": commit, "matmul_gflops": matmul_rate() / 1e9, "results": results,
