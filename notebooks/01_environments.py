@@ -458,7 +458,7 @@ check("01.5", turn_to)
 # **Exercise 01.6. A task of your own, in one file** (hard, 45 minutes)
 #
 # Design a task whose rule can change, for example "write these numbers in ascending order",
-# tested with "descending". `sftrl_lib/tasks/countdown.py` is the worked example. Fill in the
+# tested with "descending". `examples/countdown.py` is the worked example. Fill in the
 # four methods; `train` and `id_unseen` must deal under one rule, `rule_ood` under another.
 # The check plays your task: the same seed must give the same item, expert answers must be
 # solved, damaged ones must not be, and no text may make it raise.
