@@ -92,6 +92,11 @@ def _field(kind: type, name: str, **more: Any) -> Any:
     return kind(description=name, layout=layout, style={"description_width": "5.5em"}, **more)
 
 
+def _line(text: str, role: str = "") -> str:
+    spoken = f' role="{role}"' if role else ""
+    return f'<p style="margin: 0"{spoken}>{text}</p>'
+
+
 def _row(*fields: Any) -> ipywidgets.HBox:
     return ipywidgets.HBox(fields, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
@@ -222,7 +227,7 @@ class Panel(ipywidgets.VBox):
         except SftrlError as error:
             said, self.start.disabled = str(error), True
         what = f"<b>{self.knob.value}</b>: {escape(field.description or '')}"
-        self.cost.value = f"<p>{what}</p><p role='status'>{escape(said)}</p>"
+        self.cost.value = f"{_line(what)}{_line(escape(said), 'status')}"
 
     # --- the runs that are there
 
@@ -322,7 +327,7 @@ class Panel(ipywidgets.VBox):
         self.bar.value = f"<label>steps {bar} {done} of {steps}</label>"
 
     def _say(self, text: str) -> None:
-        self.status.value = f'<p role="status">{escape(text)}</p>'
+        self.status.value = _line(escape(text), "status")
 
 
 def panel(

@@ -60,11 +60,15 @@ class _Explorer(ipywidgets.VBox):
         self.seeds = ipywidgets.HBox(layout=wrap)
         self.point = _menu("episodes", {"": "of no point"}, "")
         self.point.layout.width, self.point.layout.max_width = "34em", "100%"
+        back, on = (ipywidgets.Button(description=f"{to} point") for to in ("previous", "next"))
+        back.on_click(lambda _: self._step(-1))
+        on.on_click(lambda _: self._step(+1))
         self.picture, self.below = _overlaid(), ipywidgets.VBox()
         menus = (self.task, self.preset, self.split, self.metric, self.x)
         second = ipywidgets.HBox([self.one, self.other, self.seeds], layout=wrap)
         bar = ipywidgets.HBox(menus, layout=wrap)
-        super().__init__([bar, second, self.picture, self.point, self.below])
+        points = ipywidgets.HBox([self.point, back, on], layout=wrap)
+        super().__init__([bar, second, self.picture, points, self.below])
         for menu, follow in (
             (self.task, self._turn_task), (self.preset, self._turn_task), (self.split, self._draw),
             (self.metric, self._draw), (self.x, self._draw), (self.one, self._turn_arm),
@@ -147,19 +151,22 @@ class _Explorer(ipywidgets.VBox):
         picture = ipywidgets.HTML(_LOOK + plots.html(figure), layout=ipywidgets.Layout(**_IN_PLACE))
         buttons = []
         if self.arms:
-            ends = figure.axes[0].transData.transform(self.points[["x", "y"]].to_numpy(float))
+            axis = figure.axes[0]
+            ends = axis.transData.transform(self.points[["x", "y"]].to_numpy(float))
             self.places = np.array([0, figure.bbox.height]) + ends * [1, -1]  # from the top left
-            buttons = [
-                self._button(n, *self.places[n] / figure.bbox.width) for n in range(len(ends))
-            ]
+            colors = {line.get_label(): line.get_color() for line in axis.lines}
+            for n, arm in enumerate(self.points.arm):
+                buttons.append(self._button(n, *self.places[n] / figure.bbox.width, colors[arm]))
         self.picture.children = (picture, *buttons)
 
-    def _button(self, n: int, across: float, down: float) -> ipywidgets.Button:
+    def _button(self, n: int, across: float, down: float, color: str) -> ipywidgets.Button:
         """`across` and `down`: shares of the picture's width, as CSS has margins."""
-        half = _SIZE // 2
+        half, size = _SIZE / 2, f"{_SIZE}px"
         margin = f"calc({down:.2%} - {half}px) 0 0 calc({across:.2%} - {half}px)"
-        size = {"width": f"{_SIZE}px", "height": f"{_SIZE}px", "padding": "0"}
-        layout = ipywidgets.Layout(margin=margin, **size, **_IN_PLACE)
+        layout = ipywidgets.Layout(
+            width=size, height=size, padding="0", margin=margin, border=f"1.5px solid {color}",
+            **_IN_PLACE,
+        )  # fmt: skip
         said = _said(self.points.loc[n])
         button = ipywidgets.Button(tooltip=said, layout=layout, tabbable=False)  # the menu is
         button.add_class("explorer-point")
@@ -169,10 +176,14 @@ class _Explorer(ipywidgets.VBox):
     def _choose(self, n: int) -> None:
         """A click: where several points lie upon each other, another one takes the next."""
         away = np.hypot(*(self.places - self.places[n]).T)
-        near = [f"{m}" for m in np.argsort(away, kind="stable") if away[m] < _SIZE]
+        near = [f"{m}" for m in np.argsort(away, kind="stable") if away[m] <= _SIZE]
         near.insert(0, near.pop(near.index(f"{n}")))
         after = near.index(self.point.value) + 1 if self.point.value in near else 0
         self.point.value = near[after % len(near)]
+
+    def _step(self, by: int) -> None:
+        """To another point of the menu, whose arrow keys JupyterLab takes for itself."""
+        self.point.index = (self.point.index + by) % len(self.point.options)
 
     def _read(self, _=None) -> None:
         """The episodes of the point that is chosen."""
@@ -189,10 +200,11 @@ class _Explorer(ipywidgets.VBox):
 
 
 _IN_PLACE = {"grid_area": "1 / 1"}  # all in one cell, so that margins say where
-_SIZE = 14  # pixels of a button
+_SIZE = 9  # pixels of a point
 _LOOK = """<style>
-.explorer-point { background: none; border-radius: 50%; min-width: 0; z-index: 1; }
-.explorer-point:hover { outline: 2px solid #404040; }
+.explorer-point.explorer-point { background: white; border-radius: 50%; min-width: 0; z-index: 1;
+  box-sizing: border-box; }
+.explorer-point:is(:hover, :focus) { outline: 2px solid #404040; outline-offset: 1px; }
 </style>"""
 
 
