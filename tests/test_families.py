@@ -13,7 +13,6 @@ from helpers_families import MARKS, seeing_policy, shown
 from helpers_training import WordTask, train, weights
 from PIL import Image
 
-from commons.errors import SftrlError
 from engine import load
 from engine.adapters import LORA_TARGETS, merge
 from engine.divergence import Divergence
@@ -187,12 +186,3 @@ def test_a_model_is_loaded_shown_pictures_and_merged(saved, tmp_path):
     said = [answer(p, [asked], 1, pictures=[noise(0)]) for p in (policy, again, fresh)]
     assert said[0] == said[1]
     assert policy.n_active < sum(p.numel() for p in policy.model.parameters())
-
-
-def test_gemma_3_is_refused_with_the_reason(monkeypatch):
-    model = torch.nn.Linear(1, 1)
-    model.config = type("Config", (), {"model_type": "gemma3"})
-    monkeypatch.setattr(load, "load_model", lambda *_, **__: (model, None))
-    own = ModelSettings(model="google/gemma-3-4b-it", precision="full", max_new_tokens=8)
-    with pytest.raises(SftrlError, match="not to gemma3 .*see one another in both directions"):
-        load.load_policy(own, lambda: own.model, pictures_of="task gp-vl")
