@@ -404,18 +404,11 @@ def test_a_tokenizer_without_padding_pads_with_the_end(tiny):
 )
 def test_pictures_are_refused_for_a_model_that_the_library_cannot_show_them(kind, why, monkeypatch):
     model = foundation.build_model()
-<<<<<<< HEAD
-    model.config.model_type = "llava"
-    monkeypatch.setattr(load, "load_model", lambda *_, **__: (model, None))
-    said = refused(Experiment(task="gp-vl", model="some/model"))
-    assert "shows them to models of the families " in said and "not to llava" in said
-=======
     model.config.model_type = kind
     monkeypatch.setattr(load, "load_model", lambda *_, **__: (model, None))
     said = refused(Experiment(task="gp-vl", model="some/model"))
     shown = "families mllama, qwen2_5_vl, qwen3_vl, smolvlm, not to"
     assert re.search(rf"{shown} {kind} \(some/model\){why}; use a text task", said)
->>>>>>> w/families
 
 
 def test_of_several_inits_one_is_to_be_named(tmp_path, monkeypatch):
