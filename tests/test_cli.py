@@ -264,7 +264,7 @@ def test_one_file_drives_tiny_and_11b_and_only_what_the_presets_fill_in_differs(
     assert tiny == Experiment(task="gp-vl", method=command)  # an init made with it is found again
     differ = {name for name, value in tiny.flat.items() if value != llama.flat[name]}
     filled = {"preset", *defaults("gp-vl", command, llama.model)} - {"tries", "eval_tries"}
-    assert differ == filled - {"batch", "eval_points"}  # the file says how many points
+    assert differ == filled - {"batch"}
     assert tiny.method.batch == llama.method.batch  # which presets agree on
 
 
