@@ -85,7 +85,7 @@ def book_runs(workers: int = 2, only_estimate: bool = False, only: str = "") -> 
     for name, runs, final in wanted:
         left = [exp for exp in runs if not is_done(find_run(exp, RUNS))]
         if only_estimate:
-            seconds = estimate(left)
+            seconds = estimate(left, RUNS)
             hours = f"{seconds / 3600:.1f} core-hours"
             known = "a time not yet known" if math.isnan(seconds) else hours
             print(f"{name}: {known}, for {len(left)} of {len(runs)} runs")
