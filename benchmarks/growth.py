@@ -2,10 +2,10 @@
 of a group, the size of a batch and the size of the model.
 
 Run `python benchmarks/growth.py` (a quarter of an hour on one idle core); it writes
-data/benchmarks/growth.json, which figures/growth.svg draws. Everything is measured around one
-point, a step on cards of 256 episodes in groups of 8, one try, 40 tokens an answer, the tiny model,
-of which one thing at a time is changed. Weights are random, so that every answer has its full
-length. Times are of the CPU, the median of ROUNDS, which take turns.
+data/benchmarks/growth.json. Everything is measured around one point, a step on cards of 256
+episodes in groups of 8, one try, 40 tokens an answer, the tiny model, of which one thing at a time
+is changed. Weights are random, so that every answer has its full length. Times are of the CPU, the
+median of ROUNDS, which take turns.
 """
 
 from __future__ import annotations

@@ -70,17 +70,21 @@ from sftrl_lib.rollout import rollout
 from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks import make_task
 
-walk_exp = Experiment(
-    task="virl-l", method="rl", preset=preset, precision=precision, seed=seed,
-    batch=live_batch,
-)  # fmt: skip
-walk = make_task(walk_exp)
-size = walk_exp.method.group
-places = [walk.item("train", seed, i // size) for i in range(2 * walk_exp.method.batch)]
-walked = rollout(
-    start_policy(walk_exp), walk, places, tries=walk_exp.method.tries, progress=True,
-    temperature=walk_exp.method.temperature, max_new_tokens=walk_exp.model.max_new_tokens,
-)  # fmt: skip
+
+def played(task: str):
+    """(experiment, task, episodes): the first two steps of an RL arm, before any training."""
+    exp = Experiment(
+        task=task, method="rl", preset=preset, precision=precision, seed=seed, batch=live_batch
+    )
+    one, own = make_task(exp), exp.method
+    items = [one.item("train", seed, i // own.group) for i in range(2 * own.batch)]
+    return exp, one, rollout(
+        start_policy(exp), one, items, tries=own.tries, progress=True,
+        temperature=own.temperature, max_new_tokens=exp.model.max_new_tokens,
+    )  # fmt: skip
+
+
+walk_exp, walk, walked = played("virl-l")
 
 # %%
 import pandas as pd
@@ -144,16 +148,7 @@ plots.show(figures.mechanism(results, task="gp-vl"))
 # for it, and what becomes of the next try?
 
 # %%
-look_exp = Experiment(
-    task="gp-vl", method="rl", preset=preset, precision=precision, seed=seed,
-    batch=live_batch,
-)  # fmt: skip
-cards = make_task(look_exp)
-hands = [cards.item("train", seed, i // size) for i in range(2 * look_exp.method.batch)]
-looked = rollout(
-    start_policy(look_exp), cards, hands, tries=look_exp.method.tries, progress=True,
-    temperature=look_exp.method.temperature, max_new_tokens=look_exp.model.max_new_tokens,
-)  # fmt: skip
+look_exp, cards, looked = played("gp-vl")
 
 # %%
 import math
@@ -215,16 +210,7 @@ plots.show(figures.mechanism(results, task="virl-vl"))
 # %%
 from sftrl_lib.tasks.navigation import observed, sighted
 
-street_exp = Experiment(
-    task="virl-vl", method="rl", preset=preset, precision=precision, seed=seed,
-    batch=live_batch,
-)  # fmt: skip
-streets = make_task(street_exp)
-places = [streets.item("train", seed, i // size) for i in range(2 * street_exp.method.batch)]
-strolled = rollout(
-    start_policy(street_exp), streets, places, tries=street_exp.method.tries, progress=True,
-    temperature=street_exp.method.temperature, max_new_tokens=street_exp.model.max_new_tokens,
-)  # fmt: skip
+street_exp, streets, strolled = played("virl-vl")
 
 # %%
 rows = []
