@@ -37,7 +37,8 @@ from .tasks import make_task
 INIT = ROOT / "data" / "init"  # weights of the recorded inits
 WEIGHTS_OF_RUN = "weights"  # in a run's folder: what was trained
 _TRAINED_ON = ("rule", "color")  # of a task: an init of the reverse direction is another one
-SHOWN = 12  # episodes of each split that are kept to be looked at
+SHOWN = 12  # episodes of each split that are kept to be looked at, at both ends of training
+SHOWN_BETWEEN = 6  # and at the points of the curve: most of what a run folder weighs
 SHOWN_PICTURES = 60  # the same of pictures, at both ends of training: what was misread as what
 
 
@@ -183,7 +184,8 @@ class _Recorder:
         run.add_evals(row | facts for row in rows)
         if torch.cuda.is_available():
             run.note(peak_gpu_memory_mb=torch.cuda.max_memory_reserved() // 2**20)
-        shown = SHOWN_PICTURES if whole and self.task.pictures else SHOWN
+        ends = SHOWN_PICTURES if self.task.pictures else SHOWN
+        shown = ends if whole else SHOWN_BETWEEN
         run.add_episodes(
             episode_row(self.task.prompt(e.item), e, step=step, split=split, index=i, **columns)
             for split, episodes in played.items()
