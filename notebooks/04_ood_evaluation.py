@@ -656,7 +656,7 @@ for name in set(control[control.method == "init"].run_id):
 # both arms lose many.
 #
 # That is one seed, with intervals over its hands: a hint, in no list of claims, and worth more
-# seeds. A second one is half an hour of two cores, and appears in notebook 05's explorer:
+# seeds. A second one is half an hour of two cores, and appears in notebook 06's explorer:
 #
 #     python -m sftrl_lib rl --task gp-vl --color red --seed 1 --threads 1
 #     python -m sftrl_lib sft --task gp-vl --color red --seed 1 --threads 1
@@ -1053,4 +1053,4 @@ check("04.5", corrected)
 # * Miller, *Adding Error Bars to Evals*, arXiv 2411.00640: clusters and pairing for model
 #   evaluations.
 # * Agarwal et al., *Deep RL at the Edge of the Statistical Precipice*, arXiv 2108.13264.
-# * Next: `05_ablations`.
+# * Next: `06_ablations`.

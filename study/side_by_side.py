@@ -34,7 +34,7 @@ def your_runs(
         for grid in (inits, [exp for exp in experiments if exp not in inits]):
             if grid:
                 run_grid(grid, YOURS, workers, engine=engine)
-        print("They are in runs/yours; notebook 05's explorer shows them beside the book's.")
+        print("They are in runs/yours; notebook 06's explorer shows them beside the book's.")
 
 
 def _alike(exp: Experiment) -> list[tuple]:

@@ -263,7 +263,7 @@ def test_more_tries_did_not_help_the_earlier_foundation_model():
     mean, lo, hi = (100 * x for x in behind[:3])
     said = f"ended {-mean:.1f} points [{lo:.1f}, {hi:.1f}] behind one."
     assert f"more tries did not help: ten {said}" in text("book/results.md")
-    assert f"ten tries {said}" in text("notebooks/05_ablations.py")
+    assert f"ten tries {said}" in text("notebooks/06_ablations.py")
 
 
 def test_how_many_runs_were_made_on_uncommitted_changes():
@@ -376,7 +376,7 @@ def test_what_rates_do_on_a_walk():
     assert words["sft"].is_monotonic_decreasing
     assert list(words["rl"] > 0.95) == [True, True, False]
     assert "RL's words stay at its lower rates, and not at its highest." in text(
-        "notebooks/05_ablations.py"
+        "notebooks/06_ablations.py"
     )
 
 

@@ -4,7 +4,7 @@ import math
 
 from ..exercise import Case, exercise, question
 
-NOTEBOOK = "05_ablations"
+NOTEBOOK = "06_ablations"
 
 
 @exercise(

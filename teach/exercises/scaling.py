@@ -4,7 +4,7 @@ import torch
 
 from ..exercise import Case, exercise, question
 
-NOTEBOOK = "06_scaling_up"
+NOTEBOOK = "08_scaling_up"
 
 
 @exercise(

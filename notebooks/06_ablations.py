@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 05 Ablations: what does the result hang on?
+# # 06 Ablations: what does the result hang on?
 #
 # A result that holds for one setting is an anecdote. This notebook turns single knobs and looks
 # at what the conclusion does. After it you can
@@ -123,7 +123,7 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 # conversation again at each try, so a run of ten tries took about six times as long as one of one.
 
 # %% [markdown] exercise="answers_played"
-# **Exercise 05.1. The price of tries** (easy, 5 minutes)
+# **Exercise 06.1. The price of tries** (easy, 5 minutes)
 #
 # An episode ends when a try succeeds, or when the tries run out. If each try succeeds with
 # the same chance, how many answers does an episode have on average?
@@ -156,10 +156,10 @@ def answers_played(chance: float, tries: int) -> float:
     ...  # your code
 
 
-check("05.1", answers_played)
+check("06.1", answers_played)
 
 # %% [markdown] exercise="solved_within"
-# **Exercise 05.2. Hands are not alike** (medium, 10 minutes)
+# **Exercise 06.2. Hands are not alike** (medium, 10 minutes)
 #
 # Some hands are easy and some are hopeless. Given the chance of each hand, what share of the
 # hands is solved within so many tries? (Within a hand the tries are independent.)
@@ -192,7 +192,7 @@ def solved_within(chances: list[float], tries: int) -> float:
     ...  # your code
 
 
-check("05.2", solved_within)
+check("06.2", solved_within)
 
 # %% [markdown]
 # ## The start and the learning rate
@@ -327,7 +327,7 @@ from study.widgets import episode_viewer
 episode_viewer(recorded_run("rl", preset, seed).episodes())
 
 # %% [markdown] exercise="knobs"
-# **Exercise 05.3. One knob at a time** (easy, 5 minutes)
+# **Exercise 06.3. One knob at a time** (easy, 5 minutes)
 #
 # Two runs are compared. Which settings differ? A setting that is absent has its default
 # value, which is given.
@@ -360,7 +360,7 @@ def knobs(one: dict, other: dict, defaults: dict) -> set[str]:
     ...  # your code
 
 
-check("05.3", knobs)
+check("06.3", knobs)
 
 # %% [markdown]
 # ## Live: turn a knob
@@ -422,7 +422,7 @@ plots.show(knob_figure({name: run}, results, split="training", metric="reward", 
 # exercises stand in the sections above.)
 
 # %% [markdown] exercise="kl_to_init"
-# **Exercise 05.4. How far has it moved?** (easy, 5 minutes)
+# **Exercise 06.4. How far has it moved?** (easy, 5 minutes)
 #
 # The distance that this book measures is $\text{KL}(\pi_\text{init} \,\|\, \pi) = \sum_a
 # \pi_\text{init}(a) \log \frac{\pi_\text{init}(a)}{\pi(a)}$. Compute it for two distributions
@@ -459,10 +459,10 @@ def kl_to_init(init: list[float], policy: list[float]) -> float:
     ...  # your code
 
 
-check("05.4", kl_to_init)
+check("06.4", kl_to_init)
 
 # %% [markdown] exercise="your_ablation"
-# **Exercise 05.5. Your ablation** (hard, 30 minutes)
+# **Exercise 06.5. Your ablation** (hard, 30 minutes)
 #
 # Choose a knob that you believe matters. First write down which figure would change, and in
 # which direction. Then run it: in this notebook, or for several seeds with `python -m
@@ -484,7 +484,7 @@ check("05.4", kl_to_init)
 # %% [markdown]
 # ### Five quick questions
 
-# %% [markdown] quiz="05_ablations"
+# %% [markdown] quiz="06_ablations"
 # Click an answer to see whether it is right, and why.
 #
 # **Question 1.** Runs with different numbers of tries are compared at equal compute. What differs

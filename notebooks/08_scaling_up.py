@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 06 Scaling up: from 1.6 million parameters to 11 billion
+# # 08 Scaling up: from 1.6 million parameters to 11 billion
 #
 # Everything so far ran on a model that fits into an e-mail. The same functions train the paper's
 # own, Llama-3.2-11B-Vision, on one GPU. After this notebook you can
@@ -122,7 +122,7 @@ plots.show(figures.memory(plans))
 # --gpu-memory 24GB`. The lines for GPUs are arithmetic: no GPU was at hand to measure them on.
 
 # %% [markdown] exercise="training_bytes"
-# **Exercise 06.1. What training takes** (medium, 10 minutes)
+# **Exercise 08.1. What training takes** (medium, 10 minutes)
 #
 # Frozen weights take the bits that they are stored in. Each trained weight takes 16 bytes:
 # itself, its gradient, and two running means of AdamW, in 32 bits each. How many bytes does
@@ -155,10 +155,10 @@ def training_bytes(frozen: int, bits: int, trained: int) -> float:
     ...  # your code
 
 
-check("06.1", training_bytes)
+check("08.1", training_bytes)
 
 # %% [markdown] exercise="cache_bytes"
-# **Exercise 06.2. The cache of an answer** (medium, 10 minutes)
+# **Exercise 08.2. The cache of an answer** (medium, 10 minutes)
 #
 # While a model writes, it keeps a key and a value for each token read, in each layer and for
 # each key-value head. How many bytes is that, for rows that are written side by side?
@@ -190,7 +190,7 @@ def cache_bytes(layers: int, heads: int, head_dim: int, tokens: int, rows: int, 
     ...  # your code
 
 
-check("06.2", cache_bytes)
+check("08.2", cache_bytes)
 
 # %% [markdown]
 # ## Four bits, by hand
@@ -223,7 +223,7 @@ print(f"{packed.numel()} bytes for {weight.numel()} weights, and {state.absmax.n
 print(f"error: {(theirs - weight).norm() / weight.norm():.1%} of the weights' norm")
 
 # %% [markdown] exercise="quantised"
-# **Exercise 06.3. Four bits, by hand** (medium, 15 minutes)
+# **Exercise 08.3. Four bits, by hand** (medium, 15 minutes)
 #
 # Quantise a block of weights: divide it by its largest absolute value, replace each result by
 # the nearest of the given levels, and multiply by the scale again. A block of zeros stays as
@@ -266,7 +266,7 @@ def quantised(block: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     ...  # your code
 
 
-check("06.3", quantised)
+check("08.3", quantised)
 
 # %% [markdown]
 # ## LoRA, by hand
@@ -291,7 +291,7 @@ for name in ("tiny", "llama-11b"):
     print(f"{name:10} {shape.parameters:14,} parameters, adapter {shape.adapter:11,} ({share:.1%})")
 
 # %% [markdown] exercise="adapter_size"
-# **Exercise 06.4. The size of an adapter** (easy, 5 minutes)
+# **Exercise 08.4. The size of an adapter** (easy, 5 minutes)
 #
 # LoRA trains two thin matrices beside each weight matrix of m by n: one of m by r, one of r
 # by n. How many numbers does it train for the given matrices?
@@ -323,7 +323,7 @@ def adapter_size(shapes: list[tuple[int, int]], rank: int) -> int:
     ...  # your code
 
 
-check("06.4", adapter_size)
+check("08.4", adapter_size)
 
 # %% [markdown]
 # ## Rates and rank, and why
@@ -358,7 +358,7 @@ check("06.4", adapter_size)
 #         --rank 256 --lr 2e-4
 #
 # With all weights trained, where they fit, it is the paper's own: `--precision full --lr 1e-6`. And
-# a verdict on the two arms needs one grid of rates for both, as in notebook 05.
+# a verdict on the two arms needs one grid of rates for both, as in notebook 06.
 
 # %%
 from sftrl_lib.planning import smallest
@@ -652,7 +652,7 @@ pd.DataFrame(hours).T
 # exercises stand in the sections above.)
 
 # %% [markdown] exercise="forget_or_learn"
-# **Exercise 06.5. Does the adapter forget less, or only learn less?** (hard, 20 minutes)
+# **Exercise 08.5. Does the adapter forget less, or only learn less?** (hard, 20 minutes)
 #
 # Train the adapter at three times the rate, and compare value reading under the new rule at
 # the same loss.
@@ -678,7 +678,7 @@ pd.DataFrame(hours).T
 # %% [markdown]
 # ### Five quick questions
 
-# %% [markdown] quiz="06_scaling_up"
+# %% [markdown] quiz="08_scaling_up"
 # Click an answer to see whether it is right, and why.
 #
 # **Question 1.** What does LoRA train?
