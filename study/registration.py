@@ -11,6 +11,8 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+import pandas as pd
+
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
@@ -46,3 +48,15 @@ def sections() -> dict[str, list[Experiment]]:
         ]
         found[name] = sorted(runs, key=lambda exp: exp.seed)
     return found
+
+
+def confirmed(table: pd.DataFrame, section: str) -> pd.DataFrame:
+    """The recorded rows of a section, as every figure draws the protocol's grid: what its runs
+    measured at the registered temperature, of the seeds of which every arm has ended."""
+    runs = {exp.run_id: exp for exp in sections()[section]}
+    rows = table[table.run_id.isin(runs) & (table.source == "ours")]
+    rows = rows[[("eval_temperature" not in json.loads(text)) for text in rows.condition]]
+    arms = {exp.method.name for exp in runs.values()}
+    ended = rows[rows.method.isin(arms)].groupby("seed").method.nunique()
+    whole = rows[rows.seed.isin(ended.index[ended == len(arms)])]
+    return whole.assign(foundation="default", condition="{}")

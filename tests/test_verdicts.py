@@ -60,6 +60,14 @@ def test_a_contrast_that_holds_in_every_seed_is_supported(registered, tmp_path):
     assert row["p_exact"] == 2 / 32
 
 
+def test_figures_draw_the_registered_temperature_of_the_seeds_that_all_arms_have_ended(registered):
+    rows = table(rl=[0.8] * 5, sft=[0.1] * 5, init=[0.8] * 5).assign(source="ours")
+    rows = rows[(rows.method != "sft") | (rows.seed != 14)]
+    drawn = registration.confirmed(rows, "virl-l")
+    assert set(drawn.seed) == {10, 11, 12, 13} and set(drawn.value) == {0.1, 0.8}
+    assert set(drawn.condition) == {"{}"} and set(drawn.foundation) == {"default"}
+
+
 def test_the_other_sign_is_contradicted(registered, tmp_path):
     low, high = [0.1, 0.2, 0.15, 0.12, 0.1], [0.8, 0.82, 0.79, 0.81, 0.8]
     (row,) = verdicts.family(table(rl=low, sft=high, init=low), "primary", tmp_path)
