@@ -1,6 +1,7 @@
 """Run the notebooks and make the HTML book: jupytext -> nbclient -> Sphinx, all on this machine."""
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ BUILD = HOME / "build"
 EXECUTED = BUILD / "notebooks"
 HTML = BUILD / "html"
 
+SIDE_BY_SIDE = 4  # notebooks at most: each may hold 2 GB
 CELL_TIMEOUT = 1800  # seconds; a cell that takes longer has hung
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS_BAR = re.compile(r"Progress\(|%\|| ?it/s|it \[")  # how tqdm's widget prints itself
@@ -65,15 +67,20 @@ class _Output(OutputWidget):
         pass
 
 
-def execute(
-    notebook: Path, parameters: Mapping[str, Any], out: Path,
-    on_cell: Callable[[str], None] | None = None,
-) -> Path:  # fmt: skip
+def execute(notebook: Path, parameters: Mapping[str, Any], out: Path) -> Path:
     """Run a jupytext notebook in a fresh kernel and write it, outputs included, to `out` (.ipynb).
 
     Where a cell fails, what ran is written all the same, and SftrlError says which cell and why.
-    `on_cell(heading)` is called before each cell with the heading it stands under.
     """
+    return asyncio.run(_execute(notebook, parameters, out))
+
+
+async def _execute(
+    notebook: Path, parameters: Mapping[str, Any], out: Path,
+    on_cell: Callable[[str], None] | None = None, **environment: str,
+) -> Path:  # fmt: skip
+    """`execute`; `on_cell(heading)` is called before each cell with the heading it stands under.
+    The kernel has this process's environment, and `environment`."""
     writable(out.parent)
     nb = jupytext.read(notebook)
     inject(nb, parameters)
@@ -93,9 +100,11 @@ def execute(
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )  # fmt: skip
     client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _Output
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    )
     try:
-        client.execute(env=os.environ | {"PYTHONPATH": path})
+        await client.async_execute(env=os.environ | environment)
     except CellExecutionError as error:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
         raise SftrlError(
@@ -110,6 +119,40 @@ def execute(
     finally:
         nbformat.write(without_widgets(nb), out)
     return out
+
+
+async def _execute_all(notebooks: Sequence[Path], parameters: Mapping[str, Any]) -> None:
+    """Run notebooks side by side, as many as the machine has cores for, one thread each: small
+    models gain nothing from a second. Ctrl-C or a failure stops the others, too."""
+    own = {path: parameters_of(jupytext.read(path)) for path in notebooks}
+    known = {name for names in own.values() for name in names}
+    if unknown := sorted(set(parameters) - known):
+        raise SftrlError(
+            f"unknown parameter {', '.join(unknown)}; the notebooks have "
+            f"{', '.join(sorted(known))}."
+        )
+    workers = min(SIDE_BY_SIDE, os.cpu_count() or 1)
+    threads = {"OMP_NUM_THREADS": "1"} if workers > 1 else {}
+    turn, total = asyncio.Semaphore(workers), sum(len(jupytext.read(n).cells) for n in notebooks)
+    with tqdm(total=total, unit="cell", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
+
+        async def run(notebook: Path) -> None:
+            def on_cell(heading: str) -> None:
+                bar.update()
+                bar.set_postfix_str(f"{notebook.stem}: {heading}"[:60])
+
+            given = {k: v for k, v in parameters.items() if k in own[notebook]}
+            out = EXECUTED / f"{notebook.stem}.ipynb"
+            async with turn:
+                await _execute(notebook, given, out, on_cell, **threads)
+
+        running = [asyncio.create_task(run(notebook)) for notebook in notebooks]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
 def without_widgets(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -152,16 +195,6 @@ def build_html(executed: Path = EXECUTED, html: Path = HTML) -> Path:
     return html / "index.html"
 
 
-def _known(parameters: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
-    """SftrlError for a parameter that none of the notebooks has; each takes those it has."""
-    known = {name for path in notebooks for name in parameters_of(jupytext.read(path))}
-    if unknown := sorted(set(parameters) - known):
-        raise SftrlError(
-            f"unknown parameter {', '.join(unknown)}; the notebooks have "
-            f"{', '.join(sorted(known))}."
-        )
-
-
 def build(
     only: str = "", parameters: Mapping[str, Any] | None = None, run_notebooks: bool = True
 ) -> Path:
@@ -175,19 +208,7 @@ def build(
         names = ", ".join(n.stem for n in NOTEBOOKS)
         raise SftrlError(f"no notebook starts with {only!r}; the notebooks are {names}.")
     if run_notebooks:
-        _known(parameters or {}, chosen)
-        total = sum(len(jupytext.read(n).cells) for n in chosen)
-        with tqdm(total=total, unit="cell", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
-            for notebook in chosen:
-
-                def on_cell(heading: str, name: str = notebook.stem) -> None:
-                    bar.update()
-                    bar.set_postfix_str(f"{name}: {heading}"[:60])
-
-                bar.set_postfix_str(notebook.stem)
-                own = parameters_of(jupytext.read(notebook))
-                given = {k: v for k, v in (parameters or {}).items() if k in own}
-                execute(notebook, given, EXECUTED / f"{notebook.stem}.ipynb", on_cell)
+        asyncio.run(_execute_all(chosen, parameters or {}))
     results = load_results(yours=None)
     figures.save_all(results)
     hero.save_all(results)

@@ -1,8 +1,10 @@
 """Every notebook runs, keeps its shape as text, and has the sections a reader is promised."""
 
+import asyncio
 import functools
 import gc
 import re
+import time
 import weakref
 
 import jupytext
@@ -197,6 +199,39 @@ def test_unknown_parameter_is_refused_by_name():
 def test_parameter_that_no_notebook_has_is_refused_and_others_reach_those_that_have_it():
     with pytest.raises(SftrlError, match="unknown parameter speed; the notebooks have episodes"):
         book.build("0", {"speed": 3, "live_steps": 2})
+
+
+def pages_of(tmp_path, monkeypatch, **cells) -> None:
+    """A book of one cell a notebook, beside the cell with its parameter, `here`."""
+    parameters = f'# %% tags=["parameters"]\nhere = {str(tmp_path)!r}\n# %%\n'
+    for name, cell in cells.items():
+        (tmp_path / f"{name}.py").write_text(parameters + cell + "\n")
+    monkeypatch.setattr(book, "NOTEBOOKS", sorted(tmp_path.glob("*.py")))
+    monkeypatch.setattr(book, "EXECUTED", tmp_path)
+    monkeypatch.setattr(book.os, "cpu_count", lambda: 2)
+
+
+WAIT = """import os, pathlib, time
+pathlib.Path(here, "{own}").touch()
+while not pathlib.Path(here, "{other}").exists():
+    time.sleep(0.05)
+os.environ["OMP_NUM_THREADS"]"""
+
+
+def test_notebooks_run_side_by_side_on_one_thread_each(tmp_path, monkeypatch):
+    a, b = WAIT.format(own="a", other="b"), WAIT.format(own="b", other="a")
+    pages_of(tmp_path, monkeypatch, a=a, b=b)
+    asyncio.run(book._execute_all(book.NOTEBOOKS, {}))
+    ran = [nbformat.read(tmp_path / f"{name}.ipynb", 4).cells[-1] for name in "ab"]
+    assert [cell.outputs[0].data["text/plain"] for cell in ran] == ["'1'", "'1'"]
+
+
+def test_a_notebook_that_fails_stops_the_others(tmp_path, monkeypatch):
+    pages_of(tmp_path, monkeypatch, a="1 / 0", b="import time; time.sleep(600)")
+    began = time.monotonic()
+    with pytest.raises(SftrlError, match="a.py stopped"):
+        book.build()
+    assert time.monotonic() - began < 300
 
 
 def test_nothing_is_sent_to_the_kernel_while_a_cell_is_awaited(tmp_path):
