@@ -54,12 +54,13 @@ class Claims:
     @staticmethod
     def options(option: Callable) -> None:
         option("--json", action="store_true")
+        option("--registered", action="store_true", help="those of data/registration.json")
 
     @staticmethod
     def run(args: Namespace) -> None:
-        from .claims import main
+        from . import claims, verdicts
 
-        main(args.json)
+        (verdicts if args.registered else claims).main(args.json)
 
 
 @register_command("book")

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from commons.errors import SftrlError
 from sftrl_lib import stats
-from sftrl_lib.registry import ABLATIONS
+from sftrl_lib.registry import ABLATIONS, TASKS
 
 from .plots import (
     BOTH,
@@ -37,6 +37,7 @@ from .plots import (
     stack,
     style_of,
 )
+from .registration import confirmed, sections
 
 ALL: dict[str, Callable[..., Figure]] = {}  # the book's figures by name
 
@@ -317,10 +318,13 @@ def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)
 
 def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
     """Every figure of the tiny tier's recorded runs for which there are rows, as files named
-    TASK-FIGURE."""
+    TASK-FIGURE, those of the second edition second-TASK-FIGURE."""
     recorded = results[(results.source == "ours") & (results.preset == "tiny")]
+    wanted = [(task, task, results) for task in sorted(set(recorded.task))]
+    again = {task: confirmed(recorded, task) for task in TASKS if task in sections()}
+    wanted += [(task, f"second-{task}", rows) for task, rows in again.items() if len(rows)]
     saved = []
-    for task, (name, draw) in product(sorted(set(recorded.task)), ALL.items()):
+    for (task, start, rows), (name, draw) in product(wanted, ALL.items()):
         with contextlib.suppress(SftrlError):  # nothing is recorded for it
-            saved.append(save(draw(results, task=task, preset="tiny"), f"{task}-{name}", folder))
+            saved.append(save(draw(rows, task=task, preset="tiny"), f"{start}-{name}", folder))
     return saved

@@ -2,6 +2,7 @@
 are drawn for wide and narrow, light and dark pages."""
 
 from html import escape
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,6 +16,7 @@ from sftrl_lib.registry import TASKS
 from study.plots import NARROW
 
 from .claims import claims_table
+from .verdicts import points, registered, said
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
 ARMS = ("init", "rl", "sft")
@@ -109,10 +111,23 @@ def cells_table(rows: list[dict[str, Any]]) -> str:
     return markdown(("Cell", "paper", "here", "verdict"), said)
 
 
+def registered_table(rows: list[dict[str, Any]]) -> str:
+    """The registered claims with what their runs say, from the rows of `verdicts.registered`."""
+    lines = []
+    for row in rows:
+        p = "–" if isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
+        seeds = f"{row['n']} of {row['registered']}"
+        lines.append((row["id"], row["statement"], points(row), seeds, p, said(row)))
+    return markdown(("Claim", "", "change, points", "seeds", "p", "verdict"), lines)
+
+
 def write_tables(results: pd.DataFrame, folder: Path) -> None:
     """Every table that the pages include."""
     tables = {task: task_table(results, task) for task in ROWS}
     tables["cells"] = cells_table(claims_table(results))
+    rows = registered(results)
+    for name in dict.fromkeys(row["family"] for row in rows):
+        tables[name] = registered_table([row for row in rows if row["family"] == name])
     folder.mkdir()
     for name, table in tables.items():
         (folder / f"{name}.md").write_text(table)

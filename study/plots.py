@@ -104,6 +104,7 @@ class Data:
     def __init__(
         self, results: pd.DataFrame, live: pd.DataFrame | None, task: str, preset: str = ""
     ) -> None:
+        edition = results.attrs.get("edition", "")
         results = results[results.task == task]
         self.paper = results[results.source == "paper"]
         tiers = set(results.preset[results.source != "paper"])
@@ -111,7 +112,7 @@ class Data:
         preset = preset or (tiers.pop() if len(tiers) == 1 else "tiny")
         self.how, self.task, self.kind = how(task, preset), task, TASKS[task]
         self.head = self.kind.headline
-        self.tier = f"{task.upper()}, {preset} tier"
+        self.tier = ", ".join(filter(None, (task.upper(), f"{preset} tier", edition)))
         tier = results[results.preset == preset]
         ours = tier[tier.source == "ours"]
         self.ours = ours[~ours.seed.isin(stats.DEVELOPMENT_SEEDS)]

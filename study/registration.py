@@ -59,4 +59,6 @@ def confirmed(table: pd.DataFrame, section: str) -> pd.DataFrame:
     arms = {exp.method.name for exp in runs.values()}
     ended = rows[rows.method.isin(arms)].groupby("seed").method.nunique()
     whole = rows[rows.seed.isin(ended.index[ended == len(arms)])]
-    return whole.assign(foundation="default", condition="{}")
+    drawn = whole.assign(foundation="default", condition="{}")
+    drawn.attrs["edition"] = "second edition"
+    return drawn

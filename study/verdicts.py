@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from sftrl_lib.experiment import Experiment
+from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, read_manifest, read_rows
 from sftrl_lib.stats import Change, holm, paired_change, tries_of
 
@@ -131,12 +133,13 @@ def verdict(change: Change, p_holm: float, sign: int, margin: float, registered:
 
 def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, Any]]:
     """The rows of a family: id, statement, section, split, metric, contrast, values by arm and
-    seed, change, lo, hi (of t or bootstrap, the wider), p, p_exact, p_holm, n seeds, verdict."""
+    seed, change, lo, hi (of t or bootstrap, the wider), p, p_exact, p_holm, n seeds of those
+    registered, verdict."""
     rules = registration()["families"][name]
     found = []
     for row in rules["rows"]:
         task = row["section"]
-        most = sections()[task][0].evaluation.eval_tries
+        most = Experiment(task=task, method="rl").evaluation.eval_tries
         where = row["split"], row["metric"], tries_of(row["metric"], most)
         arms = {arm: ends(table, task, arm, *where) for arm in ("init", "sft", "rl")}
         after, before = row["contrast"].split("-")
@@ -160,7 +163,40 @@ def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, 
     complete = [row["n"] >= seeds for row, seeds in zip(found, asked, strict=True)]
     corrected = holm([row["p"] if c else 1.0 for row, c in zip(found, complete, strict=True)])
     for row, seeds, p, c in zip(found, asked, corrected, complete, strict=True):
-        row["p_holm"] = p if c else math.nan
+        row |= {"p_holm": p if c else math.nan, "registered": seeds}
         margin = registration()["margins"][row["section"]]
         row["verdict"] = verdict(row.pop("paired"), row["p_holm"], row["sign"], margin, seeds)
     return found
+
+
+def registered(table: pd.DataFrame, root: Path = RUNS) -> list[dict[str, Any]]:
+    """The rows of all families, in the order of the registration."""
+    return [row for name in registration()["families"] for row in family(table, name, root)]
+
+
+def said(row: Mapping[str, Any]) -> str:
+    """A row's verdict in words; beside "inconclusive", the seeds that its effect would take."""
+    needed = row["seeds_needed"] if row["verdict"] == "inconclusive" else None
+    return f"{row['verdict']} ({needed} seeds would tell)" if needed else row["verdict"]
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """A row's change in percentage points with its interval; a dash for what is not recorded."""
+    change, lo, hi = (100 * row[name] for name in ("change", "lo", "hi"))
+    if math.isnan(change):
+        return "–"
+    return f"{change:+.1f}" + ("" if math.isnan(lo) else f" [{lo:+.1f}, {hi:+.1f}]")
+
+
+def main(as_json: bool = False) -> None:
+    """`python -m sftrl_lib claims --registered [--json]`."""
+    rows = registered(load_results(yours=None))
+    if as_json:
+        plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]
+        print(json.dumps(plain, indent=1))
+        return
+    for row in rows:
+        p = "" if math.isnan(row["p_holm"]) else f", p = {row['p_holm']:.2g} in its family"
+        seeds = f"{row['n']} of {row['registered']} seeds{p}"
+        print(f"{row['family']:10}{row['id']:22}{said(row)}: {points(row)} ({seeds})")
+        print(f"{'':10}{row['statement']}.")

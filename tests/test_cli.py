@@ -269,10 +269,24 @@ def test_one_file_drives_tiny_and_11b_and_only_what_the_presets_fill_in_differs(
 
 
 # --- what runs ------------------------------------------------------------------------------------
-def test_claims_as_json_hold_the_twelve_cells(capsys):
-    def not_json(word):
-        raise AssertionError(f"{word} is no JSON")
+def not_json(word):
+    raise AssertionError(f"{word} is no JSON")
 
+
+def test_registered_claims_are_all_there_with_a_verdict_each(capsys):
+    assert call("claims", "--registered", "--json") == 0
+    rows = json.loads(capsys.readouterr().out, parse_constant=not_json)
+    families = [row["family"] for row in rows]
+    assert [families.count(name) for name in ("primary", "secondary", "mechanism")] == [6, 12, 4]
+    known = {"supported", "contradicted", "equivalent", "inconclusive", "not run"}
+    assert {row["verdict"] for row in rows} <= known
+    assert all(row["verdict"] == "not run" for row in rows if row["n"] < row["registered"])
+    assert call("claims", "--registered") == 0
+    text = capsys.readouterr().out
+    assert all(row["id"] in text and row["statement"] in text for row in rows)
+
+
+def test_claims_as_json_hold_the_twelve_cells(capsys):
     assert call("claims", "--json") == 0
     claims = json.loads(capsys.readouterr().out, parse_constant=not_json)
     assert [i for i in dict.fromkeys(c["id"] for c in claims) if i in CELLS] == CELLS  # of any tier

@@ -60,6 +60,17 @@ def test_a_contrast_that_holds_in_every_seed_is_supported(registered, tmp_path):
     assert row["p_exact"] == 2 / 32
 
 
+def test_a_row_says_its_change_with_interval_and_what_would_decide_it(registered, tmp_path):
+    unsure, low = [0.2, 0.1, 0.3, 0.15, 0.1], [0.1, 0.2, 0.15, 0.12, 0.1]
+    (row,) = verdicts.family(table(rl=unsure, sft=low, init=low), "primary", tmp_path)
+    assert row["verdict"] == "inconclusive"
+    assert verdicts.said(row) == f"inconclusive ({row['seeds_needed']} seeds would tell)"
+    shown = f"{100 * row['change']:+.1f} [{100 * row['lo']:+.1f}, {100 * row['hi']:+.1f}]"
+    assert verdicts.points(row) == shown and row["lo"] < 0 < row["hi"]
+    (row,) = verdicts.family(table(rl=low, sft=low, init=low)[:0], "primary", tmp_path)
+    assert (verdicts.said(row), verdicts.points(row)) == ("not run", "–")
+
+
 def test_figures_draw_the_registered_temperature_of_the_seeds_that_all_arms_have_ended(registered):
     rows = table(rl=[0.8] * 5, sft=[0.1] * 5, init=[0.8] * 5).assign(source="ours")
     rows = rows[(rows.method != "sft") | (rows.seed != 14)]
