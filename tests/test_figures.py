@@ -114,6 +114,7 @@ def test_confusion_counts_a_row_in_percent_and_what_is_unread():
     assert "50% read right" in figure.alt and "K as none 50%" in figure.alt
 
 
+@pytest.mark.slow
 def test_every_task_has_its_files(monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, name, folder: name)
     names = set(figures.save_all(pd.concat([RESULTS, as_navigation(synthetic())])))
@@ -231,6 +232,7 @@ def test_matched_figure_plots_ood_against_id_and_kl():
     assert 20 < label_lines(id_axis)["RL"].get_xdata()[-1] < 26
 
 
+@pytest.mark.slow
 def test_saved_files_are_the_same_bytes_and_carry_alt_text(tmp_path):
     for folder in ("a", "b"):
         figure = figures.mechanism(RESULTS)

@@ -116,7 +116,8 @@ def test_what_is_read_off_is_what_a_plain_pass_of_the_whole_conversation_says(ki
         assert len(prompts[i]) in scripted[i] and len(scripted[i]) > 1
         for end, logits in scripted[i].items():
             found, expected = (x.log_softmax(-1) for x in (logits, plain[end - 1]))
-            close = 1e-3 if kind == "four bits" else 1e-4
+            # Where a CPU has bf16, bitsandbytes multiplies single rows of four-bit weights in it.
+            close = 2e-2 if kind == "four bits" else 1e-4
             torch.testing.assert_close(found, expected, rtol=close, atol=close)
 
 

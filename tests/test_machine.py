@@ -46,16 +46,23 @@ TELL = "import engine.threads as t; t.use_threads(); import torch; print(torch.g
     ("code", "env", "policy", "threads"),
     [
         (TELL, {}, "PASSIVE", min(2, os.cpu_count())),
-        (TELL, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", min(2, os.cpu_count())),
-        (TELL, {"OMP_NUM_THREADS": "1"}, "PASSIVE", 1),
+        pytest.param(
+            TELL,
+            {"OMP_WAIT_POLICY": "ACTIVE"},
+            "ACTIVE",
+            min(2, os.cpu_count()),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(TELL, {"OMP_NUM_THREADS": "1"}, "PASSIVE", 1, marks=pytest.mark.slow),
         (f"import torch; {TELL}", {}, None, 1),  # too late for the policy: nothing to wait for
-        (
+        pytest.param(
             f"import torch; {TELL}",
             {"OMP_WAIT_POLICY": "PASSIVE"},
             "PASSIVE",
             min(2, os.cpu_count()),
+            marks=pytest.mark.slow,
         ),
-    ],
+    ],  # fmt: skip
     ids=["default", "the user's policy", "the user's threads", "torch first", "both"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="other OpenMP libraries tell it otherwise")

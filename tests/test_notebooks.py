@@ -218,6 +218,7 @@ while not pathlib.Path(here, "{other}").exists():
 os.environ["OMP_NUM_THREADS"]"""
 
 
+@pytest.mark.slow
 def test_notebooks_run_side_by_side_on_one_thread_each(tmp_path, monkeypatch):
     a, b = WAIT.format(own="a", other="b"), WAIT.format(own="b", other="a")
     pages_of(tmp_path, monkeypatch, a=a, b=b)
@@ -226,6 +227,7 @@ def test_notebooks_run_side_by_side_on_one_thread_each(tmp_path, monkeypatch):
     assert [cell.outputs[0].data["text/plain"] for cell in ran] == ["'1'", "'1'"]
 
 
+@pytest.mark.slow
 def test_a_notebook_that_fails_stops_the_others(tmp_path, monkeypatch):
     pages_of(tmp_path, monkeypatch, a="1 / 0", b="import time; time.sleep(600)")
     began = time.monotonic()
@@ -274,6 +276,7 @@ def test_failing_cell_names_notebook_heading_and_error(tmp_path, monkeypatch, ce
     assert (tmp_path / "broken.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_pages_ask_no_other_host(tmp_path):
     page = book.build_html(executed=tmp_path / "none", html=tmp_path / "html")
     loaded = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//""")
@@ -356,6 +359,7 @@ def test_setup_says_whose_runs_are_shown(preset, words, monkeypatch, capsys):
     assert words in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_live_run_without_the_kl_is_not_what_opens_where_it_is_asked_for(
     monkeypatch, tmp_path, capsys
 ):

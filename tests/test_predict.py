@@ -111,6 +111,7 @@ def test_a_damaged_file_is_named_and_not_overwritten(readers, text):
     assert readers.read_bytes() == text.encode("latin-1")
 
 
+@pytest.mark.slow
 def test_a_page_of_the_book_folds_each_question_with_its_truth(tmp_path):
     text = """# %% [markdown]
 # # A page
