@@ -2,6 +2,7 @@
 are drawn for wide and narrow, light and dark pages."""
 
 from html import escape
+from itertools import product
 from math import isnan
 from pathlib import Path
 from statistics import fmean
@@ -12,11 +13,13 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from sftrl_lib import stats
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.registry import TASKS
 from study.plots import NARROW
 
 from .claims import claims_table
-from .verdicts import points, registered, said
+from .registration import sections
+from .verdicts import ends, points, registered, said
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
 ARMS = ("init", "rl", "sft")
@@ -117,14 +120,30 @@ def registered_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         p = "–" if isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
         seeds = f"{row['n']} of {row['registered']}"
-        lines.append((row["id"], row["statement"], points(row), seeds, p, said(row)))
-    return markdown(("Claim", "", "change, points", "seeds", "p", "verdict"), lines)
+        lines.append((row["statement"], points(row), seeds, p, said(row)))
+    return markdown(("Claim", "change, points", "seeds", "p", "verdict"), lines)
+
+
+def temperatures_table(results: pd.DataFrame, section: str = "virl-l") -> str:
+    """The ends of a section's arms by split and sampling temperature, the init's own beside."""
+    task = sections()[section][0].task.name
+    most, head = Experiment(task=task, method="rl").evaluation.eval_tries, TASKS[task].headline
+    rows = []
+    for split, temperature in product(("id_unseen", "rule_ood"), (0.0, None, 1.0)):
+        found = [
+            ends(results, section, arm, split, head, most, temperature).values() for arm in ARMS
+        ]
+        shown = "0.2" if temperature is None else f"{temperature:g}"
+        values = (f"{100 * fmean(end):.1f}" if end else "" for end in found)
+        rows.append((TASKS[task].split_labels.get(split, split), shown, *values))
+    return markdown(("Test", "temperature", "init", "RL", "SFT"), rows)
 
 
 def write_tables(results: pd.DataFrame, folder: Path) -> None:
     """Every table that the pages include."""
     tables = {task: task_table(results, task) for task in ROWS}
     tables["cells"] = cells_table(claims_table(results))
+    tables["temperatures"] = temperatures_table(results)
     rows = registered(results)
     for name in dict.fromkeys(row["family"] for row in rows):
         tables[name] = registered_table([row for row in rows if row["family"] == name])

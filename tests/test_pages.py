@@ -1,5 +1,6 @@
 """Sentences of the book's pages, held to the rows, episodes and records that they speak of."""
 
+import functools
 import json
 from collections import Counter, defaultdict
 from itertools import product
@@ -12,11 +13,12 @@ from results_fixture import synthetic
 from sftrl_lib import stats
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.results import load_results
-from sftrl_lib.runs import read_manifest
+from sftrl_lib.runs import RUNS, Run, read_manifest
 from sftrl_lib.tasks import make_task
-from study import figures, pages
+from study import figures, pages, speeds, verdicts
 from study.claims import claims_table
 from study.notebook import recorded_episodes
+from study.registration import sections
 from worlds.deals import named_cards
 from worlds.rail import split_landmark
 from worlds.walks import observed
@@ -140,12 +142,98 @@ def test_peaks_of_the_proof_are_the_recorded_ones():
     assert f"peaks of {a}, {b} and {c} GB" in page and f"then {x}, {y} and {z}, in part" in page
 
 
-def test_speeds_are_those_of_the_recorded_benchmark():
+def test_pictures_of_speeds_are_those_of_the_recorded_benchmarks():
+    for name, draw in (("speed", speeds.times_faster), ("growth", speeds.growth)):
+        alt = (ROOT / f"figures/{name}.alt.txt").read_text()
+        assert draw(speeds.record(name)).alt + "\n" == alt
+    shares = {row["task"]: row.get("matmul_share") for row in speeds.record("speed")["results"]
+              if row["work"] == "rl step"}  # fmt: skip
+    cards, walks = (f"{shares[task]:.0%}" for task in ("gp-l", "virl-l"))
     page = text("benchmarks/README.md")
-    for r in json.loads((ROOT / "data/benchmarks/training.json").read_text())["results"]:
-        speed = f"{r['seconds_a_step']:.2f} | {r['tokens_a_second']:,.0f} | {r['matmul_share']:.0%}"
-        row = f"| {r['method']}: {r['variant']} | {speed} | {r['trained_rows']:.0%} |"
-        assert row in page
+    assert f"at {cards} of the rate of a large matrix product on cards, at {walks} on" in page
+
+
+@functools.cache
+def registered_walks() -> dict[tuple, float]:
+    """Means over seeds of the second edition's walks: {(arm, split, metric, temperature): value},
+    at the end of training, and at the first point of the curve: "sft, early"."""
+    table, most = load_results(yours=None), 2
+    found = {}
+    for arm, split in product(("init", "rl", "sft"), ("id_unseen", "rule_ood")):
+        for metric in ("per_step", "turn_found", "words_right"):
+            tries = stats.tries_of(metric, most)
+            where = "virl-l", arm, split, metric, tries
+            for temperature in (None, 0.0, 1.0):
+                end = verdicts.ends(table, *where, temperature).values()
+                found[arm, split, metric, temperature] = fmean(end) if end else float("nan")
+    early = verdicts.ends(table, "virl-l", "sft", "rule_ood", "per_step", most, step=68).values()
+    return found | {("sft, early", "rule_ood", "per_step", None): fmean(early)}
+
+
+def test_what_the_second_edition_says_of_walks():
+    page, at = text("book/second_edition.md"), registered_walks()
+    assert "learns the city's streets almost to perfection" in page
+    assert at["sft", "id_unseen", "per_step", None] > 0.93
+    assert "At first it holds its ground there; then it collapses" in page
+    held = at["sft, early", "rule_ood", "per_step", None]
+    assert held > 0.8 * at["init", "rule_ood", "per_step", None]
+    assert at["sft", "rule_ood", "per_step", None] < 0.1
+    assert "finds more than half of the turns" in page
+    assert at["sft", "rule_ood", "turn_found", None] > 0.5
+    assert "keeps the words that it is asked for, and finds fewer turns" in page
+    assert at["rl", "rule_ood", "words_right", None] > 0.97
+    start = at["init", "rule_ood", "turn_found", None]
+    assert at["rl", "rule_ood", "turn_found", None] < start - 0.1
+    assert "most of it is gone once the init, too, answers at a lower temperature" in page
+    cool, warm = (
+        at["rl", "id_unseen", "per_step", t] - at["init", "id_unseen", "per_step", t]
+        for t in (None, 1.0)
+    )
+    assert cool < warm / 2
+    assert "The fall under the new rule does not depend on the temperature" in page
+    for temperature in (None, 0.0, 1.0):
+        fall = at["init", "rule_ood", "per_step", temperature] - 0.05
+        assert at["rl", "rule_ood", "per_step", temperature] < fall
+
+
+def test_what_the_advice_rests_on():
+    page, table = text("book/what_to_do.md"), load_results(yours=None)
+    assert "it had turned at a third of the training, and the loss went on falling" in page
+    (arm, *_) = (e for e in sections()["virl-l"] if e.method.name == "sft" and e.seed == 10)
+    third = arm.method.steps // 3
+    ends = [
+        verdicts.ends(table, "virl-l", "sft", "rule_ood", "per_step", 2, step=step)
+        for step in (third, None)
+    ]
+    start = registered_walks()["init", "rule_ood", "per_step", None]
+    assert start - 0.1 > fmean(ends[0].values()) > fmean(ends[1].values())
+    folder = RUNS / arm.run_id
+    losses = Run(folder, read_manifest(folder)).metrics().loss
+    assert losses.tail(20).mean() < losses[third - 10 : third + 10].mean() / 4
+    assert "Of the first edition's five seeds of SFT on walks, one gained" in page
+    walks = stats.main_grid(table[(table.task == "virl-l") & (table.preset == "tiny")])
+    init, sft = (stats.last(walks, m, "rule_ood", "per_step", 2).value for m in ("init", "sft"))
+    changes = sorted(sft - init)
+    assert len(changes) == 5 and changes[0] < -0.1 and changes[-1] > 0 > changes[-2]
+
+
+def test_a_registered_claim_says_what_is_there_and_what_is_not():
+    row = {
+        "statement": "RL rises",
+        "change": 0.1,
+        "lo": 0.05,
+        "hi": 0.15,
+        "n": 5,
+        "registered": 10,
+        "p_holm": float("nan"),
+        "verdict": "not run",
+        "seeds_needed": 3,
+    }
+    table = pages.registered_table([row, row | {"p_holm": 0.004, "verdict": "supported", "n": 10}])
+    assert table.splitlines()[2:] == [
+        "| RL rises | +10.0 [+5.0, +15.0] | 5 of 10 | – | not run |",
+        "| RL rises | +10.0 [+5.0, +15.0] | 10 of 10 | 0.004 | supported |",
+    ]
 
 
 def test_tries_are_those_of_the_recorded_runs():
