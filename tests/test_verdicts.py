@@ -77,6 +77,7 @@ def test_figures_draw_the_registered_temperature_of_the_seeds_that_all_arms_have
     drawn = registration.confirmed(rows, "virl-l")
     assert set(drawn.seed) == {10, 11, 12, 13} and set(drawn.value) == {0.1, 0.8}
     assert set(drawn.condition) == {"{}"} and set(drawn.foundation) == {"default"}
+    assert registration.confirmed(rows[:0], "virl-l").empty
 
 
 def test_the_other_sign_is_contradicted(registered, tmp_path):
