@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from sftrl_lib.experiment import Experiment
 from sftrl_lib.runs import RUNS, read_manifest, read_rows
 from sftrl_lib.stats import Change, holm, paired_change, tries_of
 
@@ -136,7 +137,8 @@ def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, 
     found = []
     for row in rules["rows"]:
         task = row["section"]
-        most = sections()[task][0].evaluation.eval_tries
+        runs = sections()[task] or [Experiment(task=task)]  # its arms may not be chosen yet
+        most = runs[0].evaluation.eval_tries
         where = row["split"], row["metric"], tries_of(row["metric"], most)
         arms = {arm: ends(table, task, arm, *where) for arm in ("init", "sft", "rl")}
         after, before = row["contrast"].split("-")
