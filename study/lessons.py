@@ -154,7 +154,8 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> plots
             at = dict(transform=axis.get_yaxis_transform(), va="center", fontsize=8.5)
             axis.text(1.02, place, words, color=looks.get(words, "#202020"), **strong, **at)
             interval = f" [{lo:+.1f}, {hi:+.1f}]" if hi > lo else ""
-            said.append(f"{row['label']}: {f'{mean:+.1f}' * (mean == mean)}{interval} {words}")
+            change = "" if np.isnan(mean) else f" {mean:+.1f}{interval},"
+            said.append(f"{row['label']}:{change} {words}")
         axis.set_yticks(range(len(rows)), [row["label"] for row in rows])
         axis.set(xlabel="change, in points", ylim=(len(rows) - 0.5, -0.5))
         axis.set_xscale("symlog", linthresh=10)
