@@ -17,9 +17,9 @@
 # # 05 What exactly is memorised? A detective story
 #
 # The victim was in good health. On routes that it had never walked, SFT took nearly every step
-# rightly. Then one sentence of the question changed: a turn should now be called *left* or *right*,
-# and no longer *north* or *east*. The city was the same. Of a hundred steps SFT now takes hardly one
-# rightly.
+# rightly. Then one sentence of the question changed: a turn should now be called *left* or
+# *right*, and no longer *north* or *east*. The city was the same. Now SFT loses nearly every route
+# at its first turn.
 #
 # Everybody knows who did it: SFT *memorises*. But what has it memorised? Four suspects have been
 # seen near the place.
@@ -57,8 +57,11 @@ plots.show(figures.changes_from_init(confirmed(results, "virl-l"), task="virl-l"
 
 # %% [markdown]
 # New routes do not trouble SFT, and other cities trouble it little. The fall is in one panel, that
-# of the new words. And on cards, where SFT does know its hands by heart, the *paired* test deals the
-# very same new hands under both rules:
+# of the new words. (It is so deep because the measure ends a route at the first turn that is lost.
+# Counted over all positions SFT still takes most steps rightly: exercise 05.4.)
+#
+# On cards SFT does know its own hands by heart. So the *paired* test deals the very same new hands
+# under both rules:
 
 # %%
 import pandas as pd
@@ -103,9 +106,11 @@ plots.show(figures.recognition_and_success(results, task="gp-vl"))
 # since every label says card by card what lies there. And it goes down. It sees nearly everything
 # under the new rule and solves next to nothing. The eyes have an alibi.
 #
-# But can RL, which is never told what lies on the table, improve the eyes at all? In the right panel,
-# red cards that no training shows, it does not. A control turns the colours round. Red cards, which
-# the init misreads most of the time, are now what both arms train on.
+# ## Can a verdict teach eyes?
+#
+# RL is never told what lies on the table. Can it improve the eyes at all? In the right panel, red
+# cards that no training shows, it does not. A control turns the colours round: now both arms train
+# on red cards, which the init misreads most of the time.
 
 # %%
 from study.predict import Truth, predict, predictions
@@ -135,15 +140,15 @@ plots.show(lessons.shares_of(eyes, title, caption, "whole hands seen right (%)")
 # %% [markdown]
 # ## The rule
 #
-# Now the prime suspect. With cards in pictures SFT calls most jacks, queens and kings a ten, although
-# the question says 11, 12, 13. It looks like a model that has stopped reading rules.
+# Now the prime suspect. With cards in pictures SFT calls most jacks, queens and kings a ten,
+# although the question says 11, 12, 13. It looks like a model that has stopped reading rules.
 #
 # So state another rule that it has never trained on: jack, queen and king all count as five.
 
 # %%
 predict(
-    "05.five", "Cards in pictures, J = Q = K = 5, a rule that no training states: what share of the "
-    "face cards does SFT read as five?", (0, 100), "%",
+    "05.five", "Cards in pictures, J = Q = K = 5, a rule that no training states: what share of "
+    "the face cards does SFT read as five?", (0, 100), "%",
 )  # fmt: skip
 
 # %%
@@ -165,13 +170,22 @@ read = {
     ).query("method != 'rl'")
     for task in looks
 }
-plots.show(lessons.by_value(read, 10))
+plots.show(lessons.by_value(read, training=10))
 
 # %% [markdown]
-# At ten there is a cliff. In pictures SFT reads most values that its labels can say, and hardly any
-# that they cannot. (As text the same edge is a small step, on far fewer answers.) The rule is not
-# quite innocent: under rules with three different values SFT reads the sayable ones less often than
-# the init does. But a model that ignores rules would draw another picture.
+# In pictures there is a cliff. SFT reads more than half of what its labels can say, and hardly
+# anything that they cannot. (Ten proves nothing, since whoever recites says ten, too. And the rule
+# is not quite innocent: below ten SFT reads less than the init does. But a model that ignores rules
+# would draw another picture.) As text the step is small. There the reading survives, and what comes
+# next breaks: does the formula use the numbers that the rule gives?
+
+# %%
+measured(rules, "numbers_right", 1)
+
+# %% [markdown]
+# No formula of the training holds an 11, 12 or 13, and under that rule SFT's formulas go wrong far
+# more often than the init's. Under fives they are about as good as the init's, and in pictures
+# better.
 
 # %% [markdown]
 # ## The words
@@ -219,9 +233,9 @@ predict(
 plots.show(figures.mechanism(confirmed(results, "virl-l"), task="virl-l"))
 
 # %% [markdown]
-# The left panel asks whether the due turn is found, in whatever words. The middle one asks whether a
-# turn is said in the words asked for. SFT goes on finding many of the turns, and says nearly none in
-# the new words. Here is one answer that was kept, the first of its kind:
+# The left panel asks whether the due turn is found, in whatever words. The middle one asks whether
+# a turn is said in the words asked for. SFT goes on finding many of the turns, and says nearly none
+# in the new words. Here is one answer that was kept, the first of its kind:
 
 # %%
 from sftrl_lib.runs import RUNS, Run, read_manifest
@@ -235,13 +249,13 @@ print(told["turns"][0], "\n")
 print(told["verdicts"][0]["message"])
 
 # %% [markdown]
-# It quotes the sentence that says which way to turn, with the very word that is wanted. A few tokens
-# later the same word should come again, after `turn_direction(`, and it writes a point of the
-# compass. The word is not forgotten. It is one token, the same in both places, and SFT has just
+# It quotes the sentence that says which way to turn, with the very word that is wanted. A few
+# tokens later the same word should come again, after `turn_direction(`, and it writes a point of
+# the compass. The word is not forgotten. It is one token, the same in both places, and SFT has just
 # written it.
 #
-# And RL? It keeps all words in their places. That is not the whole truth: its left panel falls, too.
-# Take the four turns apart.
+# And RL? It keeps all words in their places. But that is not the whole truth: its left panel falls,
+# too. Take the four turns apart.
 
 # %%
 walks = confirmed(results, "virl-l")
@@ -257,36 +271,35 @@ caption = "first tries at turns, new words; of several seeds mean and 95% t inte
 plots.show(lessons.shares_of(turns, title, caption, "said where due (%)"))
 
 # %% [markdown]
-# SFT says none of them. RL says turns in the new language, and more often the wrong ones than the
-# init it came from. So on this task neither arm has learned the rule. One knows where to go and
-# cannot say it. The other says it in the right language and knows less well where to go.
+# SFT says hardly any of them. RL speaks the new language, and says the wrong turn more often than
+# the init it came from. So on this task neither arm has learned the rule. SFT often knows where to
+# go and cannot say it. RL can say it, and knows less well where to go.
 #
 # ## Why
 #
-# The suspect that is left is not a word. It is a **place**: what may stand there. On walks the labels
-# hold *left* in the quoted sentence and never in the action. On cards they hold any number from one
-# to ten in the list of numbers, a five among them, and never an eleven. Imitation raises what the
-# expert wrote there, and so lowers everything else *there*, whatever it means and however often it
-# stands elsewhere. Verdicts do not: RL only reweighs what the model says itself, and until its tests
-# nobody asked it for another language.
+# The suspect that is left is not a word. It is a word in a **place** of the answer. On walks the
+# labels hold *left* in the quoted sentence, and never in the action. On cards the list of numbers
+# holds anything from one to ten, a five among them, and never an eleven; nor does a formula.
+# Imitation raises what the expert wrote there, and so lowers everything else *there*, whatever it
+# means and however often it stands elsewhere. RL only reweighs what the model says itself. (Why it
+# finds fewer turns, these rows do not say.)
 #
-# This reading fits all that is recorded. It was made after looking, so it is a suspicion and no
-# verdict. These experiments would decide:
+# This reading fits what is recorded. But it was made after looking, so it is a suspicion and no
+# verdict. Four experiments, all of them registered, would decide. Each suspect predicts a column:
 #
-# | Change in training | If the rule was memorised | If the place was |
-# |---|---|---|
-# | reverse on cards: train 11, 12, 13 and test ten | reading falls as before | it hardly falls: ten stands in that place |
-# | reverse on walks: train left and right, test the compass | the words fall | the words fall |
-# | a few rows under other rules | heals | heals |
-# | rows that hold the new numbers in another place | falls as before | falls as before; only forgotten *words* would heal |
+# | Training | rule | words | words in a place |
+# |---|---|---|---|
+# | on 11, 12, 13; test ten | falls | hardly falls | hardly falls |
+# | on left and right; test the compass | falls | hardly falls | falls |
+# | some rows *calculate* with 11, 12, 13 | falls | heals | falls |
+# | some rows under other rules | heals | heals | heals |
 #
-# The last row but one decides nothing by itself, and is there for a practitioner. This is what of it
-# is recorded:
+# No two columns are alike, so the rows will tell. This is what is recorded of them:
 
 # %%
 recorded = set(results.run_id)
 asked = []
-for name in ("reverse-virl-l", "mixed-virl-l", "reverse-gp-l", "mixed-gp-l"):
+for name in ("reverse-gp-l", "reverse-virl-l", "mixed-gp-l", "mixed-virl-l"):
     there = sum(run.run_id in recorded for run in sections()[name])
     state = f"{there} of {len(sections()[name])} runs" if there else "not run yet"
     command = f"python -m sftrl_lib experiments --section {name} --estimate"
@@ -301,12 +314,13 @@ hands = {m: rows.iloc[0] for m, rows in eyes["red hands: trained"].items()}
 better = [m for m in ("sft", "rl") if hands[m].lo > hands["init"].hi]
 who = {("sft", "rl"): "both", ("sft",): "SFT only", ("rl",): "RL only", (): "neither"}
 red_hands = ", ".join(f"{plots.name_of(m)} {end.value:.0%}" for m, end in hands.items())
+five = stats.last(cards["gp-vl"], "sft", "rule_five", "value_reading", 1)
 kept_words = stats.last(walks, "sft", "rule_ood", "words_right", 1).value.mean()
 said = ["the old words: north, east, ...", "now this, now that",
         "left and right: it has written them all along"]  # fmt: skip
 predictions("05", {
     "05.eyes": Truth(who[tuple(better)], red_hands),
-    "05.five": 100 * stats.last(cards["gp-vl"], "sft", "rule_five", "value_reading", 1).value.mean(),
+    "05.five": 100 * five.value.mean(),
     "05.words": Truth(said[int(kept_words * 2.999)], f"{kept_words:.0%} in the new words"),
 })  # fmt: skip
 
@@ -616,9 +630,9 @@ check("05.4", per_step)
 # ## What next
 #
 # "Memorises" was four suspects in one coat. Hands are memorised on cards, and explain no fall. The
-# eyes see. The rule is read where its words may stand. What is lost is a language in one place of
-# the answer. Notebook 06 turns the knobs on which all this depends.
+# eyes see. The rule is still read, most of the time, where its words may stand. What SFT loses is a
+# word in a place. Notebook 06 turns the knobs on which all this depends.
 #
 # * Chu, Zhai et al., arXiv 2501.17161, section 5.3: recognition.
-# * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: variety of rules in the training rows.
+# * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: a variety of rules in training.
 # * Shenfeld et al., *RL's Razor*, arXiv 2509.04259: what on-policy training leaves alone.

@@ -59,7 +59,7 @@ def readings(
     grid = stats.main_grid(results[(results.task == task) & (results.preset == preset)])
     for method in ARMS:
         for seed in sorted(set(grid.seed[grid.method == method])):
-            kept = recorded_episodes(method, split, preset, int(seed), task)
+            kept = recorded_episodes(method, split, preset, int(seed), task, grid)
             for index, episode in kept.items():
                 deal = game.item(split, int(seed), index)
                 read = game.read_values(deal, episode["turns"][0])

@@ -166,31 +166,32 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> plots
         return plots.finish(figure, f"{title}. {'; '.join(said)}.")
 
 
-def by_value(read: Mapping[str, pd.DataFrame], most: int) -> plots.Figure:
+def by_value(read: Mapping[str, pd.DataFrame], training: int) -> plots.Figure:
     """Share of face cards read as the question states, by the stated value: {panel: rows with
-    method, said, true}. Shaded: values above `most`, which no label of the training holds."""
+    method, said, true}; broad lines: the mean over the values below and above that of the
+    `training`, which whoever recites it says, too. Shaded: values that no label holds."""
     title = "Is the stated value read? By the value that is stated"
-    caption = "kept first answers under rules that no training states; bars: Wilson's 95% interval"
+    caption = "kept first answers, new rules; bars: Wilson's 95% interval; broad lines: means"
     with mpl.rc_context(plots.RC):
         figure, axes = plots.frame(title, caption, [1.5] * len(read))
         words = []
         for axis, (panel, rows) in zip(axes, read.items(), strict=True):
-            axis.axvspan(most + 0.5, 13.6, color="#F3E3E8", label="in no label of the training")
-            for shift, (method, own) in zip((0.18, -0.18), rows.groupby("method"), strict=False):
+            axis.axvspan(training + 0.5, 13.6, color="#F3E3E8", label="in no label of the training")
+            for shift, (method, own) in zip((0.15, -0.15), rows.groupby("method"), strict=True):
                 right = (own.said == own.true).groupby(own.true).agg(["sum", "count"])
                 shares = [stats.wilson(r["sum"], r["count"]) for _, r in right.iterrows()]
                 p, lo, hi = (100 * np.array(x) for x in zip(*shares, strict=True))
-                look = plots.style_of(str(method)) | dict(capsize=2, linewidth=1.2, elinewidth=0.7)
-                error = [np.maximum(p - lo, 0), np.maximum(hi - p, 0)]
-                name = plots.name_of(str(method))
+                error, name = [np.maximum(p - lo, 0), np.maximum(hi - p, 0)], plots.name_of(method)
+                look = plots.style_of(method) | dict(linestyle="none", elinewidth=0.8, alpha=0.7)
                 axis.errorbar(right.index + shift, p, error, label=name, **look)
-                for known, which in ((True, own.true <= most), (False, own.true > most)):
-                    share = 100 * (own.said == own.true)[which].mean()
-                    where = f"up to {most}" if known else "above"
-                    words.append(f"{panel}, {name}, {where}: {share:.0f}%")
-            axis.set(title=panel, xlabel="stated value of a face card", ylim=(0, 102))
+                for side in (right.index < training, right.index > training):
+                    ends, mean = right.index[side], p[side].mean()
+                    across = (ends.min() - 0.4, ends.max() + 0.4)
+                    axis.plot(across, (mean, mean), color=look["color"], linewidth=3)
+                    words.append(f"{panel}, {name}, {ends.min()} to {ends.max()}: {mean:.0f}%")
+            axis.set(title=panel, xlabel="stated value of a face card", ylim=(-2, 102))
             axis.set(ylabel="read as stated (%)", xlim=(0.4, 13.6), xticks=range(1, 14))
-        return plots.finish(figure, f"{title}. {'; '.join(words)}.")
+        return plots.finish(figure, f"{title}, means over the values. {'; '.join(words)}.")
 
 
 def shares_of(
@@ -217,6 +218,6 @@ def shares_of(
                 axis.annotate(f"{value:.0f}", (place, value), xytext=(8, -3),
                               textcoords="offset points")  # fmt: skip
             axis.set_xticks(range(len(methods)), map(plots.name_of, methods))
-            axis.set(title=panel, ylim=(0, 104), xlim=(-0.5, len(methods) - 0.3), ylabel=label)
+            axis.set(title=panel, ylim=(-3, 104), xlim=(-0.5, len(methods) - 0.3), ylabel=label)
             said.append(f"{panel}: {', '.join(means)}")
         return plots.finish(figure, f"{title}. {'; '.join(said)}.")

@@ -20,7 +20,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as AnyFigure
@@ -308,31 +307,6 @@ def draw_arm(axis: Axes, method: str, rows: pd.DataFrame, live: str) -> None:
 def headroom(axis: Axes, room: float = 1.05) -> float:
     """The top of an axis, with some room."""
     return axis.get_ylim()[1] * room
-
-
-def confusion(pairs: Sequence[tuple[str, str | None]], names: Sequence[str], title: str) -> Figure:
-    """How often what is there (rows) was read as what (columns, the last: none of them), from
-    (there, read) pairs; in percent of a row."""
-    columns = [*names, "none"]
-    there, read = zip(*((a, b if b in names else "none") for a, b in pairs), strict=True)
-    counts = pd.crosstab(pd.Categorical(there, names), pd.Categorical(read, columns), dropna=False)
-    shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    with mpl.rc_context(RC | {"axes.grid": False}):
-        figure, (axis,) = frame(title, f"percent of each row; {len(pairs):,} readings", [1.7], 5)
-        text = shares.map(lambda share: f"{share:.0f}" if share >= 0.5 else "")
-        look = dict(cmap="Blues", vmin=0, vmax=100, square=True, cbar=False)
-        sns.heatmap(shares, annot=text, fmt="", annot_kws={"size": 7.5}, ax=axis, **look)
-        axis.set(xlabel="read as", ylabel="there")
-        turned = dict(rotation=30, ha="right") if max(map(len, columns)) > 4 else {}
-        axis.set_xticklabels(columns, **turned)
-        axis.set_yticklabels(names, rotation=0)
-        wrong = shares.stack().loc[lambda s: [a != b and v > 0 for (a, b), v in s.items()]]
-        worst = sorted(((v, a, b) for (a, b), v in wrong.items()), reverse=True)[:3]
-        most = ", ".join(f"{a} as {b} {share:.0f}%" for share, a, b in worst)
-        right = np.trace(counts.to_numpy()) / max(len(pairs), 1)
-        return finish(
-            figure, f"{title}: {right:.0%} read right; most often wrong: {most or 'none'}."
-        )
 
 
 def gallery(pictures: Sequence[tuple[Image.Image, str]], title: str, columns: int = 3) -> Figure:

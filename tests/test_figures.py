@@ -106,14 +106,6 @@ def test_gallery_says_below_each_picture_what_is_to_be_said():
     assert figure.alt == "Misread: read: 0; read: 1; read: 2; read: 3."
 
 
-def test_confusion_counts_a_row_in_percent_and_what_is_unread():
-    pairs = [("A", "A"), ("A", "A"), ("A", "K"), ("A", None), ("K", "K"), ("K", "11")]
-    figure = plots.confusion(pairs, ["A", "K"], "Read")
-    shares = figure.axes[0].collections[0].get_array()
-    assert shares.tolist() == [[50, 25, 25], [0, 50, 50]]
-    assert "50% read right" in figure.alt and "K as none 50%" in figure.alt
-
-
 def test_every_task_has_its_files(monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, name, folder: name)
     names = set(figures.save_all(pd.concat([RESULTS, as_navigation(synthetic())])))
@@ -208,13 +200,6 @@ def test_value_reading_falls_under_sft_in_words_and_lines():
     line = label_lines(figure.axes[0])["SFT"].get_ydata()
     assert line[0] > 95 and line[-1] < 10
     assert "SFT 7.0%" in figure.alt
-
-
-def test_success_by_tries_has_one_point_a_try():
-    axis = figures.success_by_tries(RESULTS, live=live()).axes[0]
-    lines = label_lines(axis)
-    assert set(lines) == {"init", "SFT", "RL", "RL, this session"}
-    assert all(list(line.get_xdata()) == [1, 2, 3] for line in lines.values())
 
 
 def test_training_tries_shows_growth_and_the_papers_beside_it():
