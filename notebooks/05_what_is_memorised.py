@@ -158,7 +158,7 @@ measured(rules, "value_reading", 1)
 # %% [markdown]
 # A model that no longer reads rules would say ten here, too. It says five. So look at the answers
 # by the *value* that is stated. A label of the training holds any number from one to ten, as the
-# value of some card. It never holds 11, 12 or 13.
+# value of some card. No label holds 11, 12, 13.
 
 # %%
 from study import hero
@@ -183,9 +183,8 @@ plots.show(lessons.by_value(read, training=10))
 measured(rules, "numbers_right", 1)
 
 # %% [markdown]
-# No formula of the training holds an 11, 12 or 13, and under that rule SFT's formulas go wrong far
-# more often than the init's. Under fives they are about as good as the init's, and in pictures
-# better.
+# No formula of the training holds 11, 12, 13, and under that rule SFT's formulas go wrong far more
+# often than the init's. Under fives they are right about as often as the init's, in pictures more.
 
 # %% [markdown]
 # ## The words
@@ -493,7 +492,7 @@ def per_step(routes: list[list[list[bool]]]) -> float:
 check("05.4", per_step)
 
 # %% [markdown] exercise="decides"
-# **Exercise 05.5. On paper: an experiment that decides** (hard, 20 minutes)
+# **Exercise 05.5. An experiment that decides** (hard, 20 minutes)
 #
 # Two accounts of the fall on cards are left: SFT has learned the *rule* that a face card is a
 # ten, or it no longer writes what no label held in *that place* of the answer. Change the

@@ -154,7 +154,7 @@ def per_step(routes: list[list[list[bool]]]) -> float:
 
 
 question(
-    "On paper: an experiment that decides",
+    "An experiment that decides",
     "hard",
     20,
     key="decides",
