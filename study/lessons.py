@@ -182,12 +182,14 @@ def by_value(read: Mapping[str, pd.DataFrame], training: int) -> plots.Figure:
                 shares = [stats.wilson(r["sum"], r["count"]) for _, r in right.iterrows()]
                 p, lo, hi = (100 * np.array(x) for x in zip(*shares, strict=True))
                 error, name = [np.maximum(p - lo, 0), np.maximum(hi - p, 0)], plots.name_of(method)
-                look = plots.style_of(method) | dict(linestyle="none", elinewidth=0.8, alpha=0.7)
-                axis.errorbar(right.index + shift, p, error, label=name, **look)
+                look = plots.style_of(method) | dict(linestyle="none", alpha=0.7)
+                across = right.index + shift
+                axis.errorbar(across, p, error, fmt="none", ecolor=look["color"], elinewidth=0.8)
+                axis.plot(across, p, label=name, **look)
                 for side in (right.index < training, right.index > training):
                     ends, mean = right.index[side], p[side].mean()
-                    across = (ends.min() - 0.4, ends.max() + 0.4)
-                    axis.plot(across, (mean, mean), color=look["color"], linewidth=3)
+                    edges = (ends.min() - 0.4, ends.max() + 0.4)
+                    axis.plot(edges, (mean, mean), color=look["color"], linewidth=3)
                     words.append(f"{panel}, {name}, {ends.min()} to {ends.max()}: {mean:.0f}%")
             axis.set(title=panel, xlabel="stated value of a face card", ylim=(-2, 102))
             axis.set(ylabel="read as stated (%)", xlim=(0.4, 13.6), xticks=range(1, 14))
