@@ -454,7 +454,8 @@ for name in ("primary", "secondary", "mechanism"):
     for row in family(results, name):
         after, start = row["contrast"].split("-")
         cell = row["id"].removesuffix(f".{after}")
-        where = CELLS.get(cell, f"{row['section'].upper()}: says what the rule says")
+        task_name = CELLS[f"{row['section']}.rule"].partition(":")[0]
+        where = CELLS.get(cell, f"{task_name}: says what the rule says")
         label = f"{where}: {plots.name_of(after)} - {plots.name_of(start)}"
         registered.append({**row, "label": label, "method": after})
 begun = [row for row in registered if row["n"]]

@@ -88,8 +88,9 @@ def measured(splits: dict[str, str], metric: str, tries: int, methods=("init", "
 measured({"id_paired": "training rule", "rule_paired": "same hands, new rule"}, "success", 3)
 
 # %% [markdown]
-# The same hands, and fewer solved. The hand is acquitted: SFT's memory of hands is real, and it is
-# another story.
+# Nobody has trained on these hands, so no memory of hands can tell the two rows apart. Still SFT
+# keeps a smaller part of its successes than the init does. The hand is acquitted: SFT's memory of
+# hands is real, and it is another story.
 
 # %% [markdown]
 # ## Eyes or reasoning?
@@ -283,8 +284,10 @@ plots.show(lessons.shares_of(turns, title, caption, "said where due (%)"))
 # means and however often it stands elsewhere. RL only reweighs what the model says itself. (Why it
 # finds fewer turns, these rows do not say.)
 #
-# This reading fits what is recorded. But it was made after looking, so it is a suspicion and no
-# verdict. Four experiments, all of them registered, would decide. Each suspect predicts a column:
+# On walks alone the rule is a suspect still: a model that never looks at the list of actions would
+# write the same. What speaks against it are the fives. The place is the one account that fits both.
+# But it was made after looking, so it is a suspicion and no verdict. Four experiments, all of them
+# registered, would decide. Each suspect predicts a column:
 #
 # | Training | rule | words | words in a place |
 # |---|---|---|---|
