@@ -80,7 +80,7 @@ pd.DataFrame(
 # %% [markdown]
 # So there are two things to do at a crossing: *track*, that is find the sentence that is due, and
 # *translate*, that is take the word that was asked for. The first is the same under both rules.
-# Keep that in mind until notebook 04.
+# Keep that in mind until notebook 05.
 #
 # The verifier knows the right action, and it notices whether the answer saw the intersection:
 

@@ -137,7 +137,7 @@ plots.show(figures.mechanism(results, task="gp-vl"))
 # SFT's eyes get better, for black cards: it is told, card by card, what it should have seen. (In
 # the paper they get worse.) And still it solves no more unseen hands than before, since what it
 # does with the cards it sees is bound to the hands and the rule of its training. Better eyes are
-# not better rules. Notebook 04 takes the two apart.
+# not better rules. Notebook 05 takes the two apart.
 
 # %% [markdown]
 # ### What the reward pays for
@@ -178,7 +178,7 @@ fails.mean().assign(share=fails.size() / len(rows)).style.format(
 # reward could come to teach *seeing*, with nobody saying what is in the picture. (Not where the
 # formula is illegal or has other numbers: that costs 3 and 2, more than misread cards.) And look at
 # the third column: after a verdict the init names fewer cards rightly than before, although the
-# picture is the same. Remember it for notebook 04.
+# picture is the same. What RL makes of that is told on the page *Results*.
 
 # %% [markdown]
 # ## Street views
@@ -198,7 +198,7 @@ plots.show(figures.mechanism(results, task="virl-vl"))
 # seldom depends on it. What becomes of the words of actions that no row of its training has shown
 # differs from seed to seed: here, too, SFT finds the turn, and may then say it in the old words.
 # And other cities, which are to be a test of the eyes? SFT gains there nearly as much as at home.
-# Notebook 04 asks how new these cities are.
+# The page *Results* says how new these cities are.
 
 # %% [markdown]
 # ### What the reward pays for
@@ -234,4 +234,4 @@ pays.mean().assign(answers=pays.size()).style.format("{:.0%}", subset=["right ac
 # RL comes to see crossings a little better and says nearly every turn in the words asked for; of
 # landmarks it gets a few more right. SFT, which is shown them, gets more than twice as many. In the
 # paper it is RL that improves the eyes. But RL can only learn what pays, so the question to ask of
-# a task is what seeing is worth in it. Notebook 04 measures that.
+# a task is what seeing is worth in it. Notebook 05 makes it pay.

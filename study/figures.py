@@ -205,25 +205,6 @@ def mechanism(data: Data) -> Figure:
     return finish(figure, f"{title} {' '.join(said)}")
 
 
-@book_figure(("rule_ood", HEAD), ("id_unseen", HEAD))
-def success_by_tries(data: Data) -> Figure:
-    """Success within 1, 2, ... tries at the end of training: what the verifier's messages buy."""
-    title = f"{data.tier}: {data.headline} by number of tries"
-    figure, axes = frame(title, data.caption(SEEDS, ends=True), [1.2, 1.2])
-    arms = data.live[data.live.method.isin(data.arms)].groupby("run_id")
-    live = [(run.method.iloc[0], run, data.whose) for _, run in arms]
-    drawn = ("init", *reversed(data.arms))
-    for axis, split in zip(axes, BOTH, strict=True):
-        for method, table, whose in [*((m, data.grid, "") for m in drawn), *live]:
-            counts = range(1, data.tries + 1)
-            ends = [stats.last(table, method, split, data.head, t).assign(step=t) for t in counts]
-            rows = pd.concat(ends).reset_index()
-            draw_arm(axis, method, rows.assign(x=rows.step, y=100 * rows.value), whose)
-        axis.set(title=data.where(split), xlabel="tries allowed", ylabel=data.label(data.head))
-        axis.set(xticks=list(counts), ylim=(0, headroom(axis)))
-    return finish(figure, f"{title}, at the end of training. {data.words(data.head)}")
-
-
 @book_figure(("rule_ood", "recognition"), ("visual_ood", "recognition"))
 def recognition_and_success(data: Data) -> Figure:
     """Success against what was seen right, over the checkpoints of both arms (the paper's Fig. 8):

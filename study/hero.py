@@ -48,18 +48,20 @@ DARK = {
 } | {"grid.color": "#3A424D"}
 
 
-def readings(results: pd.DataFrame, task: str, preset: str = "tiny") -> pd.DataFrame:
-    """What the kept first answers under the new rule say about face cards: a row for each, with
-    columns method, said (missing where the answer breaks off) and true."""
+def readings(
+    results: pd.DataFrame, task: str, preset: str = "tiny", split: str = "rule_ood"
+) -> pd.DataFrame:
+    """What the kept first answers of a split say about face cards: a row for each, with columns
+    method, said (missing where the answer breaks off) and true."""
     from study.notebook import recorded_episodes  # slow to import
 
     game, rows = make_task(Experiment(task=task, preset=preset)), []
     grid = stats.main_grid(results[(results.task == task) & (results.preset == preset)])
     for method in ARMS:
         for seed in sorted(set(grid.seed[grid.method == method])):
-            kept = recorded_episodes(method, "rule_ood", preset, int(seed), task)
+            kept = recorded_episodes(method, split, preset, int(seed), task, grid)
             for index, episode in kept.items():
-                deal = game.item("rule_ood", int(seed), index)
+                deal = game.item(split, int(seed), index)
                 read = game.read_values(deal, episode["turns"][0])
                 rows += [(method, said, true) for card, said, true in read if card[0] in FACES]
     return pd.DataFrame(rows, columns=["method", "said", "true"])

@@ -78,10 +78,13 @@ def live(exp: Experiment, kl: bool = False) -> Run:
     return run
 
 
-def recorded_run(method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l") -> Run:
+def recorded_run(
+    method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l",
+    results: pd.DataFrame | None = None,
+) -> Run:  # fmt: skip
     """The run of the main grid behind one arm (or behind the init) of a seed: recorded, or yours,
-    on a tier of which the book has none."""
-    rows = main_grid(load_results())
+    on a tier of which the book has none. Whoever asks often gives the `results`."""
+    rows = main_grid(load_results() if results is None else results)
     rows = rows[(rows.task == task) & (rows.preset == preset)]
     rows = rows[(rows.method == method) & (rows.seed == seed)]
     if not len(rows):
@@ -106,10 +109,11 @@ def recorded_log(
 
 
 def recorded_episodes(
-    method: str, split: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
-) -> dict[int, dict[str, Any]]:
+    method: str, split: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l",
+    results: pd.DataFrame | None = None,
+) -> dict[int, dict[str, Any]]:  # fmt: skip
     """{index of the deal, or position: episode} of the sample kept at the end of that run."""
-    run = recorded_run(method, preset, seed, task)
+    run = recorded_run(method, preset, seed, task, results)
     mine = {"method": run.manifest["config"]["method"], "seed": seed}  # unless a row says otherwise
     sample = [mine | e for e in run.episodes()]
     wanted = {"method": method, "split": split, "seed": seed}

@@ -14,7 +14,16 @@ from sftrl_lib.tasks.base import Verdict
 from teach import check, contract, quiz
 from teach.cells import NOTEBOOKS, QUIZ, content, fill, question_cell
 from teach.exercise import LEVELS, exercises, outcome, same, shown
-from teach.exercises import ablations, environments, evaluation, rl, scaling, sft, start
+from teach.exercises import (
+    ablations,
+    environments,
+    evaluation,
+    memory,
+    rl,
+    scaling,
+    sft,
+    start,
+)
 
 CHECKED = {e.key: e for e in exercises().values() if e.checked}
 
@@ -128,9 +137,24 @@ WRONG = [
     (evaluation.paired, zipped, "another order|lacks"),
     (evaluation.at_level, lambda x, y, at: y[min(range(len(x)), key=lambda i: abs(x[i] - at))],
      "between two"),
-    (evaluation.per_step, whole_routes, "lost at the first|second try"),
     (evaluation.corrected, bonferroni, "three claims"),
     (evaluation.corrected, lambda p: sorted(evaluation.corrected(p)), "another order"),
+    (memory.read_by_value, lambda pairs: memory.read_by_value(
+        [(said, stated) for stated, said in pairs]), "one value"),
+    (memory.read_by_value, lambda pairs: memory.read_by_value(
+        [p for p in pairs if None not in p]), "breaks off"),
+    (memory.never_there, lambda labels, field, words: [
+        w for w in words if not any(w in str(label) for label in labels)], "another field"),
+    (memory.never_there, lambda labels, field, words: [
+        w for w in words if not any(w in label.get(field, "") for label in labels)],
+     "word within a word"),
+    (memory.never_there, lambda labels, field, words: memory.never_there(
+        [{field: label[field]} for label in labels], field, words), "without the field"),
+    (memory.halves, lambda turns, asked: (
+        sum(new == said for _, new, said in turns) / len(turns),
+        memory.halves(turns, asked)[1]), "old words"),
+    (memory.halves, lambda turns, asked: (memory.halves(turns, asked)[0],) * 2, "old words"),
+    (memory.per_step, whole_routes, "lost at the first|second try"),
     (ablations.answers_played, lambda p, k: 1 / p, "one try"),
     (ablations.answers_played, lambda p, k: k, "two tries"),
     (ablations.solved_within, lambda c, k: 1 - (1 - sum(c) / len(c)) ** k, "easy and hopeless"),

@@ -14,7 +14,7 @@ from sftrl_lib.results import load_results
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.runs import episode_row
 from sftrl_lib.tasks.base import Verdict
-from study import figures, plots
+from study import figures, lessons, plots
 from study.widgets import episode_viewer, explorer, render_episode
 
 PAPER = load_results(ROOT / "none.csv", yours=None)
@@ -209,13 +209,6 @@ def test_value_reading_falls_under_sft_in_words_and_lines():
     line = label_lines(figure.axes[0])["SFT"].get_ydata()
     assert line[0] > 95 and line[-1] < 10
     assert "SFT 7.0%" in figure.alt
-
-
-def test_success_by_tries_has_one_point_a_try():
-    axis = figures.success_by_tries(RESULTS, live=live()).axes[0]
-    lines = label_lines(axis)
-    assert set(lines) == {"init", "SFT", "RL", "RL, this session"}
-    assert all(list(line.get_xdata()) == [1, 2, 3] for line in lines.values())
 
 
 def test_training_tries_shows_growth_and_the_papers_beside_it():
@@ -439,3 +432,38 @@ def test_episode_viewer_steps_through_and_filters():
     assert number.value == 1 and "index 5" in page.value and back.disabled and on.disabled
     with pytest.raises(SftrlError, match="no episodes to show"):
         episode_viewer([])
+
+
+def test_a_forest_names_each_verdict_and_draws_no_change_that_is_not_there():
+    row = {"label": "A", "method": "rl", "change": 0.05, "lo": 0.02, "hi": 0.08}
+    nothing = dict.fromkeys(("change", "lo", "hi"), float("nan"))
+    rows = [row | {"verdict": "supported"}, row | nothing | {"label": "B", "verdict": "not run"}]
+    figure = lessons.forest(rows, "Claims", "caption")
+    assert figure.alt == "Claims. A: +5.0 [+2.0, +8.0], supported; B: not run."
+    assert [text.get_text() for text in figure.axes[0].texts] == ["supported", "not run"]
+    assert len(figure.axes[0].containers) == 1
+
+
+def test_shares_of_one_seed_carry_its_interval_and_of_several_theirs():
+    one = pd.DataFrame({"value": [0.4], "lo": [0.3], "hi": [0.5]})
+    two = pd.DataFrame({"value": [0.4, 0.6], "lo": [0.3] * 2, "hi": [0.7] * 2})
+    figure = lessons.shares_of({"left": {"init": one, "rl": two}}, "Said", "", "said (%)")
+    assert figure.alt == "Said. left: init 40%, RL 50%."
+    drawn = [c[2][0].get_segments()[0][:, 1] for c in figure.axes[0].containers]
+    assert list(drawn[0]) == pytest.approx([30, 50])
+    assert drawn[1][0] == pytest.approx(0) and drawn[1][1] == pytest.approx(100)  # t of two seeds
+
+
+def test_reading_by_value_leaves_the_training_value_out_of_both_means():
+    rows = [("sft", 5, 5), ("sft", 10, 6), ("sft", 10, 10), ("sft", 10, 11)]
+    rows += [("init", v, v) for v in (5, 6, 10, 11)]
+    read = pd.DataFrame(rows, columns=["method", "said", "true"])
+    figure = lessons.by_value({"text": read}, training=10)
+    assert "text, SFT, 5 to 6: 50%; text, SFT, 11 to 11: 0%" in figure.alt
+    assert "text, init, 5 to 6: 100%; text, init, 11 to 11: 100%" in figure.alt
+
+
+def test_temperatures_are_means_over_seeds():
+    by = {0.0: {1: 0.8, 2: 0.6}, 1.0: {1: 0.5, 2: 0.5}}
+    figure = lessons.temperatures({"new routes": {"init": by}}, "right (%)")
+    assert "new routes, init: 70.0% at 0, 50.0% at 1" in figure.alt

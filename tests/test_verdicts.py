@@ -136,3 +136,10 @@ def test_what_is_registered_can_be_run_and_judged():
     for row in (*primary, *secondary, *mechanism):
         assert row["section"] in whole["sections"] and row["sign"] in (1, -1)
         assert set(row["contrast"].split("-")) <= {"init", "sft", "rl"}
+
+
+def test_a_claim_whose_arms_are_not_chosen_yet_is_not_run(registered, tmp_path, monkeypatch):
+    rows = table(rl=[0.8] * 5, sft=[0.1] * 5, init=[0.8] * 5)
+    monkeypatch.setattr(verdicts, "sections", lambda: {"virl-l": []})
+    (row,) = verdicts.family(rows, "primary", tmp_path)
+    assert row["verdict"] == "not run" and row["n"] == 0 and math.isnan(row["change"])

@@ -106,53 +106,6 @@ def at_level(ids: list[float], oods: list[float], level: float) -> float:
 
 
 @exercise(
-    "What per-step accuracy counts",
-    "medium",
-    15,
-    statement="""
-        The paper's per-step accuracy on walks is right answers over *all* answers, and a route ends
-        at the first position that is not solved within its tries. A route is given as one list for
-        each position, with the verdict on each possible try. Compute the accuracy over all routes.
-    """,
-    hint="""
-        At each position count answers up to the first right one. If there is none, leave the route.
-    """,
-    because="""
-        A model that fails at the first turn is never asked about the rest, so one systematic
-        mistake takes the measure almost to zero. Count it without early ending, too.
-    """,
-    cases=[
-        Case(
-            "all right at once",
-            ([[[True, True], [True, True]]],),
-            "A solved position asks no more.",
-        ),
-        Case("right at the second try", ([[[False, True], [True, True]]],), "Both answers count."),
-        Case(
-            "lost at the first position",
-            ([[[False, False], [True, True], [True, True]]],),
-            "After a lost position nothing is asked, hence nothing counted.",
-        ),
-        Case(
-            "two routes",
-            ([[[True, True]], [[False, True], [False, False], [True, True]]],),
-            "Count over all routes together, not a mean of means.",
-        ),
-    ],
-)
-def per_step(routes: list[list[list[bool]]]) -> float:
-    """Right answers over all answers, with early ending."""
-    right = asked = 0
-    for route in routes:
-        for tries in route:
-            used = tries[: tries.index(True) + 1] if True in tries else tries
-            right, asked = right + any(used), asked + len(used)
-            if not any(used):
-                break
-    return right / asked
-
-
-@exercise(
     "Many claims",
     "medium",
     15,
@@ -198,14 +151,12 @@ question(
         difference between the arms is left, and why would that be cheating?
     """,
     hint="""
-        `sftrl_lib.stats.curve(grid, "sft", "rule_ood", "success", tries)` has all points.
+        `stats.curve(grid, "sft", "rule_ood", "success", 3)` has all points.
     """,
     solution="""
         ```python
-        from sftrl_lib.stats import curve
-
         for method in ("sft", "rl"):
-            by_seed = curve(grid, method, "rule_ood", "success", tries).groupby("seed").value
+            by_seed = stats.curve(grid, method, "rule_ood", "success", 3).groupby("seed").value
             print(pd.DataFrame({"best": by_seed.max(), "end": by_seed.last()}).round(3).T)
         ```
 
