@@ -133,6 +133,8 @@ question(
         the SFT curve at *equal* ID success, or at equal KL, then "it moved less" is not enough.
 
         ```python
+        from study import figures
+
         plots.show(figures.ood_against_id_and_kl(results))
         ```
     """,
