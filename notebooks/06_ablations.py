@@ -80,8 +80,8 @@ table[[*words]].rename(columns=words).rename_axis("tries in training").style.for
 
 # %% [markdown]
 # Read down the first column: it hardly moves. Tries in training do not teach better first answers.
-# They teach what to do *after* a verdict. Whether the verdict is read for that, or only a repetition
-# avoided, these rows cannot tell; a verifier that says nothing but "wrong" could.
+# They teach what to do *after* a verdict. Whether the verdict is read for that, or only a
+# repetition avoided, these rows cannot tell; a verifier that says nothing but "wrong" could.
 
 # %% [markdown] exercise="answers_played"
 # **Exercise 06.1. The price of tries** (easy, 5 minutes)
@@ -172,9 +172,9 @@ price = one_knob.price_of_tries(arms)
 plots.show(one_knob.draw_price(price))
 
 # %% [markdown]
-# Hatched bars are nearly equal, as planned. Filled bars are not. So "at equal compute" is a sentence with
-# a choice in it, and whoever pays for the machine chooses differently. Our results use the paper's
-# count and keep the other beside it, in the column `compute_done`.
+# Hatched bars are nearly equal, as planned. Filled bars are not. So "at equal compute" is a
+# sentence with a choice in it, and whoever pays for the machine chooses differently. Our results
+# use the paper's count and keep the other beside it, in the column `compute_done`.
 
 # %% [markdown]
 # ## The knob that both arms have: the learning rate
@@ -301,8 +301,8 @@ plots.show(one_knob.draw_gains(gains))
 # ## Turn one yourself
 #
 # One setting changed, everything else as in the recorded RL arm. `knob` and `turned` are parameters
-# of this notebook: try `"scheme"` and `"binary"`, `"credit"` and `"episode"`, or `"kl_weight"` and a
-# small number. It is drawn over the recorded seeds.
+# of this notebook: try `"scheme"` and `"binary"`, `"credit"` and `"episode"`, or `"kl_weight"` and
+# a small number. It is drawn over the recorded seeds.
 
 # %%
 from study.notebook import live
@@ -363,8 +363,8 @@ predictions("06", {
 # %% [markdown]
 # ## Exercises
 #
-# `check` holds your function against hidden cases, and names the first that fails. (Three more stand
-# in the sections above.)
+# `check` holds your function against hidden cases, and names the first that fails. (Three more
+# stand in the sections above.)
 
 # %% [markdown] exercise="kl_to_init"
 # **Exercise 06.4. How far has it moved?** (easy, 5 minutes)
