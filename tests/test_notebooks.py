@@ -22,7 +22,7 @@ from study.commands import FAST
 NAMES = [path.stem for path in book.NOTEBOOKS]
 QUICK = ("06",)  # to run: every change runs these
 EXCURSIONS = [name for name in NAMES if name[2] != "_"]  # pages of their own, without exercises
-HELD = ("00_", "01_", "02_", "03_", "06_")  # to LIMITS
+HELD = ("00_", "01_", "02_", "03_", "06_", "07_")  # to LIMITS
 LESSONS = [name for name in NAMES if name[:3] in HELD]
 LIMITS = {"code cells": 25, "figures": 12}
 SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
@@ -65,7 +65,8 @@ def solutions(notebook) -> list[str]:
 def test_the_book_has_its_notebooks_in_order():
     assert NAMES == [
         "00_start_here", "01_environments", "01b_walks_and_pictures", "02_sft", "03_rl",
-        "03b_walks_and_pictures", "04_ood_evaluation", "06_ablations", "08_scaling_up",
+        "03b_walks_and_pictures", "04_ood_evaluation", "06_ablations",
+        "07_what_came_after", "08_scaling_up",
     ]  # fmt: skip
 
 

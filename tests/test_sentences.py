@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from sftrl_lib import stats
+from sftrl_lib.cli import assignment
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, read_manifest
 from sftrl_lib.tasks import make_task
-from study import book, hero, notebook, one_knob, playground, plots, touch
+from study import book, followups, hero, notebook, one_knob, playground, plots, touch
 from study.notebook import recorded_episodes
 from study.registration import registration
 
@@ -446,3 +447,85 @@ def test_the_rate_decides_what_sft_loses():
     assert "SFT keeps most at the lowest and loses most at the highest" in text(
         "notebooks/06_ablations.py"
     )
+
+
+LATER = "notebooks/07_what_came_after.py"
+
+
+def test_the_fall_of_sft_is_as_notebook_07_says():
+    said, curves = text(LATER), followups.sft_curves(results())
+    first, second = curves["first edition"], curves["second edition"]
+    assert "it rises a little under the new rule, and has begun to fall" in said
+    mean = first["rule_ood"].groupby("step").y.mean()
+    assert 0 < mean.max() - mean.iloc[0] < 10 and mean.iloc[-1] < mean.max() - 5
+    assert "until hardly a step is right" in said
+    step, _ = followups.peak(second["rule_ood"])
+    mean = second["rule_ood"].groupby("step").y.mean()
+    assert step < mean.index[-1] / 2 and mean.iloc[-1] < 10
+    assert "new routes under the training's rule, shows none of it" in said
+    mean = second["id_unseen"].groupby("step").y.mean()
+    assert mean.iloc[-1] > mean.max() - 3
+    assert "carries on to three times its length" in said
+    assert mean.index[-1] == 3 * first["rule_ood"].step.max()
+
+
+def test_what_temperature_does_is_as_notebook_07_says():
+    said, ends = text(LATER), followups.at_temperatures(results())
+    at = ends[ends.split == "id_unseen"].groupby(["method", "temperature"]).y.mean()
+    assert "Colder sampling alone lifts it, most of the way to RL" in said
+    assert at["init", 0.0] - at["init", 1.0] > (at["rl", 1.0] - at["init", 1.0]) / 2
+    assert "RL's own line is flat" in said and at["rl"].max() - at["rl"].min() < 3
+    gained = followups.gains(ends)
+    assert "Mostly right on walks" in said and gained[0.0] < gained[1.0] / 2
+
+
+def test_what_rates_trade_is_as_notebook_07_says():
+    said, tried = text(LATER), {}
+    for task, which in followups.STARTS.items():
+        rows = one_knob.attempts(task, *which)
+        for method in ("init", "sft"):
+            arm = rows[rows.method == method].pivot(index="lr", columns="split", values="value")
+            tried[task, method] = arm
+    walks, cards = tried["virl-l", "sft"], tried["gp-l", "sft"]
+    assert "On walks SFT's lowest rate stands highest and gives up little" in said
+    assert walks.rule_ood.idxmax() == walks.index.min()
+    assert walks.id_unseen.max() - walks.id_unseen.iloc[0] < 5
+    assert "no rate of SFT brings it to the right of its start" in said
+    assert cards.id_unseen.max() < tried["gp-l", "init"].id_unseen.iloc[0]
+    assert cards.rule_ood.idxmax() == cards.index.min()
+
+
+def test_how_far_arms_move_is_as_notebook_07_says():
+    said, found = text(LATER), followups.distances(results())
+    ends = {
+        (panel, method): arm[arm.step == arm.step.max()][["x", "y"]].mean()
+        for panel, rows in found.items()
+        for method, arm in rows.groupby("method")
+    }
+    assert "On first-edition walks, street views and cards in pictures" in said
+    for panel in ("walks", "street views", "cards in pictures"):
+        assert ends[panel, "rl"].x < ends[panel, "sft"].x / 2
+    assert "RL goes *further* than SFT, and rises under the new rule, while SFT" in said
+    assert ends["cards", "rl"].x > 1.2 * ends["cards", "sft"].x
+    assert ends["cards", "rl"].y > 0 > ends["cards", "sft"].y
+    assert "At any distance that both have reached, RL is far above" in said
+    paths = {
+        m: arm.groupby("step")[["x", "y"]].mean() for m, arm in found["cards"].groupby("method")
+    }
+    curves = {m: stats.Curve.of(p.x, p.y, [1.0] * len(p)) for m, p in paths.items()}
+    for level in (1, 2, 3, 4, 5):
+        assert curves["rl"].at(level) > curves["sft"].at(level) + 2
+
+
+def test_what_notebook_07_lists_as_not_run_can_be_run_and_was_not(tmp_path):
+    table = followups.not_run()
+    for row in table.itertuples():
+        assert row.command.startswith("python -m sftrl_lib ")
+    recorded = {path.name for path in RUNS.iterdir()}
+    for _, _, exp in followups.candidates():
+        method, *typed = followups.command(exp).split()[3:]
+        pairs = zip(typed[::2], typed[1::2], strict=True)
+        given = dict(assignment(f"{name[2:]}={value}") for name, value in pairs)
+        assert Experiment(method=method, **given).run_id == exp.run_id
+        listed = followups.command(exp) in set(table.command)
+        assert listed == (exp.run_id not in recorded)
