@@ -44,7 +44,7 @@
 preset = "tiny"  # tiny | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
-live_steps = 40  # optimizer steps of each live run
+live_steps = 30  # optimizer steps of each live run
 live_batch = 64  # answers a step
 episodes = 200  # episodes a measurement
 other = "dft"  # dft | sft+kl | rejection: the arm beside SFT
