@@ -259,8 +259,8 @@ plots.show(followups.draw_trades())
 # it to the right of its start.
 #
 # **Verdict.** Open. Each point is a run or two, at the first edition's length, which ends before
-# the fall. The second edition tried five rates for each arm, but looked at validation routes alone, so
-# that its test stays a test. At the length where SFT collapses no other rate has been measured
+# the fall. The second edition tried five rates for each arm, but looked at validation routes alone,
+# so that its test stays a test. At the length where SFT collapses, no other rate has been measured
 # under the new rule.
 
 # %% [markdown]
@@ -562,9 +562,10 @@ predictions("07", {
 # reply looks like from inside a study. If your own machine has a GPU, notebook 08 says which of the
 # larger models it can put on trial.
 #
-# * Shenfeld et al., *RL's Razor*, arXiv 2509.04259. Jin et al., *RL Fine-Tuning Heals OOD
-#   Forgetting in SFT*, arXiv 2509.12235. *Scalable Power Sampling*, arXiv 2601.21590. Lin et al., *SFT Doesn't
-#   Always Hurt General Capabilities*, arXiv 2509.20758.
+# * Shenfeld et al., *RL's Razor*, arXiv 2509.04259.
+# * Jin et al., *RL Fine-Tuning Heals OOD Forgetting in SFT*, arXiv 2509.12235.
+# * *Scalable Power Sampling*, arXiv 2601.21590.
+# * Lin et al., *SFT Doesn't Always Hurt General Capabilities*, arXiv 2509.20758.
 # * Wu et al., *On the Generalization of SFT*, arXiv 2508.05629. *Debunk the Myth of SFT
 #   Generalization*, arXiv 2510.00237. Chen et al., *Retaining by Doing*, arXiv 2510.18874.
 # * `data/registration.json`: what the second edition will decide, written before it ran.

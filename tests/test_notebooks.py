@@ -22,7 +22,7 @@ from study.commands import FAST
 NAMES = [path.stem for path in book.NOTEBOOKS]
 QUICK = ("06",)  # to run: every change runs these
 EXCURSIONS = [name for name in NAMES if name[2] != "_"]  # pages of their own, without exercises
-HELD = ("00_", "01_", "02_", "03_", "06_", "07_")  # to LIMITS
+HELD = ("00_", "01_", "02_", "03_", "06_", "07_", "08_")  # to LIMITS
 LESSONS = [name for name in NAMES if name[:3] in HELD]
 LIMITS = {"code cells": 25, "figures": 12}
 SECTIONS = ("## What to inspect", "## Exercises", "## Summary", "## Further reading")
@@ -153,7 +153,7 @@ def sentences(stem) -> list[str]:
     prose = [c for c in cells if c.cell_type == "markdown"]
     own = [c.source for c in prose if not {"exercise", "quiz"} & set(c.metadata)]
     text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", "", "\n\n".join(own), flags=re.DOTALL)
-    text = re.sub(r"^(#|\|).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(#|\||    ).*$", "", text, flags=re.MULTILINE)
     sources = r"arXiv [0-9.]+|sections? [0-9., and]+|[Ee]xercise [0-9.]+|\b20[0-9]{2}\b"
     text = re.sub(sources, "", text)
     text = re.sub(r"11, 12(,| and) 13", "11", text)  # the rule, which is one thing
