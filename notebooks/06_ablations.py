@@ -26,7 +26,7 @@
 # down. Bet on which.
 
 # %% tags=["parameters", "hide-cell"]
-preset = "tiny"  # tiny | llama-11b
+preset = "tiny"  # tiny | smol | gpu-small | gpu-vision | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
 live_steps = 12  # optimizer steps of the live run

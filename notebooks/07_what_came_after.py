@@ -41,7 +41,7 @@
 # | 2504.07086 | seeds and decoding move results | second trial; notebook 04 |
 
 # %% tags=["parameters", "hide-cell"]
-preset = "tiny"  # tiny | llama-11b
+preset = "tiny"  # tiny | smol | gpu-small | gpu-vision | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
 live_steps = 30  # optimizer steps of each live run

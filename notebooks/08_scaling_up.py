@@ -28,7 +28,7 @@
 # Bet on what fits.
 
 # %% tags=["parameters", "hide-cell"]
-preset = "tiny"  # tiny | smol | llama-11b
+preset = "tiny"  # tiny | smol | gpu-small | gpu-vision | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
 live_steps = 30  # optimizer steps of each live run

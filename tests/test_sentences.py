@@ -8,6 +8,7 @@ import jupytext
 import pandas as pd
 import pytest
 
+from engine.presets import PRESETS
 from sftrl_lib import stats
 from sftrl_lib.cli import assignment
 from sftrl_lib.experiment import Experiment
@@ -16,7 +17,7 @@ from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, read_manifest
 from sftrl_lib.tasks import make_task
-from study import book, followups, hero, notebook, one_knob, playground, plots, touch
+from study import book, costs, followups, hero, notebook, one_knob, playground, plots, touch
 from study.notebook import recorded_episodes
 from study.registration import registration
 
@@ -529,3 +530,39 @@ def test_what_notebook_07_lists_as_not_run_can_be_run_and_was_not(tmp_path):
         assert Experiment(method=method, **given).run_id == exp.run_id
         listed = followups.command(exp) in set(table.command)
         assert listed == (exp.run_id not in recorded)
+
+
+SCALING = "notebooks/08_scaling_up.py"
+
+
+def test_what_notebook_08_says_of_the_small_language_model():
+    said, own = text(SCALING), PRESETS["smol"].methods["init"]
+    assert "less than two hundred worked answers" in said
+    assert 100 < own["steps"] * own["batch"] < 200
+    rows = results().query("preset == 'smol' and method == 'base' and metric == 'legal'")
+    assert "As delivered it writes nothing that can be read" in said and not rows.value.any()
+
+
+def test_what_notebook_08_says_of_memory_is_what_is_planned():
+    said = text(SCALING)
+    assert "The weights are the smaller part of the longest bar." in said
+    plans = {name: costs.least(name)["rl"] for name in costs.SETUPS}
+    longest = max(plans.values(), key=lambda made: made.peak)
+    assert longest is plans["11B, pictures, all weights"]
+    assert longest.phases["stays"]["weights"] < longest.peak / 2
+
+
+def test_the_table_of_cards_has_every_tier_for_gpus_and_no_gpu_among_what_was_run():
+    named = {preset for preset, *_ in costs.SETUPS.values()}
+    assert named == {name for name, preset in PRESETS.items() if preset.gpu}
+    assert "The third column never says GPU." in text(SCALING)
+    assert all("GPU" not in where for *_, where in costs.SETUPS.values())
+    table = costs.cards()
+    need = table["GB at least"].astype(float)
+    assert list(need) == sorted(need)
+    assert table["smallest card"].iloc[-1] == "none of these"
+    for name, card in table["smallest card"].iloc[:-1].items():
+        room = int(card.removesuffix(" GB"))
+        assert need[name] <= room + 0.5
+        smaller = [size for size in costs.CARDS if size < room]
+        assert not smaller or need[name] > max(smaller) - 0.5
