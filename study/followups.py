@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
+from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.runs import RUNS, YOURS, find_run, is_done
 
@@ -39,9 +40,12 @@ def distances(results: pd.DataFrame, preset: str = "tiny") -> dict[str, pd.DataF
         parts = []
         for method, rows, _ in data.lines("rule_ood", data.head, "kl_to_init"):
             start = rows.seed.map(rows[rows.step == 0].set_index("seed").y)
-            parts.append(rows.assign(y=rows.y - start, method=method))
+            if len(rows):
+                parts.append(rows.assign(y=rows.y - start, method=method))
         if parts:
             found[name] = pd.concat(parts)[["method", "seed", "step", "x", "y"]]
+    if not found:
+        raise SftrlError(f"no arm of the tier {preset} has measured its KL to the init.")
     return found
 
 
@@ -71,6 +75,7 @@ def sft_curves(results: pd.DataFrame, preset: str = "tiny") -> dict[str, dict[st
     found = {}
     for name, table in editions.items():
         data = plots.Data(table, table.iloc[:0], "virl-l", preset)
+        data.need([("rule_ood", plots.HEAD), ("id_unseen", plots.HEAD)])
         found[name] = {
             split: plots.points(data.grid, "sft", split, data.head, "step", data.tries)
             for split in plots.BOTH

@@ -15,7 +15,7 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
-from sftrl_lib.runs import RUNS, read_manifest
+from sftrl_lib.runs import RUNS, Run, read_manifest
 from sftrl_lib.tasks import make_task
 from study import book, costs, followups, hero, notebook, one_knob, playground, plots, touch
 from study.notebook import recorded_episodes
@@ -392,6 +392,17 @@ def test_more_tries_in_training_gain_as_notebook_06_says():
     assert "one try in training gives the least. From three on our curve is flat" in said
     one, *more = (gain.mean for gain in tries_gain().values())
     assert one < min(more) and max(more) - min(more) < 0.015
+
+
+def test_one_try_leaves_more_rows_without_an_advantage_as_notebook_06_says():
+    assert "With one try fewer rows have an advantage" in text("notebooks/06_ablations.py")
+    arms = ABLATIONS["tries"].rows(results().query("preset == 'tiny'"))
+    shares: dict[int, list[float]] = {1: [], 3: []}
+    for tries, runs in arms[arms.method == "rl"].groupby("train_tries").run_id.unique().items():
+        for name in runs if tries in shares else ():
+            log = Run(RUNS / name, read_manifest(RUNS / name)).metrics()
+            shares[tries].append(log.trained_rows[:12].mean())
+    assert max(shares[1]) < min(shares[3]) - 0.1
 
 
 def test_the_price_of_tries_is_what_notebook_06_says():
