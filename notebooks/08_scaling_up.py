@@ -339,9 +339,10 @@ costs.hours()
 # %% [markdown]
 # *Paper*: its own settings, all weights, the tower's too; the length of its SFT is our assumption.
 # *Ours*: the preset, with adapters. What is a guess is how much of a card's peak a run reaches
-# (`costs.SHARE`). It moves every hour here in proportion, and nothing else. Writing answers token
-# by token waits for memory and reaches much less, so RL's hours are the least certain. Not counted
-# are loading, and measuring, which is no trifle.
+# (`costs.SHARE`). It moves every hour here in proportion, and nothing else. **Take them as a floor
+# and not as a forecast.** Writing answers token by token waits for memory and for Python, and
+# reaches far less, so RL's hours are the least certain; measuring, which writes answers too, is not
+# counted and is no trifle.
 #
 # Why is the picture so cheap in our RL? A frozen tower sees the same hand the same way each time,
 # so the library looks once a deal, and not once an answer.
@@ -353,7 +354,8 @@ costs.hours()
 # 2. Gated models: accept the licence on the model's page, `export HF_TOKEN=...` and
 #    `SFTRL_ONLINE=1`; or give a local copy, `--model FOLDER`.
 # 3. `python -m sftrl_lib init --preset gpu-small --task gp-l`, then the same with `sft` and `rl`.
-#    The authors' own inits are starts, too: `--start tianzhechu/GP-L-Init`.
+#    With `--preset llama-11b` the authors' own inits are starts, too: `--start
+#    tianzhechu/GP-L-Init`.
 # 4. It stops? The same command goes on, from the last checkpoint. Another setting is another run.
 # 5. It does not fit? A run that cannot fit is refused before it loads anything, with numbers that
 #    would. Fewer rows side by side (`--generation_batch_size`, `--micro_batch`) cost time and
