@@ -14,25 +14,19 @@
 # ---
 
 # %% [markdown]
-# # 06 Ablations: what does the result hang on?
+# # 06 Ablations: the sceptic's knob
 #
-# A result that holds for one setting is an anecdote. This notebook turns single knobs and looks
-# at what the conclusion does. After it you can
+# You have a result: RL rises under the new rule, SFT falls. A sceptic comes to your poster, points
+# at one setting, and asks: "And if you turn *this*?" A result that survives at one setting only is
+# an anecdote, and she knows it.
 #
-# * say what the number of verification tries in training changes, and how sure we are;
-# * say how far the result hangs on the start and on the learning rate;
-# * explore every recorded run with a widget;
-# * turn a knob yourself, live, and see it over the recorded curves.
-#
-# | | tiny tier | llama-11b tier |
-# |---|---|---|
-# | time | about two minutes on two CPU cores | depends on the GPU: not measured by us |
-# | memory | under 2 GB | one GPU of 24 GB |
-# | needs | `data/` | gated weights, a token, `SFTRL_ONLINE=1` |
-# | writes | `runs/` (one live run) | the same |
+# An **ablation** is the answer to her. One setting is turned, everything else is held, and the same
+# seeds run again. This notebook turns four knobs: how often the model may try, how the compute is
+# counted, how fast it learns, and where it starts. One of the four turns the paper's finding upside
+# down. Bet on which.
 
-# %% tags=["parameters"]
-preset = "tiny"  # tiny | llama-11b
+# %% tags=["parameters", "hide-cell"]
+preset = "tiny"  # tiny | smol | gpu-small | gpu-vision | llama-11b
 precision = "auto"  # auto | full | lora | qlora
 seed = 0
 live_steps = 12  # optimizer steps of the live run
@@ -41,36 +35,26 @@ episodes = 200  # episodes a measurement
 knob = "tries"  # any setting of Experiment
 turned = 1  # its value in the live run
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-cell"]
 from study.notebook import setup
 
 setup(preset, precision, seed)
 
 # %% [markdown]
-# ## Verification tries
+# ## The knob of the paper: tries
 #
-# The paper trains RL with 1, 3, 5 or 10 tries an episode, at the same budget, and finds that OOD
-# growth rises with the tries (Fig. 10). Why could that be? With one try, an episode ends with a
-# verdict that nobody reads. With more, the model can *use* the verdict, and a hand is an occasion
-# to learn even after a failure. But tries cost compute: they are tokens. How many, in a world
-# where each try succeeds with probability $p$, whatever was said before?
-
+# The paper trains RL with more and more tries an episode, at the same budget, and finds that growth
+# under the new rule rises with the tries (its Fig. 10). With one try an episode ends with a verdict
+# that nobody reads. With several the model can *use* the verdict. Say what you expect of the first
+# answers, which no verdict has helped yet.
 
 # %%
-def expected(p: float, tries: int) -> tuple[float, float]:
-    """(chance that an episode of up to `tries` tries is solved, mean number of its answers)."""
-    solved = 1 - (1 - p) ** tries
-    return solved, solved / p  # mean of a geometric variable, cut off at `tries`
+from study.predict import Truth, predict, predictions
 
-
-for tries in (1, 3, 5, 10):
-    solved, answers = expected(0.1, tries)
-    print(f"{tries:2} tries: {solved:4.0%} of the episodes solved, {answers:.1f} answers each")
-
-# %% [markdown]
-# So "at equal steps" and "at equal compute" are different questions. The protocol asks the second:
-# these runs differ in the tries, and in as many steps as spend about the same compute. The figure's
-# dots are seeds, beside the paper's own curve.
+predict(
+    "06.first", "New rule, first answers only: trained with ten tries instead of one, it has",
+    ["more of them right", "as many right", "fewer right"],
+)  # fmt: skip
 
 # %%
 from sftrl_lib.results import load_results
@@ -79,48 +63,25 @@ from study import figures, plots
 results = load_results(preset=preset)
 plots.show(figures.training_tries(results))
 
+# %% [markdown]
+# As in the paper, one try in training gives the least. From three on our curve is flat, where the
+# paper's goes on rising. Where does the gain sit? Here are the same ends, by the number of tries
+# that the *test* allows:
+
 # %%
 from sftrl_lib.registry import ABLATIONS
 
-ends = ABLATIONS["tries"].rows(results.query("preset == @preset"))
-ends = ends[(ends.split == "rule_ood") & (ends.metric == "success")]
+arms = ABLATIONS["tries"].rows(results.query("preset == @preset"))
+ends = arms[(arms.split == "rule_ood") & (arms.metric == "success")]
 ends = ends[ends.step == ends.groupby("run_id").step.transform("max")]
 table = ends.pivot_table(index="train_tries", columns="tries", values="value")
-cost = ends.groupby("train_tries")[["step", "compute"]].mean()
-table.join(cost.rename(columns={"step": "updates"})).style.format(
-    dict.fromkeys(table.columns, "{:.1%}") | {"updates": "{:.0f}", "compute": "{:.2e}"}
-)
+words = {1: "first answers", 3: "within three tries"}
+table[[*words]].rename(columns=words).rename_axis("tries in training").style.format("{:.1%}")
 
 # %% [markdown]
-# Rows: tries in training, with what they cost (updates, FLOPs); columns: tries in the test. Along a
-# row the verifier helps at test time; down a column, see whether tries in training did.
-#
-# As in the paper, one try in training gives the least; from three on our curve is flat, where the
-# paper's goes on rising. (The claim `gp-l.fig10`, ten tries against one, has the right sign, but is
-# not significant after correction.) Where does the gain come from? Look down the first column: of
-# *first* answers, one try in training makes as many right as ten. The rows part in the second and
-# third column. What parts them lies in what is answered *after* a verdict. Is the verdict read,
-# then, or is it enough not to repeat oneself? Ours cannot tell these apart; a verifier that says
-# only "wrong" could. (An earlier foundation model, pre-trained longer, on cards alone, showed the
-# opposite order: ten tries ended 3.3 points [-5.8, -0.9] behind one. Its rows are in
-# `data/first_foundation.csv`. How much a start can still learn from a verdict is a property of the
-# start.)
-#
-# It is not a matter of more updates: an episode of ten tries costs as many tokens as five of one
-# try, so the same budget buys a fifth of the updates. The curve of three tries passes the same
-# numbers of updates on its way:
-
-# %%
-path = ABLATIONS["tries"].rows(results.query("preset == @preset"))
-path = path[(path.split == "rule_ood") & (path.metric == "success") & (path.tries == 3)]
-at_updates = path.pivot_table(index="step", columns="train_tries", values="value")
-at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
-
-# %% [markdown]
-# Compare each end with its neighbours in the column of three tries (300 episodes a seed there, so
-# two points either way are noise). And keep an eye on what "compute" counts: every token of a
-# conversation once, as the paper does. When these runs were recorded, the rollout read the
-# conversation again at each try, so a run of ten tries took about six times as long as one of one.
+# Read down the first column: it hardly moves. Tries in training do not teach better first answers.
+# They teach what to do *after* a verdict. Whether the verdict is read for that, or only a
+# repetition avoided, these rows cannot tell; a verifier that says nothing but "wrong" could.
 
 # %% [markdown] exercise="answers_played"
 # **Exercise 06.1. The price of tries** (easy, 5 minutes)
@@ -146,7 +107,6 @@ at_updates.style.format("{:.1%}", na_rep="").format_index("{} updates")
 # different comparisons.
 #
 # </details>
-
 # %% exercise="answers_played"
 from teach import check
 
@@ -157,7 +117,6 @@ def answers_played(chance: float, tries: int) -> float:
 
 
 check("06.1", answers_played)
-
 # %% [markdown] exercise="solved_within"
 # **Exercise 06.2. Hands are not alike** (medium, 10 minutes)
 #
@@ -182,7 +141,6 @@ check("06.1", answers_played)
 # success within several tries cannot be predicted from success at the first.
 #
 # </details>
-
 # %% exercise="solved_within"
 from teach import check
 
@@ -193,138 +151,79 @@ def solved_within(chances: list[float], tries: int) -> float:
 
 
 check("06.2", solved_within)
-
 # %% [markdown]
-# ## The start and the learning rate
+# ## The knob behind the knob: compute
 #
-# Settings were chosen before the recorded runs, on two other seeds (100 and 101), by what the
-# claims look at, measured on unseen items of the *training* rule. (The test seeds had been run once
-# before, on `constant-900`: its outcome was known when `h48-500` was made.) Every attempt is a row
-# of `data/tuning.csv`. An attempt is a foundation model, the length of the init that follows it, an
-# arm and its learning rate:
+# Tries are tokens, and "at the same budget" therefore means fewer updates for the arm with more
+# tries. The paper's formula counts every token of a conversation once. A machine does more: at each
+# try it reads the conversation again. And it does less: a group whose episodes all earn the same
+# has no gradient, and is skipped.
 
 # %%
-import json
+predict(
+    "06.price", "Equal on paper: how many times as much did ten tries really compute as one try?",
+    (1, 10), " times",
+)  # fmt: skip
 
-import pandas as pd
+# %%
+from study import one_knob
 
+price = one_knob.price_of_tries(arms)
+plots.show(one_knob.draw_price(price))
+
+# %% [markdown]
+# Hatched bars are nearly equal, as planned. Filled bars are not. So "at equal compute" is a
+# sentence with a choice in it, and whoever pays for the machine chooses differently. Our results
+# use the paper's count and keep the other beside it, in the column `compute_done`.
+
+# %% [markdown]
+# ## The knob that both arms have: the learning rate
+#
+# A reviewer's first question is whether SFT was trained too hard. Before the recorded runs each arm
+# was tried at several rates, on seeds that no result uses.
+
+# %%
+predict(
+    "06.rate", "At which of three rates does SFT keep most of the new rule?",
+    ["the lowest", "the middle one", "the highest"],
+)  # fmt: skip
+
+# %%
 from sftrl_lib.experiment import Experiment
-from sftrl_lib.registry import TASKS
-from sftrl_lib.stats import tries_of
-from study.grids import TUNING_TABLE
 
-
-def attempts(task: str, metric: str):
-    """The mean of each attempt's last measurements, and the number of its runs."""
-    usual = Experiment(task=task, method="init")
-    tried = pd.read_csv(TUNING_TABLE).query("task == @task and metric == @metric")
-    tried = tried[tried.tries == tries_of(metric, usual.evaluation.eval_tries)]
-    tried["init steps"] = [
-        json.loads(c).get("init_steps", usual.method.steps) for c in tried.condition
-    ]
-    arms = ["foundation", "init steps", "method", "lr"]
-    chart = tried.pivot_table(index=arms, columns="split", values="value", aggfunc="mean")
-    chart["runs"] = tried[tried.split == "rule_ood"].groupby(arms).size()
-    return chart.style.format("{:.1%}", subset=[name for name in chart if name != "runs"])
-
-
-attempts("gp-l", TASKS["gp-l"].headline)
+tried = one_knob.attempts("gp-l", "h48-500", "success", 3)
+chosen = {m: Experiment(method=m).method.lr for m in ("sft", "rl")}
+titles = {"id_unseen": "ID, unseen", "rule_ood": "rule OOD"}
+name = "Cards: success within three tries"
+plots.show(one_knob.draw_rates(tried, name, "success (%)", titles, chosen))
 
 # %% [markdown]
-# Most rows are one or two runs of a few hundred episodes: a map, not a result. The first three
-# foundation models were pre-trained on cards alone: `constant-900` (900 steps), `constant-1300`
-# (trained longer), `annealed-1200` (learning rate taken down to zero at the end). `h48-500` is the
-# one in this book: 500 steps of cards and walks.
+# On the right SFT goes from its start's level to nothing, by its rate alone. This is no accident of
+# one start. On every foundation model on which three rates were tried, SFT keeps most at the lowest
+# and loses most at the highest. But on the left the lowest rate is the worst of the three. A rate
+# that forgets nothing may have taught nothing: compare what is lost *for what is gained* (notebook
+# 07 draws it so).
 #
-# The map says two things. *The learning rate decides what SFT loses*: from every start on which
-# three were tried the highest takes most or all of the new rule away, and the lowest takes least.
-# *The start decides what RL can gain*: most from `constant-900` and `h48-500`, which still had to
-# learn things that both rules share, such as using each number once; next to nothing from the
-# others, at the learning rates that do not cost success on the training rule. The book's headline
-# is one point of this map. (How long the arms train was not chosen by this criterion: it was set
-# when curves under the new rule had been seen on these two seeds.)
-
-# %%
-attempts("virl-l", TASKS["virl-l"].headline)
-
-# %% [markdown]
-# `w16-700` saw fewer walks, and in most of them an answer was the bare action; the `h48` models
-# (500, 600, 700 steps) saw more, and quote the sentence that is due before they act on it. Three
-# things can be read here:
+# There is a flaw in this picture, and you can see it. RL's ring stands at the edge of what was
+# tried. Nobody knows what lies beyond, and a choice at an edge is no choice.
 #
-# * *How a model tracks decides what carries over.* `w16-700` picks the word straight from the
-#   route; what RL teaches it about absolute words does not help with relative ones, and SFT loses
-#   them. A model that first quotes the sentence does the same work under both rules, and there
-#   more of the gain carries over.
-# * *The start decides what can be seen.* `h48-600` and `h48-700` walk almost without a mistake
-#   right after the init. `h48-500` was taken because its start is right at about 80% of the steps
-#   under both rules. This was a choice of design: the curves of `w16-700` had been seen, under the
-#   new rule too.
-# * *RL is not safe at every rate.* On the training rule its higher rates do no better than its
-#   lowest, and under the new one they do clearly worse.
+# ## How a rate should be chosen
 #
-# And SFT? Its highest rate is the best on unseen routes, so it is the book's. The next table looks
-# at one half of a turn: is it said in the words that are asked for?
+# The second edition's rule: one grid of rates for both arms, wide enough that no choice lies at its
+# edge; judged on validation routes, under the training's rule alone, with no look at OOD.
 
 # %%
-attempts("virl-l", "words_right")
+from study.registration import registration
+
+tried = one_knob.attempts("virl-l", "two-cities", "per_step", 2)
+chosen = {m: registration()["arms"]["virl-l"][m]["lr"] for m in ("sft", "rl")}
+name, label = "Walks: both arms on one grid of rates", "per-step accuracy (%)"
+plots.show(one_knob.draw_rates(tried, name, label, {"validation": "validation routes"}, chosen))
 
 # %% [markdown]
-# Here SFT forgets, the more so the higher the rate. RL's words stay at its lower rates, and not at
-# its highest. Per-step accuracy hides what SFT forgets, because the other half, finding the turn
-# that is due, gets better meanwhile:
-
-# %%
-attempts("virl-l", "turn_found")
-
-# %% [markdown]
-# With pictures, on the book's foundation model:
-
-# %%
-attempts("gp-vl", TASKS["gp-vl"].headline)
-
-# %%
-attempts("gp-vl", "hand_read")
-
-# %% [markdown]
-# RL's highest rate costs it hands that the lower ones go on reading; SFT's rates differ in what
-# they do to red ones. (Not tried, since their neighbours ruled them out: RL at 1e-3, SFT at 3e-5.)
-# On street views RL's two lower rates lie close; one seed spoke for the one, the second for the
-# other, and their mean decided:
-
-# %%
-attempts("virl-vl", TASKS["virl-vl"].headline)
-
-# %%
-attempts("virl-vl", "landmark_seen")
-
-# %% [markdown]
-# Here the verifier never asks which landmark was seen, and under RL's higher rates naming it can be
-# lost; SFT, which is told the landmark in every row, learns to name it.
-
-# %% [markdown]
-# ## The explorer
-#
-# Every recorded row, any metric, any axis. Compare two arms, leave seeds out, and click a point to
-# read its episodes. (In the HTML book the page *Explorer* does this without a kernel.)
-
-# %%
-from study.widgets import explorer
-
-explorer(load_results(), preset)
-
-# %%
-plots.show(plots.explore(results, split="rule_ood", metric="success", x="id_unseen"))
-
-# %% [markdown]
-# Behind each row stand episodes; every recorded run has kept a sample of them (three are printed in
-# notebook 00):
-
-# %%
-from study.notebook import recorded_run
-from study.widgets import episode_viewer
-
-episode_viewer(recorded_run("rl", preset, seed).episodes())
+# Both curves turn down at their ends, so both rings are real choices. They do not agree: what suits
+# SFT already harms RL, and one step further RL walks nowhere at all. A comparison that gave both
+# arms the same rate would be a comparison of rates.
 
 # %% [markdown] exercise="knobs"
 # **Exercise 06.3. One knob at a time** (easy, 5 minutes)
@@ -350,7 +249,6 @@ episode_viewer(recorded_run("rl", preset, seed).episodes())
 # If the answer holds more than one name, the comparison cannot say which one matters.
 #
 # </details>
-
 # %% exercise="knobs"
 from teach import check
 
@@ -361,39 +259,70 @@ def knobs(one: dict, other: dict, defaults: dict) -> set[str]:
 
 
 check("06.3", knobs)
+# %% [markdown]
+# ## The surprise
+#
+# Back to tries. Before this book's foundation model there was an earlier one, pre-trained longer
+# and on cards alone. The same seeds ran on it, with the same tries at the same budget. Its rows are
+# in `data/first_foundation.csv`.
+
+# %%
+predict(
+    "06.start", "On the earlier model, ten tries in training end",
+    ["ahead of one try", "level with one try", "behind one try"],
+)  # fmt: skip
+
+# %%
+import pandas as pd
+
+init = results.query("preset == @preset and task == 'gp-l' and method == 'init'")
+gains = {
+    "the model of this book": one_knob.gains_by_tries(plots.stack(arms, init)),
+    "an earlier model": one_knob.gains_by_tries(pd.read_csv(one_knob.FIRST_FOUNDATION)),
+}
+plots.show(one_knob.draw_gains(gains))
 
 # %% [markdown]
-# ## Live: turn a knob
+# The curves cross. On one start more tries help, on the other they hurt, with the same seeds and
+# the same budget. Had we stopped at either model, we would have had a finding, and perhaps a paper.
+# The knob that turns the paper's finding round is not on the paper's list: it is the start. (Each
+# start has the learning rate that was chosen for it, so strictly two knobs have moved.)
 #
-# One setting changed, everything else as in the recorded RL arm, drawn under a name of its own.
-# `knob` and `turned` are parameters of this notebook: try `"scheme"` and `"binary"`, `"credit"`
-# and `"episode"`, `"temperature"` and `0.7`, `"kl_weight"` and `0.05`.
+# ## Why
+#
+# RL works on what the start still gets wrong. The earlier model solved more hands before RL began.
+# If it had less to learn from a verdict, it did best where the budget bought most updates, with one
+# try. The book's model begins lower, and gains by learning to correct itself. That is one reading,
+# of two models. It makes a prediction, which is what a reading is for: the gain from tries should
+# follow how much a start leaves to a second answer. Testing it takes starts of several strengths,
+# by design and not by accident.
+
+# %% [markdown]
+# ## Turn one yourself
+#
+# One setting changed, everything else as in the recorded RL arm. `knob` and `turned` are parameters
+# of this notebook: try `"scheme"` and `"binary"`, `"credit"` and `"episode"`, or `"kl_weight"` and
+# a small number. It is drawn over the recorded seeds.
 
 # %%
 from study.notebook import live
 
-settings = dict(
-    method="rl", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, eval_points=2, eval_episodes=episodes,
-)  # fmt: skip
-run = live(Experiment(**settings | {knob: turned}))
+run = live(Experiment(**{
+    "method": "rl", "preset": preset, "precision": precision, "seed": seed, "steps": live_steps,
+    "batch": live_batch, "eval_points": 2, "eval_episodes": episodes, knob: turned,
+}))  # fmt: skip
 
 # %%
 from study.knobs import knob_figure
 
 name = f"live RL, {knob}={turned}"
-plots.show(knob_figure({name: run}, results, preset=preset))
-
-# %%
-plots.show(plots.training_log({name: run.metrics()}, ["reward", "solved", "trained_rows"]))
+shown = dict(split="training", metric="trained_rows", preset=preset)
+plots.show(knob_figure({name: run}, results, **shown))
 
 # %% [markdown]
-# ## Any knob, in the background
-#
-# The panel holds every setting of a run, says what the run would cost, and trains it in a process
-# of its own: the notebook stays usable, Stop saves, and Start goes on from there. The run grows
-# over the recorded seeds of its arm, and stays in the list under its name, to be compared with the
-# next one. The first one it offers is estimated at about half a minute of one free core.
+# With one try fewer rows have an advantage: more groups are silent (notebook 03), and each update
+# rests on less. Now any knob. The panel says what a run would cost, trains it in the background,
+# and draws it as it grows; Stop saves it, and Start goes on.
 
 # %%
 from study.panel import panel
@@ -401,25 +330,41 @@ from study.panel import panel
 panel(results, preset)
 
 # %% [markdown]
-# The panel draws what `knob_figure` draws. The live run again, by its rewards, step by step:
+# And every row that was ever recorded, any metric on any axis. Click a point to read its episodes.
+# (In the HTML book the page *Explorer* does this without a kernel.)
 
 # %%
-plots.show(knob_figure({name: run}, results, split="training", metric="reward", preset=preset))
+from study.widgets import explorer
+
+explorer(load_results(), preset)
+
+# %%
+plots.show(plots.explore(results, split="rule_ood", metric="success", x="id_unseen"))
 
 # %% [markdown]
-# ## What to inspect
-#
-# * The tries figure: is there a trend, and do the intervals of 1 and 10 tries part?
-# * In the table: does training with tries help at *one* test try, or only with the verifier at
-#   hand?
-# * In the explorer: choose `value_reading` against KL. Which arm reads worse at equal distance?
-# * The live run is short. What would you have to run to turn it into a claim?
+# ## Your predictions
+
+# %%
+first, spent = table[1], price[one_knob.EXECUTED]
+more = 100 * (first[10] - first[1])
+moved = "as many right" if abs(more) < 1 else "more of them right" if more > 0 else "fewer right"
+cards = one_knob.attempts("gp-l", "h48-500", "success", 3).query("split == 'rule_ood'")
+kept = cards[cards.method == "sft"].sort_values("lr").value.to_numpy()
+earlier = gains["an earlier model"]
+behind = 100 * (earlier[10].mean - earlier[1].mean)
+where = "behind" if behind < -1 else "ahead of" if behind > 1 else "level with"
+predictions("06", {
+    "06.first": Truth(moved, f"{first[1]:.1%} after one, {first[10]:.1%} after ten"),
+    "06.price": Truth(spent[10] / spent[1], "see the filled bars"),
+    "06.rate": ["the lowest", "the middle one", "the highest"][kept.argmax()],
+    "06.start": Truth(f"{where} one try", f"{behind:+.1f} points"),
+})  # fmt: skip
 
 # %% [markdown]
 # ## Exercises
 #
-# `check` holds your function against hidden cases, and names the first that fails. (More
-# exercises stand in the sections above.)
+# `check` holds your function against hidden cases, and names the first that fails. (Three more
+# stand in the sections above.)
 
 # %% [markdown] exercise="kl_to_init"
 # **Exercise 06.4. How far has it moved?** (easy, 5 minutes)
@@ -449,7 +394,6 @@ plots.show(knob_figure({name: run}, results, split="training", metric="reward", 
 # shows in this direction.
 #
 # </details>
-
 # %% exercise="kl_to_init"
 from teach import check
 
@@ -460,7 +404,6 @@ def kl_to_init(init: list[float], policy: list[float]) -> float:
 
 
 check("06.4", kl_to_init)
-
 # %% [markdown] exercise="your_ablation"
 # **Exercise 06.5. Your ablation** (hard, 30 minutes)
 #
@@ -480,7 +423,6 @@ check("06.4", kl_to_init)
 # contain a direction, a metric and a split? Only then can it be wrong.
 #
 # </details>
-
 # %% [markdown]
 # ### Five quick questions
 
@@ -588,16 +530,13 @@ check("06.4", kl_to_init)
 # **No.** Effects need not add up.
 #
 # </details>
-
 # %% [markdown]
-# ## Summary
+# ## What next
 #
-# Tries in training are the first knob, because the paper names it. The explorer shows what was
-# recorded; the command line records more. A knob that was turned after looking at the result
-# needs new seeds.
+# A knob that was turned after looking at the result needs new seeds. The second edition registers
+# its knobs first (`data/registration.json`). Others have turned knobs of their own since the paper
+# came out, and disagree: notebook 07.
 #
-# ## Further reading
-#
-# * Chu, Zhai et al., arXiv 2501.17161, section 5.4 and Figs. 10, 16, 17.
-# * Shenfeld et al., *RL's Razor*, arXiv 2509.04259, and *Retaining by Doing*, arXiv 2510.18874.
+# * Chu, Zhai et al., arXiv 2501.17161, section 5.4: more tries, and its grids of rates.
+# * Zhang et al., arXiv 2512.07783: what RL can gain is decided by what pre-training left to gain.
 # * `data/tuning.csv`: every setting that was tried on the development seeds, and what it gave.

@@ -18,6 +18,7 @@ from teach.exercises import (
     ablations,
     environments,
     evaluation,
+    followups,
     memory,
     rl,
     scaling,
@@ -93,6 +94,15 @@ def second_try_credited(group, discount):
     return [[row[0]] + [0.0] * (len(row) - 1) for row in firsts]
 
 
+def everyone(init, arm, init_greedy, arm_greedy):
+    gains = [sum(b.values()) - sum(a.values()) for a, b in ((init, arm), (init_greedy, arm_greedy))]
+    return gains[1] / gains[0]
+
+
+def nearest(distances, values, level):
+    return values[min(range(len(values)), key=lambda i: abs(distances[i] - level))]
+
+
 # What a reader may well write, and a word of the case in which it must fail.
 WRONG = [
     (start.numbers_of, lambda cards, rule: [rule.get(c, 1) for c in cards], "training rule"),
@@ -155,6 +165,14 @@ WRONG = [
         memory.halves(turns, asked)[1]), "old words"),
     (memory.halves, lambda turns, asked: (memory.halves(turns, asked)[0],) * 2, "old words"),
     (memory.per_step, whole_routes, "lost at the first|second try"),
+    (followups.peak_and_loss, lambda c: (c[-1][0], 0.0), "up and down"),
+    (followups.peak_and_loss, lambda c: (max(c, key=lambda p: p[::-1])[0], 0.3), "up and down|two"),
+    (followups.sharpened, lambda p, t: [x / sum(p) for x in p], "sharper"),
+    (followups.sharpened, lambda p, t: [x ** (1 / t) for x in p], "sharper"),
+    (followups.share_left, lambda a, b, c, d: b[1] - a[1], "half"),
+    (followups.share_left, everyone, "a seed that one lacks"),
+    (followups.at_distance, nearest, "halfway|nearer"),
+    (followups.at_distance, lambda d, v, x: sum(v[:2]) / 2, "nearer"),
     (ablations.answers_played, lambda p, k: 1 / p, "one try"),
     (ablations.answers_played, lambda p, k: k, "two tries"),
     (ablations.solved_within, lambda c, k: 1 - (1 - sum(c) / len(c)) ** k, "easy and hopeless"),

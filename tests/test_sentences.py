@@ -9,20 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from engine.presets import PRESETS
 from sftrl_lib import stats
+from sftrl_lib.cli import assignment
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
 from sftrl_lib.runner import start_policy
-from sftrl_lib.runs import RUNS, read_manifest
+from sftrl_lib.runs import RUNS, Run, read_manifest
 from sftrl_lib.tasks import make_task
 from study import (
     book,
     claims,
+    costs,
+    followups,
     hero,
     lessons,
     notebook,
+    one_knob,
     playground,
     plots,
     registration,
@@ -277,7 +282,15 @@ def test_more_tries_did_not_help_the_earlier_foundation_model():
     mean, lo, hi = (100 * x for x in behind[:3])
     said = f"ended {-mean:.1f} points [{lo:.1f}, {hi:.1f}] behind one."
     assert f"more tries did not help: ten {said}" in text("book/results.md")
-    assert f"ten tries {said}" in text("notebooks/06_ablations.py")
+    assert "On one start more tries help, on the other they hurt" in text(
+        "notebooks/06_ablations.py"
+    )
+    assert "The earlier model solved more hands before RL began" in text(
+        "notebooks/06_ablations.py"
+    )
+    start = sum(ends["init", 1].values()) / 5
+    assert behind.hi < 0 < tries_gain()[10].mean - tries_gain()[1].mean
+    assert 100 * start > within("init", "rule_ood")
 
 
 def test_how_many_runs_were_made_on_uncommitted_changes():
@@ -361,6 +374,7 @@ def test_first_answers_are_equally_right_whatever_the_tries_in_training():
     shares = rows.groupby("train_tries").value.mean()
     assert set(shares.round(2)) == {0.05} and len(shares) == 4
     assert "Of *first* answers all make as many right, 5 in 100" in text("book/results.md")
+    assert "Read down the first column: it hardly moves" in text("notebooks/06_ablations.py")
 
 
 def attempts(task: str, metric: str, split: str, tries: int) -> pd.Series:
@@ -380,17 +394,72 @@ def test_rates_at_the_edge_of_what_was_tried():
         assert rl == min(tried["rl"].index) and sft == max(tried["sft"].index)
 
 
-def test_what_rates_do_on_a_walk():
-    here, new = (attempts("virl-l", "per_step", s, 2)["h48-500"] for s in ("id_unseen", "rule_ood"))
-    lowest, *higher = sorted(here["rl"].index)
-    assert all(here["rl"][lr] <= here["rl"][lowest] for lr in higher)
-    assert all(new["rl"][lr] < new["rl"][lowest] - 0.05 for lr in higher)
-    words = attempts("virl-l", "words_right", "rule_ood", 1)["h48-500"]
-    assert words["sft"].is_monotonic_decreasing
-    assert list(words["rl"] > 0.95) == [True, True, False]
-    assert "RL's words stay at its lower rates, and not at its highest." in text(
+@cache
+def tries_gain() -> dict[int, stats.Change]:
+    """RL's change under the new rule by tries in training, on the book's model."""
+    ours = results().query("preset == 'tiny' and foundation == 'default'")
+    init = ours.query("task == 'gp-l' and method == 'init' and condition == '{}'")
+    return one_knob.gains_by_tries(plots.stack(ABLATIONS["tries"].rows(ours), init))
+
+
+def test_more_tries_in_training_gain_as_notebook_06_says():
+    said = text("notebooks/06_ablations.py")
+    assert "one try in training gives the least. From three on our curve is flat" in said
+    one, *more = (gain.mean for gain in tries_gain().values())
+    assert one < min(more) and max(more) - min(more) < 0.015
+
+
+def test_one_try_leaves_more_rows_without_an_advantage_as_notebook_06_says():
+    assert "With one try fewer rows have an advantage" in text("notebooks/06_ablations.py")
+    arms = ABLATIONS["tries"].rows(results().query("preset == 'tiny'"))
+    shares: dict[int, list[float]] = {1: [], 3: []}
+    for tries, runs in arms[arms.method == "rl"].groupby("train_tries").run_id.unique().items():
+        for name in runs if tries in shares else ():
+            log = Run(RUNS / name, read_manifest(RUNS / name)).metrics()
+            shares[tries].append(log.trained_rows[:12].mean())
+    assert max(shares[1]) < min(shares[3]) - 0.1
+
+
+def test_the_price_of_tries_is_what_notebook_06_says():
+    assert "Hatched bars are nearly equal, as planned. Filled bars are not." in text(
         "notebooks/06_ablations.py"
     )
+    arms = ABLATIONS["tries"].rows(results().query("preset == 'tiny'"))
+    planned, spent = (
+        one_knob.price_of_tries(arms)[c] for c in (one_knob.NOMINAL, one_knob.EXECUTED)
+    )
+    assert planned.max() < 1.15 * planned.min() and spent[10] > 3 * spent[1]
+
+
+def test_the_rates_of_the_second_edition_are_chosen_as_notebook_06_says():
+    said = text("notebooks/06_ablations.py")
+    assert "Both curves turn down at their ends, so both rings are real choices." in said
+    tried = one_knob.attempts("virl-l", "two-cities", "per_step", 2)
+    assert set(tried.split) == {"validation"}
+    rates = {m: arm.set_index("lr").value for m, arm in tried.groupby("method")}
+    for method, arm in rates.items():
+        assert (
+            len(arm) == 5
+            and arm.idxmax() == registration.registration()["arms"]["virl-l"][method]["lr"]
+        )
+        assert arm.idxmax() not in (arm.index.min(), arm.index.max())
+    assert "what suits SFT already harms RL, and one step further RL walks nowhere at all" in said
+    best = rates["sft"].idxmax()
+    assert rates["rl"][best] < rates["rl"].max() - 5 and rates["rl"].iloc[-1] == 0
+
+
+def test_the_first_edition_s_rates_on_cards_are_what_notebook_06_says():
+    said = text("notebooks/06_ablations.py")
+    tried = one_knob.attempts("gp-l", "h48-500", "success", 3)
+    init, new, old = (
+        tried[(tried.method == m) & (tried.split == s)].set_index("lr").value
+        for m, s in (("init", "rule_ood"), ("sft", "rule_ood"), ("sft", "id_unseen"))
+    )
+    assert "SFT goes from its start's level to nothing, by its rate alone" in said
+    assert abs(new.iloc[0] - init.iloc[0]) < 1 and new.iloc[-1] == 0
+    assert "on the left the lowest rate is the worst of the three" in said and old.idxmin() == 1e-4
+    assert "RL's ring stands at the edge of what was tried" in said
+    assert Experiment(method="rl").method.lr == max(tried[tried.method == "rl"].lr)
 
 
 def test_the_rate_decides_what_sft_loses():
@@ -404,6 +473,128 @@ def test_the_rate_decides_what_sft_loses():
     for start in starts:
         init, sft = success[start, "init"].mean(), success[start, "sft"]
         assert sft.iloc[-1] < init / 2 and sft.iloc[0] == sft.max()
+        assert sft.iloc[-1] == sft.min()
+    assert "SFT keeps most at the lowest and loses most at the highest" in text(
+        "notebooks/06_ablations.py"
+    )
+
+
+LATER = "notebooks/07_what_came_after.py"
+
+
+def test_the_fall_of_sft_is_as_notebook_07_says():
+    said, curves = text(LATER), followups.sft_curves(results())
+    first, second = curves["first edition"], curves["second edition"]
+    assert "it rises a little under the new rule, and has begun to fall" in said
+    mean = first["rule_ood"].groupby("step").y.mean()
+    assert 0 < mean.max() - mean.iloc[0] < 10 and mean.iloc[-1] < mean.max() - 5
+    assert "until hardly a step is right" in said
+    step, _ = followups.peak(second["rule_ood"])
+    mean = second["rule_ood"].groupby("step").y.mean()
+    assert step < mean.index[-1] / 2 and mean.iloc[-1] < 10
+    assert "new routes under the training's rule, shows none of it" in said
+    mean = second["id_unseen"].groupby("step").y.mean()
+    assert mean.iloc[-1] > mean.max() - 3
+    assert "carries on to three times its length" in said
+    assert mean.index[-1] == 3 * first["rule_ood"].step.max()
+
+
+def test_what_temperature_does_is_as_notebook_07_says():
+    said, ends = text(LATER), followups.at_temperatures(results())
+    at = ends[ends.split == "id_unseen"].groupby(["method", "temperature"]).y.mean()
+    assert "Colder sampling alone lifts it, most of the way to RL" in said
+    assert at["init", 0.0] - at["init", 1.0] > (at["rl", 1.0] - at["init", 1.0]) / 2
+    assert "RL's own line is flat" in said and at["rl"].max() - at["rl"].min() < 3
+    gained = followups.gains(ends)
+    assert "Mostly right on walks" in said and gained[0.0] < gained[1.0] / 2
+
+
+def test_what_rates_trade_is_as_notebook_07_says():
+    said, tried = text(LATER), {}
+    for task, which in followups.STARTS.items():
+        rows = one_knob.attempts(task, *which)
+        for method in ("init", "sft"):
+            arm = rows[rows.method == method].pivot(index="lr", columns="split", values="value")
+            tried[task, method] = arm
+    walks, cards = tried["virl-l", "sft"], tried["gp-l", "sft"]
+    assert "On walks SFT's lowest rate stands highest and gives up little" in said
+    assert walks.rule_ood.idxmax() == walks.index.min()
+    assert walks.id_unseen.max() - walks.id_unseen.iloc[0] < 5
+    assert "no rate of SFT brings it to the right of its start" in said
+    assert cards.id_unseen.max() < tried["gp-l", "init"].id_unseen.iloc[0]
+    assert cards.rule_ood.idxmax() == cards.index.min()
+
+
+def test_how_far_arms_move_is_as_notebook_07_says():
+    said, found = text(LATER), followups.distances(results())
+    ends = {
+        (panel, method): arm[arm.step == arm.step.max()][["x", "y"]].mean()
+        for panel, rows in found.items()
+        for method, arm in rows.groupby("method")
+    }
+    assert "On first-edition walks, street views and cards in pictures" in said
+    for panel in ("walks", "street views", "cards in pictures"):
+        assert ends[panel, "rl"].x < ends[panel, "sft"].x / 2
+    assert "RL goes *further* than SFT, and rises under the new rule, while SFT" in said
+    assert ends["cards", "rl"].x > 1.2 * ends["cards", "sft"].x
+    assert ends["cards", "rl"].y > 0 > ends["cards", "sft"].y
+    assert "At any distance that both have reached, RL is far above" in said
+    paths = {
+        m: arm.groupby("step")[["x", "y"]].mean() for m, arm in found["cards"].groupby("method")
+    }
+    curves = {m: stats.Curve.of(p.x, p.y, [1.0] * len(p)) for m, p in paths.items()}
+    for level in (1, 2, 3, 4, 5):
+        assert curves["rl"].at(level) > curves["sft"].at(level) + 2
+
+
+def test_what_notebook_07_lists_as_not_run_can_be_run_and_was_not(tmp_path):
+    table = followups.not_run()
+    for row in table.itertuples():
+        assert row.command.startswith("python -m sftrl_lib ")
+    recorded = {path.name for path in RUNS.iterdir()}
+    for _, _, exp in followups.candidates():
+        method, *typed = followups.command(exp).split()[3:]
+        pairs = zip(typed[::2], typed[1::2], strict=True)
+        given = dict(assignment(f"{name[2:]}={value}") for name, value in pairs)
+        assert Experiment(method=method, **given).run_id == exp.run_id
+        listed = followups.command(exp) in set(table.command)
+        assert listed == (exp.run_id not in recorded)
+
+
+SCALING = "notebooks/08_scaling_up.py"
+
+
+def test_what_notebook_08_says_of_the_small_language_model():
+    said, own = text(SCALING), PRESETS["smol"].methods["init"]
+    assert "less than two hundred worked answers" in said
+    assert 100 < own["steps"] * own["batch"] < 200
+    rows = results().query("preset == 'smol' and method == 'base' and metric == 'legal'")
+    assert "As delivered it writes nothing that can be read" in said and not rows.value.any()
+
+
+def test_what_notebook_08_says_of_memory_is_what_is_planned():
+    said = text(SCALING)
+    assert "The weights are the smaller part of the longest bar." in said
+    plans = {name: costs.least(name)["rl"] for name in costs.SETUPS}
+    longest = max(plans.values(), key=lambda made: made.peak)
+    assert longest is plans["11B, pictures, all weights"]
+    assert longest.phases["stays"]["weights"] < longest.peak / 2
+
+
+def test_the_table_of_cards_has_every_tier_for_gpus_and_no_gpu_among_what_was_run():
+    named = {preset for preset, *_ in costs.SETUPS.values()}
+    assert named == {name for name, preset in PRESETS.items() if preset.gpu}
+    assert "The third column never says GPU." in text(SCALING)
+    assert all("GPU" not in where for *_, where in costs.SETUPS.values())
+    table = costs.cards()
+    need = table["GB at least"].astype(float)
+    assert list(need) == sorted(need)
+    assert table["smallest card"].iloc[-1] == "none of these"
+    for name, card in table["smallest card"].iloc[:-1].items():
+        room = int(card.removesuffix(" GB"))
+        assert need[name] <= room + 0.5
+        smaller = [size for size in costs.CARDS if size < room]
+        assert not smaller or need[name] > max(smaller) - 0.5
 
 
 # --- Notebook 04 ----------------------------------------------------------------------------------

@@ -122,17 +122,18 @@ question(
     key="forget_or_learn",
     module=__name__,
     statement="""
-        Train the adapter at three times the rate, and compare value reading under the new rule at
-        the same loss.
+        Train the adapter at three times the rate. If it still forgets less than training all
+        weights does: does it forget less *for what it learned*? Compare the right numbers under the
+        new rule at the same loss, and at the same KL.
     """,
-    hint="`live(arms[1].replace(lr=3 * arms[1].method.lr))` trains it.",
+    hint='`live(arms["adapter"].replace(lr=3 * first.method.lr), kl=True)` trains it.',
     solution="""
         ```python
-        faster = live(arms[1].replace(lr=3 * arms[1].method.lr))
+        faster = live(arms["adapter"].replace(lr=3 * first.method.lr), kl=True)
         for name, run in (runs | {"a faster adapter": faster}).items():
-            rows = run.evals().query("metric == 'value_reading' and split == 'rule_ood'")
-            loss = run.metrics().loss.iloc[-1]
-            print(f"{name:22} loss {loss:.3f}, read right {rows.value.iloc[-1]:.0%}")
+            rows = run.evals().query("step == step.max()").set_index(["split", "metric"]).value
+            kept, kl = rows["rule_ood", "numbers_right"], rows["id_unseen", "kl_to_init"]
+            print(f"{name:17} loss {run.metrics().loss.iloc[-1]:.3f}, KL {kl:.2f}, {kept:.0%} kept")
         ```
     """,
 )
