@@ -91,7 +91,7 @@ def main() -> None:
         chat_template=tokenizer.chat_template,
     )  # fmt: skip
     exp = Experiment(lenient=True, method="sft", **SETTINGS)
-    size = exp.machine.generation_batch_size
+    size = exp.rows["generation_batch_size"]
     policy = Policy(adapt(model, exp.model.rank), processor, "qlora", "the proof", size)
     gc.collect()
     rows = [row("build", began, None)]

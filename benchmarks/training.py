@@ -142,7 +142,7 @@ def main() -> None:
         turns = [(r, v) for r in range(ROUNDS) for v in variants]
         for _, (name, micro_batch, part) in tqdm(turns, desc=arm):
             peaks.append(matmul_rate())
-            size = min(micro_batch or exp.machine.micro_batch, exp.method.batch)
+            size = min(micro_batch or exp.rows["micro_batch"], exp.method.batch)
             rows = timed(exp, policy, size, part)
             found = summary(rows, policy.n_active, max(peaks))
             if name not in best or found["seconds_a_step"] < best[name]["seconds_a_step"]:

@@ -113,7 +113,9 @@ class KlToInit(Divergence):
             max_new_tokens=exp.model.max_new_tokens,
         )  # fmt: skip
         rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
-        super().__init__(policy, rows, exp.machine.micro_batch, kept)
+        # A GPU that has room for more rows at once has it for the training.
+        size = min(exp.rows["micro_batch"], exp.model.tier.numbers["micro_batch"])
+        super().__init__(policy, rows, size, kept)
 
     def row(self, policy: Policy) -> dict:
         """The KL as a result row (no interval: it is a mean over fixed answers)."""

@@ -16,6 +16,7 @@ from sftrl_lib.cli import main
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.planning import architecture, pieces, plan, smallest
 from sftrl_lib.policies import load_policy
+from sftrl_lib.runs import Run
 from study import figures
 
 LLAMA = Experiment(task="gp-vl", preset="llama-11b")
@@ -103,6 +104,57 @@ def gpu_of(monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (gb * GB, gb * GB))
 
     return pretend
+
+
+# --- rows at a time -------------------------------------------------------------------------------
+FREE = LLAMA.replace(method="rl")  # whose rows are `auto`
+
+
+def test_rows_are_as_many_as_the_free_memory_holds(gpu_of, monkeypatch):
+    monkeypatch.setattr(planning, "conversation", lambda exp: (200, 600))
+    found = []
+    for gb in (16, 24, 80):
+        gpu_of(gb)
+        made = planning.settled(FREE, "rl")
+        phases = pieces(made, "rl", SHAPE, lengths=(200, 600))
+        assert total(phases, "cuda") <= planning.AUTO * gb * GB
+        assert made.hash == FREE.hash and made.rows == {n: made.flat[n] for n in made.rows}
+        found.append(made.rows["generation_batch_size"])
+    assert found[0] < FREE.rows["generation_batch_size"] <= found[1] < found[2]
+
+
+def test_rows_go_by_what_is_free_and_not_by_what_there_is(monkeypatch, gpu_of):
+    monkeypatch.setattr(planning, "conversation", lambda exp: (200, 600))
+    gpu_of(24)
+    alone = planning.settled(FREE, "rl").rows
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (16 * GB, 24 * GB))
+    shared = planning.settled(FREE, "rl").rows
+    assert shared["generation_batch_size"] < alone["generation_batch_size"]
+
+
+def test_a_number_that_is_given_wins_and_a_cpu_has_the_usual_ones(gpu_of):
+    assert planning.settled(FREE, "rl").rows == FREE.rows
+    usual = PRESETS["llama-11b"].numbers
+    assert FREE.rows == {name: usual[name] for name in FREE.rows}
+    gpu_of(80)
+    made = planning.settled(FREE.replace(micro_batch=3), "rl")
+    assert made.machine.micro_batch == 3 < made.machine.generation_batch_size
+    tiny = Experiment()
+    assert planning.settled(tiny, "rl") is tiny and "auto" not in tiny.machine.model_dump().values()
+
+
+def test_a_run_goes_on_with_the_rows_that_it_was_begun_with(gpu_of, tmp_path):
+    """Else its next answers would be drawn otherwise than without the interruption."""
+    began = FREE.replace(micro_batch=5, generation_batch_size=6)
+    with Run.open(began, tmp_path) as run:
+        gpu_of(80)
+        assert planning.settled(FREE, "rl", run.path).rows == began.rows
+
+
+def test_several_processes_have_the_usual_rows(gpu_of, monkeypatch):
+    gpu_of(80)
+    monkeypatch.setattr(planning, "WORLD", 2)
+    assert planning.settled(FREE, "rl").rows == FREE.rows
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
             task=row["task"], preset=row["preset"], precision=row["precision"],
             method="sft" if row["stage"] == "sft" else "rl",
         )  # fmt: skip
-        exp = exp.replace(final_episodes=exp.machine.generation_batch_size)
+        exp = exp.replace(final_episodes=exp.rows["generation_batch_size"])
         shape = memory.Shape(planning.architecture(exp), exp.model.rank)
         planned = memory.total(planning.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
         assert row["peak_gb"] < 1.15 * planned, row
@@ -86,7 +86,7 @@ def test_the_recorded_runs_of_the_small_real_model_took_what_is_planned(stage):
     (path,) = (ROOT / "data" / "runs").glob(f"gp-l-{stage}-smol-*/manifest.json")
     facts = json.loads(path.read_text())
     exp = Experiment(**facts["config"])
-    side_by_side = min(exp.machine.generation_batch_size, exp.evaluation.final_episodes)
+    side_by_side = min(exp.rows["generation_batch_size"], exp.evaluation.final_episodes)
     exp = exp.replace(generation_batch_size=side_by_side)
     # the published sizes, so that the package is not needed; of its tokenizer the lengths
     shape = memory.Shape(SMOL, exp.model.rank)
