@@ -24,7 +24,7 @@ AT_ONCE = (4096, 32_768)  # tokens and words whose chances TRL computes at a tim
 LOGIT = {"cuda": 12, "cpu": 33}  # bytes each: in place in Triton's kernel, in eight copies without
 # Bytes of a weight packed into NF4: 4 bits, a byte a block of 64, doubly quantised.
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-BLOCK8 = 2 * (1 + 4 / 256)  # bytes a trained weight of 8-bit AdamW
+ADAMW = 8  # bytes a trained weight: two averages in 32 bits
 RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its libraries
 SLACK = 0.05  # share of the rest that an allocator loses
 
@@ -101,7 +101,7 @@ def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
         stays["adapter"] = 4 * trained
     if trains:
         stays["gradient"] = 4 * trained
-        stays["optimiser"] = trained * (BLOCK8 if adapters and device == "cuda" else 8)
+        stays["optimiser"] = trained * ADAMW
     if device == "cpu" and shape.kept and adapters:  # with a GPU it lies beside it, in the machine
         stays["pictures seen before"] = min(VISION_CACHE, work.pictures) * wide * shape.kept
     if device == "cpu" and trains:  # the same

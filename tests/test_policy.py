@@ -60,6 +60,7 @@ def qlora():
 def gpu(monkeypatch):
     """A machine with a GPU, as far as `load_policy` can see."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
 
 
 def answers(of):
@@ -105,6 +106,30 @@ def test_auto_precision_is_the_presets_with_its_reason(preset, precision):
 def test_precision_that_is_asked_for_is_taken_and_said(precision):
     resolved, why = Experiment(preset="llama-11b", precision=precision).model.resolved
     assert resolved == precision and f"precision={precision}" in why
+
+
+@pytest.mark.parametrize("precision", ["lora", "qlora"])
+def test_a_gpu_without_bf16_is_refused_with_what_would_run(gpu, monkeypatch, precision):
+    own = Experiment(precision=precision).model
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    with pytest.raises(
+        SftrlError, match="capability 8.0, and this one has 7.5; use precision=full"
+    ):
+        load.need_machine(own)
+    load.need_machine(Experiment(precision="full").model)
+    for newer in ((8, 0), (8, 9), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None, n=newer: n)
+        load.need_machine(own)
+
+
+def test_adapters_multiply_in_tf32_and_whole_models_in_32_bits():
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, products in (("lora", "high"), ("full", "highest"), ("qlora", "high")):
+            load_policy(Experiment(precision=precision))
+            assert torch.get_float32_matmul_precision() == products
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_tiny_preset_is_the_foundation_model_in_fp32(tiny):
