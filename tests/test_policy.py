@@ -122,11 +122,14 @@ def test_a_gpu_without_bf16_is_refused_with_what_would_run(gpu, monkeypatch, pre
         load.need_machine(own)
 
 
-def test_adapters_multiply_in_tf32_and_whole_models_in_32_bits(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)  # put back afterwards
-    for precision in ("lora", "full", "qlora"):
-        load_policy(Experiment(precision=precision))
-        assert torch.backends.cuda.matmul.allow_tf32 == (precision != "full")
+def test_adapters_multiply_in_tf32_and_whole_models_in_32_bits():
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        for precision in ("lora", "full", "qlora"):
+            load_policy(Experiment(precision=precision))
+            assert torch.backends.cuda.matmul.allow_tf32 == (precision != "full")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_tiny_preset_is_the_foundation_model_in_fp32(tiny):
