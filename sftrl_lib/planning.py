@@ -14,8 +14,10 @@ from commons.processes import WORLD
 from engine import memory
 from engine.memory import GB, STAGES, Phases, Plan, Shape
 
+from .evaluate import kl_rows
 from .experiment import ROWS, Experiment
 from .policies import source_of
+from .registry import METHODS
 from .runs import read_manifest
 from .tasks import make_task
 
@@ -60,10 +62,13 @@ def work(exp: Experiment, stage: str, lengths: tuple[int, int] | None = None) ->
     they are known better."""
     deals = exp.method.batch // getattr(exp.method, "group", 1) if stage != "evaluate" else 1
     shown = max(deals, exp.evaluation.final_episodes) if make_task(exp).pictures else 0
-    rows = *exp.rows.values(), exp.model.max_new_tokens
     anchored = bool(getattr(exp.method, "kl_weight", 0))
     lengths = lengths or conversation(exp)
-    return memory.Work(stage, exp.model.resolved[0], *rows, lengths, shown, anchored)
+    compared = kl_rows(exp) if METHODS[exp.method.name].is_arm else 0
+    return memory.Work(
+        stage, exp.model.resolved[0], exp.rows["micro_batch"], exp.rows["generation_batch_size"],
+        exp.model.max_new_tokens, lengths, shown, anchored, compared,
+    )  # fmt: skip
 
 
 def pieces(
@@ -78,7 +83,7 @@ def plan(exp: Experiment, stage: str, room: float, device: str = "cuda") -> Plan
     """`memory.plan` of a stage of an experiment in `room` bytes. Rows that are `auto` are as many
     as there can be."""
     most = {"micro_batch": exp.method.batch, "generation_batch_size": memory.SIZES[0]}
-    free = {name: n for name, n in most.items() if getattr(exp.machine, name) == "auto"}
+    free: Any = {name: n for name, n in most.items() if getattr(exp.machine, name) == "auto"}
     return memory.plan(replace(work(exp, stage), **free), shape_of(exp), room, device)
 
 

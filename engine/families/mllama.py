@@ -60,7 +60,7 @@ class Mllama(Family):
             shown = torch.ones_like(ids)
         # (pictures, 1, 1, tiles): 1 where there is one
         tiles = images.of_all("aspect_ratio_mask")[number][:, None].to(ids.device)
-        if not more:  # of which the cache may have the first alone
+        if cache is not None and not more:  # of which the cache may have the first alone
             first = model.config.text_config.cross_attention_layers[0]
             tiles = tiles[..., : cache.layers[first].keys.size(2) // cls.shown(model.config)]
         mask = shown[:, :, None, None] * tiles
