@@ -108,6 +108,24 @@ def test_precision_that_is_asked_for_is_taken_and_said(precision):
     assert resolved == precision and f"precision={precision}" in why
 
 
+def test_gradients_below_four_bits_are_the_same_after_an_answer(monkeypatch):
+    """As of every RL step: on CPUs with bf16 bitsandbytes would pass on no gradient any more."""
+    monkeypatch.setattr(load, "unpacked_dtype", UNPACKED_DTYPE)
+    of, found = load_policy(Experiment(precision="qlora")), []
+    for name, parameter in of.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.arange(20, 40)[None]
+    for _ in range(2):
+        of.model.zero_grad()
+        of.model.train()
+        of.model(input_ids=ids, labels=ids).loss.backward()
+        found.append({n: p.grad for n, p in of.model.named_parameters() if p.grad is not None})
+        answers(of)
+        of.model.zero_grad(set_to_none=True)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("precision", ["lora", "qlora"])
 def test_a_gpu_without_bf16_is_refused_with_what_would_run(gpu, monkeypatch, precision):
     own = Experiment(precision=precision).model
