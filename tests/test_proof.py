@@ -78,7 +78,9 @@ def test_short_runs_of_the_small_tier_took_what_is_planned():
         exp = exp.replace(final_episodes=exp.rows["generation_batch_size"])
         shape = memory.Shape(planning.architecture(exp), exp.model.rank)
         planned = memory.total(planning.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
-        assert 0.75 < planned / row["peak_gb"] < 1.15, row
+        # Answers end before their longest: of a process of 1 GB that is more than its 15%.
+        assert 0.75 * row["peak_gb"] < planned, row
+        assert planned < max(1.15 * row["peak_gb"], row["peak_gb"] + 0.3), row
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
