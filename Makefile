@@ -8,7 +8,7 @@
 # make check  is this machine ready for a lab? Says so in a minute; sets nothing up
 # make experiments   the recorded runs themselves: hours; says how many first, stops and goes on
 # make proof-11b   the 11B model's architecture through every stage, on a CPU with 24 GB: an hour
-# make gpu-check   what to run first on a machine with a GPU; MODEL=folder of the 11B weights
+# make gpu-check   what to run first on a machine with a GPU; MODEL=folder: the real 11B weights
 # make clean  remove everything that was built, the virtual environment included; never a run
 #
 # Any Python from 3.11 will do: make book PYTHON=/path/to/python3

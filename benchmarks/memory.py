@@ -36,7 +36,7 @@ def measure(stage: str, settings: dict) -> dict:
     began = time.monotonic()
     short = dict(method="sft" if stage == "sft" else "rl", steps=1, warmup=0.0, eval_points=1)
     exp = Experiment(lenient=True, **short, **settings)
-    count = exp.machine.generation_batch_size
+    count = exp.rows["generation_batch_size"]
     exp = exp.replace(eval_episodes=count, final_episodes=count)
     if stage == "evaluate":
         evaluate(start_policy(exp), make_task(exp), exp, {"rule_ood": count}, progress=False)

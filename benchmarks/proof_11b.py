@@ -11,12 +11,12 @@ import json
 import math
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bitsandbytes as bnb
 import psutil
 import torch
-from gpu_check import Graded
 from transformers import MllamaForConditionalGeneration, MllamaImageProcessorPil, MllamaProcessor
 from transformers.integrations import replace_with_bnb_linear
 from transformers.quantizers import AutoHfQuantizer
@@ -33,6 +33,7 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
 from sftrl_lib.registry import METHODS
 from sftrl_lib.runs import Run, machine
+from sftrl_lib.tasks.general_points import GeneralPointsVL
 
 OUT = ROOT / "data" / "proof" / "proof_11b.json"
 SETTINGS = dict(
@@ -42,7 +43,18 @@ SETTINGS = dict(
 )  # fmt: skip
 
 
-def random_nf4(config) -> torch.nn.Module:
+class Graded(GeneralPointsVL):
+    """GP-VL with rewards that take turns, whatever is said: where all earn the same, as they do of
+    a model that has not learned the format, nothing is trained."""
+
+    turns = 0
+
+    def verify(self, deal, text):
+        self.turns += 1
+        return replace(super().verify(deal, text), reward=-1.0 - self.turns % 2)
+
+
+def random_nf4(config, device: str = "cpu") -> torch.nn.Module:
     """The architecture of `config` with random weights. Each linear layer of the language model is
     packed as soon as it is drawn: at no time are two of them there unpacked."""
     config.dtype = unpacked_dtype("qlora")
@@ -53,24 +65,35 @@ def random_nf4(config) -> torch.nn.Module:
     model = replace_with_bnb_linear(model, modules_to_not_convert=skipped, quantization_config=told)
     for module in model.modules():
         for name, empty in list(module.named_parameters(recurse=False)):
-            drawn = torch.empty(empty.shape, dtype=config.dtype)
             if isinstance(module, bnb.nn.Linear4bit):
                 shape = module.out_features, module.in_features
-                drawn = torch.empty(shape, dtype=config.dtype).normal_(std=0.02)
+                drawn = torch.empty(shape, dtype=config.dtype, device=device).normal_(std=0.02)
                 module.weight = bnb.nn.Params4bit(
                     drawn, requires_grad=False, quant_type="nf4", compress_statistics=True
-                ).to("cpu")
+                ).to(device)
                 continue
+            drawn = torch.empty(empty.shape, dtype=config.dtype, device=device)
             drawn = drawn.fill_(0.5) if "gate" in name else drawn.normal_(std=0.02)
             if name == "weight" and drawn.dim() == 1:  # of a norm
                 drawn.fill_(1.0)
             setattr(module, name, torch.nn.Parameter(drawn, requires_grad=False))
     text = model.model.language_model
-    text.rotary_emb = type(text.rotary_emb)(config=config.text_config)  # its buffers
+    text.rotary_emb = type(text.rotary_emb)(config=config.text_config).to(device)  # its buffers
     model.is_loaded_in_4bit = model.is_quantized = True
     model.hf_quantizer = AutoHfQuantizer.from_config(told)
     model.quantization_method = model.hf_quantizer.quantization_config.quant_method
     return model.eval()
+
+
+def built(config, exp: Experiment, device: str = "cpu") -> Policy:
+    """A policy of random weights and our tokenizer, in NF4 with an adapter."""
+    tokenizer, vision = build_tokenizer(), config.vision_config
+    config.image_token_index = tokenizer.image_token_id
+    model = adapt(random_nf4(config, device), exp.model.rank)
+    side = {"height": vision.image_size, "width": vision.image_size}
+    images = MllamaImageProcessorPil(size=side, max_image_tiles=vision.max_num_tiles)
+    processor = MllamaProcessor(images, tokenizer, chat_template=tokenizer.chat_template)
+    return Policy(model, processor, "qlora", "the proof", exp.rows["generation_batch_size"])
 
 
 def peak_gb() -> float:
@@ -81,18 +104,10 @@ def peak_gb() -> float:
 
 
 def main() -> None:
-    tokenizer = build_tokenizer()
     config = planning.architecture(Experiment(**SETTINGS))
-    config.image_token_index = tokenizer.image_token_id
     began = time.monotonic()
-    model = random_nf4(config)
-    processor = MllamaProcessor(
-        MllamaImageProcessorPil(size={"height": 560, "width": 560}, max_image_tiles=4), tokenizer,
-        chat_template=tokenizer.chat_template,
-    )  # fmt: skip
     exp = Experiment(lenient=True, method="sft", **SETTINGS)
-    size = exp.machine.generation_batch_size
-    policy = Policy(adapt(model, exp.model.rank), processor, "qlora", "the proof", size)
+    policy = built(config, exp)
     gc.collect()
     rows = [row("build", began, None)]
     task = Graded.of(exp.task)

@@ -1,6 +1,6 @@
 """Settings that check themselves: what is wrong with one is a sentence (SftrlError)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ def _no_trace(value: float) -> float:
 
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrAuto = Count | Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 Temperature = Annotated[float, AfterValidator(_no_trace)]
@@ -67,18 +68,24 @@ def _sentence(error: ValidationError) -> SftrlError:
     """The first fault that pydantic found, as a sentence of ours."""
     first = error.errors()[0]
     kind, context = first["type"], first.get("ctx", {})
-    name = str(first["loc"][-1]) if first["loc"] else "the experiment"
+    name = str(first["loc"][0]) if first["loc"] else "the experiment"
     if isinstance(cause := context.get("error"), SftrlError):
         named = not first["loc"] or name in str(cause)
         return cause if named else SftrlError(f"{name}: {cause}")
     if kind == "missing":
         return SftrlError(f"{name} has no default here; set it, e.g. {name}=1, and try again.")
-    words = (words for start, words in _WORDS.items() if kind.startswith(start))
-    pydantic = first["msg"].removeprefix("Value error, must be ").removeprefix("Input should be ")
-    what = next(words, "{0}").format(pydantic, **context)
+    # A value that may be one thing or another has a fault for each.
+    faults = [fault for fault in error.errors() if fault["loc"][:1] == first["loc"][:1]]
+    what = " or ".join(_asked_for(fault) for fault in faults)
     return SftrlError(
         f"{name} is {shown(first['input'])}, but it must be {what}; change {name} and try again."
     )
+
+
+def _asked_for(fault: Any) -> str:
+    words = (words for start, words in _WORDS.items() if fault["type"].startswith(start))
+    pydantic = fault["msg"].removeprefix("Value error, must be ").removeprefix("Input should be ")
+    return next(words, "{0}").format(pydantic, **fault.get("ctx", {}))
 
 
 # What pydantic asks for, by the beginning of the type of its error, where its own words are poor.

@@ -47,6 +47,11 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
         if adapter:
             repair = f"restore {adapter}, or name another"
         raise SftrlError(f"no adapter fits {type(model).__name__} ({why}); {repair}.") from error
+    for module in model.modules():
+        # bitsandbytes repacks weights for CPUs with bf16 once a model has answered, and training
+        # goes on through that packing, whose product passes no gradient on.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     for name, parameter in model.named_parameters():
         if "lora_" in name:  # bf16 adapters round small updates away
             parameter.data = parameter.data.float()

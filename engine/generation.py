@@ -24,6 +24,9 @@ from .policy import Policy
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
 CROWD = 0.85  # rows are moved once fewer than this share of them still write
 COPY = 12  # a trunk's copy costs as much as attending to it for so many more rows (measured)
+# Tokens, and patches that they look at, which are read at once: on a GPU, whose memory is planned,
+# enough to keep it busy; elsewhere all.
+PREFILL = {"cuda": 2**15}
 
 
 def beginnings(prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> list[tuple[int, int]]:
@@ -76,6 +79,23 @@ class _Layer(DynamicLayer):
         for own, new in zip(self.own, fresh, strict=True):
             own[row, :, slot] = new[:, :, 0] if column is None else new[row, :, column]
         return keys, values
+
+    def take(self, most: int | None) -> tuple | None:
+        """The keys and values that were just read, the first `most` of each row; none stay. None if
+        the layer has read nothing."""
+        if self.keys is None or self.values is None:
+            return None
+        taken = tuple(x[:, :, :most].contiguous() for x in (self.keys, self.values))
+        self.keys = self.values = None
+        self.is_initialized = False
+        return taken
+
+    def put(self, parts: Sequence[tuple]) -> None:
+        """What `take` gave of several groups of trunks."""
+        self.keys, self.values = (
+            x[0] if len(x) == 1 else torch.cat(x) for x in zip(*parts, strict=True)
+        )
+        self.is_initialized = True
 
 
 def _attend(
@@ -161,10 +181,29 @@ class Conversations:
         for (first, _), n in zip(trunks, read, strict=True):
             self.processed[first] += n
         self.reading_trunks, self.longest, self.width = True, width, width
-        self._call(torch.tensor([first for first, _ in trunks]), torch.tensor(ids), None)
+        self._read_in_parts(torch.tensor([first for first, _ in trunks]), torch.tensor(ids))
         self.reading_trunks = False
         self.blocks, self.block_of = len(trunks), {n: n for n in range(len(trunks))}
         self.pending = [list(p[n:]) for p, n in zip(prompts, self.shared, strict=True)]
+
+    def _at_once(self) -> int:
+        return PREFILL.get(self.device.type, 2**30)
+
+    def _read_in_parts(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
+        """Read trunks, as many at once as `PREFILL` allows, and keep of a picture the patches that
+        later tokens can look at. (Those before the picture, alone, look at the empty ones too.)"""
+        step = max(1, self._at_once() // (self.width + self.images.patches))
+        looking = getattr(self.config, "cross_attention_layers", None) or ()
+        most = [self.images.filled if n in looking else None for n in range(len(self.layers))]
+        found: list[list] = [[] for _ in self.layers]
+        for part in range(0, len(rows), step):
+            self._call(rows[part : part + step], ids[part : part + step], None)
+            for layer, n, kept in zip(self.layers, most, found, strict=True):
+                kept += filter(None, [layer.take(n)])
+        for layer, kept in zip(self.layers, found, strict=True):
+            if kept:
+                layer.put(kept)
+            kept.clear()  # so that one layer at a time is there twice
 
     def _call(self, rows: torch.Tensor, ids: torch.Tensor, positions: torch.Tensor | None):
         """Logits of the last token of each row; `rows` are their conversations."""
@@ -268,7 +307,10 @@ class Conversations:
         tokens = self._tensor([[0] * (width - len(w)) + w for w in waiting])
         slots = self.reached[:, None] - torch.arange(width, 0, -1, device=self.device)
         start = self._tensor([self.filled[i] for i in self.rows.tolist()])
-        logits = self._read(tokens, slots.where(slots >= start[:, None], -1), top)
+        slots = slots.where(slots >= start[:, None], -1)
+        step = max(2, self._at_once() // len(ids))  # of one column alone no token may be padding
+        for n in range(0, width, step):
+            logits = self._read(tokens[:, n : n + step], slots[:, n : n + step], top)
 
         line = torch.zeros(len(self.at), dtype=torch.long, device=self.device)
         line[list(ids)] = torch.arange(len(ids), device=self.device)  # of each, in `written`

@@ -25,6 +25,8 @@ class ImageConditioner:
     """
 
     rows = torch.tensor([], dtype=torch.long)  # those that no call has taken yet
+    patches = 0  # that layers attend to for one picture
+    filled: int | None = None  # how many of them, the first ones, are of some picture's; None: all
 
     def __init__(self, policy: Any, pictures: Sequence[Image.Image]) -> None:
         self.policy, self.number = policy, torch.tensor([], dtype=torch.long)
@@ -42,6 +44,9 @@ class ImageConditioner:
             {k: v for k, v in one.items() if isinstance(v, torch.Tensor)} for one in seen
         ]
         self._of_all: dict[str, torch.Tensor] = {}
+        if not self.family.in_text:
+            self.patches = self.family.patches(policy.model.config)
+            self.filled = self.family.filled(self, policy.model.config)
 
     def of_all(self, name: str) -> torch.Tensor:
         """(pictures, ...): a tensor of the image processor's that has one row a picture."""

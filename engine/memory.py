@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Pret
 
 from .adapters import LORA_TARGETS
 from .families import FAMILIES
+from .generation import PREFILL
 from .images import VISION_CACHE
 
 GB = 2**30
@@ -22,9 +23,14 @@ STAGES = ("evaluate", "sft", "rl")
 SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
 AT_ONCE = (4096, 32_768)  # tokens and words whose chances TRL computes at a time
 LOGIT = {"cuda": 12, "cpu": 33}  # bytes each: in place in Triton's kernel, in eight copies without
+KL_LOGIT = 20  # bytes each of two distributions that are compared
+# Bytes that a layer at work takes a token, for each of its (hidden, intermediate) numbers. Adapters
+# are in 32 bits, and so is all that they touch (tests/test_plan.py counts them).
+READING = {"full": (16, 12), "bf16": (10, 12), "fp32": (12, 16)}
+TRAINING = {"full": (40, 16), "bf16": (49, 14), "fp32": (26, 24)}
 # Bytes of a weight packed into NF4: 4 bits, a byte a block of 64, doubly quantised.
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-BLOCK8 = 2 * (1 + 4 / 256)  # bytes a trained weight of 8-bit AdamW
+ADAMW = 8  # bytes a trained weight: two averages in 32 bits
 RUNTIME = {"cuda": 0.9, "cpu": 0.6}  # GB: context and kernels; Python and its libraries
 SLACK = 0.05  # share of the rest that an allocator loses
 
@@ -51,6 +57,7 @@ class Shape:
         family = FAMILIES[config.model_type] if config.model_type in FAMILIES else None
         seen = family.patches(config) if family else 0
         self.patches: int = 0 if family and family.in_text else seen
+        self.filled: int = family.shown(config) if family and self.patches else 0  # of them
         self.places: int = seen - self.patches
         vision = getattr(config, "vision_config", None)
         levels = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
@@ -75,7 +82,8 @@ class Work:
     # tokens of one question and its answer, and of all that are allowed, without a picture's places
     lengths: tuple[int, int]
     pictures: int = 0  # different ones that are shown; 0 where there are none
-    anchored: bool = False  # whether a KL compares the model with what it was
+    anchored: bool = False  # whether a KL in the loss compares the model with what it was
+    compared: int = 0  # rows at a time whose KL is measured; never more than `micro_batch`
 
     @property
     def trains(self) -> bool:
@@ -89,6 +97,7 @@ def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
     seen = shape.patches if work.pictures else 0
     # Bytes of a weight that is not packed, and of an activation (`load.unpacked_dtype`).
     wide = 2 if adapters and device == "cuda" else 4
+    kind = "full" if not adapters else "bf16" if wide == 2 else "fp32"
     packed = shape.linear if work.precision == "qlora" else 0
     anchored = trains and work.anchored
     trained = shape.adapter if adapters else shape.parameters
@@ -101,48 +110,66 @@ def pieces(work: Work, shape: Shape, device: str = "cuda") -> Phases:
         stays["adapter"] = 4 * trained
     if trains:
         stays["gradient"] = 4 * trained
-        stays["optimiser"] = trained * (BLOCK8 if adapters and device == "cuda" else 8)
+        stays["optimiser"] = trained * ADAMW
     if device == "cpu" and shape.kept and adapters:  # with a GPU it lies beside it, in the machine
         stays["pictures seen before"] = min(VISION_CACHE, work.pictures) * wide * shape.kept
     if device == "cpu" and trains:  # the same
         stays["distributions of the init"] = work.max_new_tokens * text.vocab_size * 128
     looking = {"a picture looked at": shape.looking * wide} if work.pictures else {}
     # Every run is measured, SFT too: by rollouts.
-    phases = {"stays": stays, "rollout": _rollout(work, shape, seen, length, wide) | looking}
+    asked, told = max(1, first - work.max_new_tokens), min(first, work.max_new_tokens)
+    reading = _rollout(work, shape, seen, (asked, length), wide, kind, device)
+    phases = {"stays": stays, "rollout": reading | looking}
     if trains:
         step = first if work.stage == "sft" else length
-        phases["training step"] = _training_step(work, shape, seen, step, wide, adapters) | looking
-        tokens, words = work.micro_batch * step, text.vocab_size
-        if not (work.stage == "sft" and anchored):  # whose KL takes all words at once
+        phases["training step"] = _training_step(work, shape, seen, step, wide, kind) | looking
+        tokens, words, each = work.micro_batch * step, text.vocab_size, LOGIT[device]
+        if work.stage == "sft" and anchored:  # whose KL takes all words of its answers at once
+            tokens, each = work.micro_batch * told, KL_LOGIT
+        else:
             tokens, words = map(min, (tokens, words), AT_ONCE)
-        phases["training step"]["logits"] = tokens * words * LOGIT[device]
+        phases["training step"]["logits"] = tokens * words * each
+        compared = min(work.compared, work.micro_batch)
+        phases["KL to the init"] = {
+            "logits": compared * told * text.vocab_size * KL_LOGIT,
+            "one layer at work": compared * first * _at_work(READING[kind], text),
+        }
         unpacked = text.hidden_size * text.intermediate_size * wide
         phases["training step"]["a layer unpacked"] = unpacked if packed else 0
     return phases
 
 
-def _rollout(work: Work, shape: Shape, seen: int, length: int, wide: int) -> dict[str, float]:
-    """Of conversations of `length` tokens and `seen` patches side by side."""
-    rows, text = work.generation_batch_size, shape.text
+def _at_work(bytes_of: tuple[int, int], text: PretrainedConfig) -> int:
+    hidden, intermediate = bytes_of
+    return hidden * text.hidden_size + intermediate * text.intermediate_size
+
+
+def _rollout(
+    work: Work, shape: Shape, seen: int, lengths: tuple[int, int], wide: int, kind: str, device: str
+) -> dict[str, float]:
+    """Of conversations side by side that see `seen` patches: lengths of a prompt, and of all."""
+    rows, text, (asked, length) = work.generation_batch_size, shape.text, lengths
     own_layers = text.num_hidden_layers - shape.cross_layers
-    at_work = 4 * text.hidden_size + 3 * text.intermediate_size
+    read = max(1, min(rows, PREFILL.get(device, 2**30) // (asked + seen)))  # rows at once
+    filled = min(seen, shape.filled)
+    patches = rows * filled + read * seen  # those of the rows that are being read are all there
     return {
         "cache of the text": rows * length * own_layers * shape.keys * wide,
-        "cache of the picture": rows * seen * shape.cross_layers * shape.keys * wide,
+        "cache of the picture": patches * shape.cross_layers * shape.keys * wide,
         # its states, and a layer's keys and values repeated for every head
-        "picture": rows * seen * 3 * text.hidden_size * wide,
-        "what sees which patch": rows * length * seen * 3 * wide,
-        "one layer at work": rows * length * at_work * wide,
+        "picture": read * seen * 3 * text.hidden_size * wide,
+        "what sees which patch": read * asked * seen * 3 * wide,
+        "one layer at work": read * asked * _at_work(READING[kind], text),
         "logits": rows * text.vocab_size * 8,
     }
 
 
 def _training_step(
-    work: Work, shape: Shape, seen: int, length: int, wide: int, adapters: bool
+    work: Work, shape: Shape, seen: int, length: int, wide: int, kind: str
 ) -> dict[str, float]:
     """Of a micro-batch of rows of `length` tokens and `seen` patches, without its logits."""
-    rows, hidden = work.micro_batch, shape.text.hidden_size
-    layer = rows * length * (10 * hidden + 4 * shape.text.intermediate_size) * wide
+    rows, hidden, adapters = work.micro_batch, shape.text.hidden_size, kind != "full"
+    layer = rows * length * _at_work(TRAINING[kind], shape.text)
     kept = rows * length * hidden * wide if adapters else layer  # by gradient checkpoints
     return {
         "inputs of the layers": kept * shape.text.num_hidden_layers,

@@ -19,6 +19,7 @@ class Preset:
     why: str
     methods: Mapping[str, Mapping[str, Any]]  # settings by method
     numbers: Mapping[str, int] = field(default_factory=dict)  # settings whatever the method
+    auto: bool = False  # whether a GPU's free memory says how many rows, and `numbers` elsewhere
     measured: float = 1.0  # share of the usual episodes that evaluations play
     gpu: int = 0  # GB that a GPU must have; 0: it runs anywhere
     config: Mapping[str, Any] = field(default_factory=dict)  # for planning: the model's, published
@@ -69,6 +70,7 @@ PRESETS = {
             "the training",
             methods=EVENING,
             numbers={"micro_batch": 4, "max_new_tokens": 128, "generation_batch_size": 32},
+            auto=True,
             measured=0.1,
             gpu=8,
             config={
@@ -91,6 +93,7 @@ PRESETS = {
             "the training",
             methods=EVENING,
             numbers={"micro_batch": 4, "max_new_tokens": 128, "generation_batch_size": 32},
+            auto=True,
             measured=0.1,
             gpu=12,
             config={
@@ -127,6 +130,7 @@ PRESETS = {
                 "rl": {"lr": 2e-5, "steps": 20, "batch": 256, "eval_points": 4},
             },
             numbers={"micro_batch": 2, "max_new_tokens": 256, "generation_batch_size": 16},
+            auto=True,
             measured=0.2,
             gpu=24,
             config={"model_type": "mllama", "vision_config": {"image_size": 560}},
@@ -170,6 +174,7 @@ SIZES = {
             "rl": {"lr": 5e-5, "steps": 40, "batch": 128},
         },
         numbers={"micro_batch": 4, "max_new_tokens": 256, "generation_batch_size": 16},
+        auto=True,
         measured=0.1,
     ),
     float("inf"): replace(

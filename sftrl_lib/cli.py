@@ -192,6 +192,7 @@ def evaluate(args: Namespace) -> None:
     wanted = args.split or list(task.curve_splits)
     for split in wanted:
         check("split", split, split in task.splits, task.splits, change="--split")
+    exp = planning.settled(exp, "evaluate")
     planning.require(exp, "evaluate")
     use_threads()
     folder = Path(args.weights)

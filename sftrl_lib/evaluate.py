@@ -95,6 +95,12 @@ def full_battery(exp: Experiment, task: Task) -> dict[str, int]:
     return dict.fromkeys(task.curve_splits, exp.evaluation.final_episodes) | side
 
 
+def kl_rows(exp: Experiment) -> int:
+    """How many of its rows are compared at once: where a GPU has room for more than is usual, it
+    has it for the training."""
+    return min(exp.rows["micro_batch"], exp.model.tier.numbers["micro_batch"])
+
+
 class KlToInit(Divergence):
     """KL(init || policy) on the training rule, in nats an answer: how far a policy has moved.
 
@@ -113,7 +119,7 @@ class KlToInit(Divergence):
             max_new_tokens=exp.model.max_new_tokens,
         )  # fmt: skip
         rows = [(e.turns[0].prompt_ids, e.turns[0].completion_ids, e.picture) for e in episodes]
-        super().__init__(policy, rows, exp.machine.micro_batch, kept)
+        super().__init__(policy, rows, kl_rows(exp), kept)
 
     def row(self, policy: Policy) -> dict:
         """The KL as a result row (no interval: it is a mean over fixed answers)."""

@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, SerializeAsAny
 
 from commons.errors import SftrlError, check
-from commons.settings import Count, Section, Share, Temperature, Text
+from commons.settings import Count, CountOrAuto, Section, Share, Temperature, Text
 from engine.presets import PRESETS
 from engine.settings import ModelSettings
 
@@ -60,8 +60,12 @@ class EvaluationSettings(Section):
 class MachineSettings(Section):
     """What decides the price of a run, and nothing of its result."""
 
-    micro_batch: Count = Field(description="rows a backward pass")
-    generation_batch_size: Count = Field(description="answers written side by side")
+    micro_batch: CountOrAuto = Field(
+        description="rows a backward pass; auto: what fits into the GPU's free memory"
+    )
+    generation_batch_size: CountOrAuto = Field(
+        description="answers written side by side; auto: as above"
+    )
     report_to: Text = Field("none", description="tracker of the transformers Trainer")
     keep: Literal["final", "none"] = Field(
         "final", description="final | none: weights that a run keeps (an init always does)"
@@ -71,6 +75,7 @@ class MachineSettings(Section):
         return {}
 
 
+ROWS = ("micro_batch", "generation_batch_size")  # at a time
 SECTIONS = ("task", "model", "method", "evaluation", "machine")
 
 
@@ -102,7 +107,8 @@ def defaults(task: str, method: str, model: ModelSettings) -> dict[str, Any]:
     pushed = preset.methods.get(like, {})
     sizes = {k: kind.numbers[k] for k in ("eval_episodes", "final_episodes")}
     fewer = {k: max(1, round(preset.measured * n)) for k, n in sizes.items()}
-    return {**kind.numbers, **fewer, **preset.numbers, **pushed, **way.numbers, **tuned}
+    rows = dict.fromkeys(ROWS, "auto") if preset.auto else {}
+    return {**kind.numbers, **fewer, **preset.numbers, **rows, **pushed, **way.numbers, **tuned}
 
 
 def resolve(given: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:
@@ -202,6 +208,13 @@ class Experiment(Section):
         usual = defaults(self.task.name, self.method.name, self.model)
         given = [f"{k}={v}" for k, v in self.flat.items() if k in usual and usual[k] == v]
         return f"{self.model.model} has {size}, hence {', '.join(given)}: {self.model.tier.why}"
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many at a time. Those that are `auto` are the tier's usual ones as long as no GPU's
+        memory has been asked (`planning.settled`)."""
+        given = {name: getattr(self.machine, name) for name in ROWS}
+        return {k: self.model.tier.numbers[k] if n == "auto" else n for k, n in given.items()}
 
     @property
     def eval_steps(self) -> tuple[int, ...]:

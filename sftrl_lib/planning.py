@@ -1,19 +1,27 @@
 """Does an experiment fit into this machine? Its settings as `engine.memory` needs them."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from commons.errors import SftrlError
+from commons.processes import WORLD
 from engine import memory
 from engine.memory import GB, STAGES, Phases, Plan, Shape
 
-from .experiment import Experiment
+from .evaluate import kl_rows
+from .experiment import ROWS, Experiment
 from .policies import source_of
+from .registry import METHODS
+from .runs import read_manifest
 from .tasks import make_task
+
+AUTO = 0.85  # of what is free: a stage may take as much more than it was planned to
 
 
 def architecture(exp: Experiment) -> PretrainedConfig:
@@ -54,10 +62,13 @@ def work(exp: Experiment, stage: str, lengths: tuple[int, int] | None = None) ->
     they are known better."""
     deals = exp.method.batch // getattr(exp.method, "group", 1) if stage != "evaluate" else 1
     shown = max(deals, exp.evaluation.final_episodes) if make_task(exp).pictures else 0
-    rows = exp.machine.micro_batch, exp.machine.generation_batch_size, exp.model.max_new_tokens
     anchored = bool(getattr(exp.method, "kl_weight", 0))
     lengths = lengths or conversation(exp)
-    return memory.Work(stage, exp.model.resolved[0], *rows, lengths, shown, anchored)
+    compared = kl_rows(exp) if METHODS[exp.method.name].is_arm else 0
+    return memory.Work(
+        stage, exp.model.resolved[0], exp.rows["micro_batch"], exp.rows["generation_batch_size"],
+        exp.model.max_new_tokens, lengths, shown, anchored, compared,
+    )  # fmt: skip
 
 
 def pieces(
@@ -69,8 +80,26 @@ def pieces(
 
 
 def plan(exp: Experiment, stage: str, room: float, device: str = "cuda") -> Plan:
-    """`memory.plan` of a stage of an experiment in `room` bytes."""
-    return memory.plan(work(exp, stage), shape_of(exp), room, device)
+    """`memory.plan` of a stage of an experiment in `room` bytes. Rows that are `auto` are as many
+    as there can be."""
+    most = {"micro_batch": exp.method.batch, "generation_batch_size": memory.SIZES[0]}
+    free: Any = {name: n for name, n in most.items() if getattr(exp.machine, name) == "auto"}
+    return memory.plan(replace(work(exp, stage), **free), shape_of(exp), room, device)
+
+
+def settled(exp: Experiment, stage: str, run: Path | None = None) -> Experiment:
+    """`exp` with numbers for the rows that are `auto`: those that its `run` (a folder) was begun
+    with, else what fits into the memory that is free on this GPU. Without a GPU, and for several
+    processes, which must agree, they are the tier's usual ones."""
+    asked = [name for name in ROWS if getattr(exp.machine, name) == "auto"]
+    if not asked:
+        return exp
+    found: dict[str, Any] = dict(exp.rows)
+    if run and (run / "manifest.json").exists():
+        found = read_manifest(run)["config"]
+    elif torch.cuda.is_available() and WORLD == 1:
+        found = asdict(plan(exp, stage, AUTO * torch.cuda.mem_get_info()[0]))
+    return exp.replace(**{name: found[name] for name in asked})
 
 
 def smallest(exp: Experiment, stage: str, device: str = "cuda") -> float:

@@ -36,6 +36,6 @@ def load_policy(exp: Experiment, path: str | Path | None = None) -> Policy:
     id), else its `model`, else the preset's. SftrlError where there are none to load."""
     return load.load_policy(
         exp.model, partial(source_of, exp), path, seed=exp.seed,
-        side_by_side=exp.machine.generation_batch_size,
+        side_by_side=exp.rows["generation_batch_size"],
         pictures_of=f"task {exp.task.name}" if TASKS[exp.task.name].pictures else "",
     )  # fmt: skip

@@ -217,7 +217,8 @@ def run_experiment(
     if torch.cuda.is_available():
         torch.cuda.set_device(LOCAL_RANK)
         torch.cuda.reset_peak_memory_stats()
-    if not is_done(find_run(exp, Path(root))):
+    if not is_done(folder := find_run(exp, Path(root))):
+        exp = planning.settled(exp, method.stage, folder)
         planning.require(exp, method.stage)
     run = Run.open(exp, root)
     if run.done:

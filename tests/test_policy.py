@@ -60,6 +60,7 @@ def qlora():
 def gpu(monkeypatch):
     """A machine with a GPU, as far as `load_policy` can see."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
 
 
 def answers(of):
@@ -105,6 +106,48 @@ def test_auto_precision_is_the_presets_with_its_reason(preset, precision):
 def test_precision_that_is_asked_for_is_taken_and_said(precision):
     resolved, why = Experiment(preset="llama-11b", precision=precision).model.resolved
     assert resolved == precision and f"precision={precision}" in why
+
+
+def test_gradients_below_four_bits_are_the_same_after_an_answer(monkeypatch):
+    """As of every RL step: on CPUs with bf16 bitsandbytes would pass on no gradient any more."""
+    monkeypatch.setattr(load, "unpacked_dtype", UNPACKED_DTYPE)
+    of, found = load_policy(Experiment(precision="qlora")), []
+    for name, parameter in of.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.arange(20, 40)[None]
+    for _ in range(2):
+        of.model.zero_grad()
+        of.model.train()
+        of.model(input_ids=ids, labels=ids).loss.backward()
+        found.append({n: p.grad for n, p in of.model.named_parameters() if p.grad is not None})
+        answers(of)
+        of.model.zero_grad(set_to_none=True)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["lora", "qlora"])
+def test_a_gpu_without_bf16_is_refused_with_what_would_run(gpu, monkeypatch, precision):
+    own = Experiment(precision=precision).model
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    with pytest.raises(
+        SftrlError, match="capability 8.0, and this one has 7.5; use precision=full"
+    ):
+        load.need_machine(own)
+    load.need_machine(Experiment(precision="full").model)
+    for newer in ((8, 0), (8, 9), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None, n=newer: n)
+        load.need_machine(own)
+
+
+def test_adapters_multiply_in_tf32_and_whole_models_in_32_bits():
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        for precision in ("lora", "full", "qlora"):
+            load_policy(Experiment(precision=precision))
+            assert torch.backends.cuda.matmul.allow_tf32 == (precision != "full")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_tiny_preset_is_the_foundation_model_in_fp32(tiny):

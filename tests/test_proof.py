@@ -6,13 +6,13 @@ import json
 import math
 
 import bitsandbytes as bnb
+import pandas as pd
 import pytest
 import torch
 from transformers import LlamaConfig
 
 from engine import memory
 from engine.adapters import adapt
-from engine.policy import Policy
 from foundry import foundation
 from sftrl_lib import planning
 from sftrl_lib.experiment import Experiment
@@ -58,16 +58,16 @@ def test_rewards_of_the_proof_differ_so_that_there_is_a_gradient(proof):
 
 
 @pytest.mark.parametrize("stage", memory.STAGES)
-def test_the_recorded_proof_fits_24_gb_and_is_within_15_percent_of_the_plan(proof, stage):
+def test_the_recorded_proof_fits_24_gb_and_is_planned(proof, stage):
     (row,) = [r for r in json.loads(proof.OUT.read_text())["stages"] if r["stage"] == stage]
     shape = memory.Shape(planning.architecture(Experiment(**proof.SETTINGS)), 16)
     exp = Experiment(**proof.SETTINGS).replace(method="sft" if stage == "sft" else "rl")
     policy = load_policy(Experiment(task="gp-vl"))  # has the tokens of the proof
     planned = proof.planned(exp, stage, shape, policy, proof.Graded())
-    assert row["peak_gb"] < 24 and row["peak_gb"] == pytest.approx(planned, rel=0.15)
+    assert row["peak_gb"] < 24 and 0.75 < planned / row["peak_gb"] < 1.15
 
 
-def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
+def test_short_runs_of_the_small_tier_took_what_is_planned():
     rows = json.loads((ROOT / "data" / "proof" / "memory.json").read_text())["rows"]
     assert {row["stage"] for row in rows} == set(memory.STAGES)
     for row in rows:
@@ -75,10 +75,12 @@ def test_short_runs_of_the_small_tier_took_no_more_than_the_plan():
             task=row["task"], preset=row["preset"], precision=row["precision"],
             method="sft" if row["stage"] == "sft" else "rl",
         )  # fmt: skip
-        exp = exp.replace(final_episodes=exp.machine.generation_batch_size)
+        exp = exp.replace(final_episodes=exp.rows["generation_batch_size"])
         shape = memory.Shape(planning.architecture(exp), exp.model.rank)
         planned = memory.total(planning.pieces(exp, row["stage"], shape, "cpu"), "cpu") / memory.GB
-        assert row["peak_gb"] < 1.15 * planned, row
+        # Answers end before their longest: of a process of 1 GB that is more than its 15%.
+        assert 0.75 * row["peak_gb"] < planned, row
+        assert planned < max(1.15 * row["peak_gb"], row["peak_gb"] + 0.3), row
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
@@ -86,42 +88,74 @@ def test_the_recorded_runs_of_the_small_real_model_took_what_is_planned(stage):
     (path,) = (ROOT / "data" / "runs").glob(f"gp-l-{stage}-smol-*/manifest.json")
     facts = json.loads(path.read_text())
     exp = Experiment(**facts["config"])
-    side_by_side = min(exp.machine.generation_batch_size, exp.evaluation.final_episodes)
+    side_by_side = min(exp.rows["generation_batch_size"], exp.evaluation.final_episodes)
     exp = exp.replace(generation_batch_size=side_by_side)
-    # the published sizes, so that the package is not needed; of its tokenizer the lengths
+    # The published sizes, so that the package is not needed; lengths as the run logged them.
     shape = memory.Shape(SMOL, exp.model.rank)
-    planned = memory.total(planning.pieces(exp, stage, shape, "cpu", (219, 467)), "cpu") / memory.GB
-    assert 0.8 < facts["peak_memory_mb"] / 1024 / planned < 1.15
+    logged = pd.read_json(path.with_name("metrics.jsonl"), lines=True)
+    trained = logged.tokens.max() / exp.method.batch
+    lengths = (trained, 467) if stage == "sft" else (219, trained)
+    planned = memory.total(planning.pieces(exp, stage, shape, "cpu", lengths), "cpu") / memory.GB
+    assert 0.75 < planned / (facts["peak_memory_mb"] / 1024) < 1.15
 
 
-def test_what_is_wrong_on_a_gpu_is_said(check):
-    right = {"tiny_loss": [1.0], "tiny_loss_cpu": [1.01], "rl_loss": [0.1], "four_bits_error": 0.01}
-    assert check.wrong(right) == []
-    stages = [{"peak_gb": 12.0, "planned_gb": 10.0}]
-    for finding in (
-        {"tiny_loss": [1.1]}, {"tiny_loss": [math.nan]}, {"rl_loss": [math.nan]},
-        {"four_bits_error": math.nan}, {"error": "out of memory"}, {"stages": stages},
-    ):  # fmt: skip
-        assert len(check.wrong(right | finding)) == 1
+RIGHT = {
+    "four_bits": {"largest": 0.01}, "tiny_tier": {"sft": [1.0], "sft_cpu": [1.01], "rl": [0.1]},
+    "build": {"held_gb": [8.0, 8.1]}, "equal": {"decode_from_training": 0.01, "close": 0.1},
+    "learns": {"grad_norm": [1.0, 2.0], "loss": [3.0, 2.0], "apart": 0.0},
+    "stages": {"sft": {"peak_gb": 10.0, "planned_gb": 10.5}},
+}  # fmt: skip
 
 
-def test_four_bit_products_are_those_of_the_unpacked_weights(check):
-    assert check.four_bits("cpu") < 0.02
+@pytest.mark.parametrize(
+    ("step", "finding"),
+    [
+        ("four_bits", {"largest": 0.1}), ("four_bits", {"largest": math.nan}),
+        ("tiny_tier", {"sft": [1.1]}), ("tiny_tier", {"rl": [math.nan]}),
+        ("build", {"held_gb": [8.0, 16.0]}), ("equal", {"decode_from_training": 0.2}),
+        ("equal", {"decode_from_training": math.nan}), ("learns", {"grad_norm": [math.inf]}),
+        ("learns", {"loss": [2.0, 2.0]}), ("learns", {"apart": 0.1}),
+        ("stages", {"rl": {"peak_gb": 10.0, "planned_gb": 12.0}}),
+        ("stages", {"rl": {"peak_gb": 10.0, "planned_gb": 7.0}}), ("equal", {"error": "no room"}),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_on_a_gpu_is_said(check, step, finding):
+    assert check.wrong(RIGHT) == []
+    assert len(check.wrong(RIGHT | {step: RIGHT[step] | finding})) == 1
+
+
+def test_a_step_that_fails_is_written_and_the_others_are_taken(check, monkeypatch, tmp_path):
+    def fails(_):
+        raise torch.OutOfMemoryError("no room")
+
+    steps = {"build": fails, "four_bits": check.STEPS["four_bits"]}
+    monkeypatch.setattr(check, "STEPS", steps)
+    assert check.main(["--cpu", "--out", str(tmp_path / "a" / "check.json")]) == 1
+    facts = json.loads((tmp_path / "a" / "check.json").read_text())
+    assert facts["build"] == {"error": "OutOfMemoryError: no room"}
+    assert facts["four_bits"]["largest"] < 0.02 and len(facts["four_bits"]["errors"]) == 6
+    assert facts["took_s"].keys() == steps.keys()
+
+
+def test_without_a_gpu_one_sentence_says_that_nothing_was_checked(check, capsys, monkeypatch):
+    monkeypatch.setattr(check, "run", None)  # never called
+    assert check.main([]) == 2
+    assert capsys.readouterr().out.startswith("error: this machine has no CUDA GPU")
 
 
 @pytest.mark.slow
-def test_stages_of_the_check_run_in_four_bits_on_pictures_and_are_planned(check):
-    settings = dict(
-        task="gp-vl", precision="qlora", group=2, micro_batch=2, tries=2, eval_tries=2,
-        max_new_tokens=6,
-    )  # fmt: skip
-    exp = Experiment(**settings)
-    loaded = load_policy(exp)
-    policy = Policy(loaded.model, loaded.processor, "qlora", generation_batch_size=4)
-    before = {n: p.detach().clone() for n, p in policy.model.named_parameters()}
-    rows = check.stages(exp, policy, "cpu")
-    now = dict(policy.model.named_parameters())
-    moved = {n for n, p in before.items() if not torch.equal(p, now[n])}
-    assert moved and all("lora_" in name for name in moved)
-    assert [row["stage"] for row in rows] == ["sft", "rl", "evaluate"]
-    assert all(row["planned_gb"] > 0 for row in rows)
+def test_every_step_of_the_check_runs_on_a_cpu_and_finds_nothing_wrong(check, tmp_path):
+    assert check.main(["--cpu", "--out", str(tmp_path / "check.json")]) == 0
+    facts = json.loads((tmp_path / "check.json").read_text())
+    assert [*facts["took_s"]] == [*check.STEPS] == [n for n in facts if n != "took_s"]
+    assert facts["equal"]["decode_from_training"] < 1e-3
+    # Of an adapter whose B is not 0 all moves that a gradient reaches.
+    assert facts["learns"]["moved"] == facts["learns"]["tensors"] == 2 * 2 * 7
+    assert facts["learns"]["loss"][2:] == facts["learns"]["loss_resumed"][2:]
+    assert all(row["planned_gb"] > 0 for row in facts["stages"].values())
+    rates = facts["rates"]
+    assert all(rates[k]["s"] >= rates[k]["host_s"] > 0 for k in ("look", "prefill", "decode_step"))
+    assert all(0 < share < 1 for share in rates["share_of_peak"].values())
+    for task in ("gp-l", "gp-vl", "virl-l", "virl-vl"):
+        assert set(facts["forecast"][task]) == {"init", "sft", "rl", "evaluation of an arm"}
+        assert all(hours > 0 for hours in facts["forecast"][task].values())

@@ -127,7 +127,8 @@ def test_a_setting_is_in_one_section_only():
 def test_what_decides_the_price_alone_is_no_part_of_the_identity():
     usual = Experiment()
     for name in ("micro_batch", "generation_batch_size"):
-        assert usual.replace(**{name: 7}).hash == usual.hash
+        for rows in (7, "auto"):
+            assert usual.replace(**{name: rows}).hash == usual.hash
     assert usual.replace(report_to="tensorboard", keep="none").hash == usual.hash
     assert usual.replace(temperature=0.5).hash != usual.hash
 
@@ -136,7 +137,7 @@ def test_what_decides_the_price_alone_is_no_part_of_the_identity():
     "option",
     ["--lr=1e400", "--lr=nan", "--lr=-1", "--lr=2", f"--seed={2**32}", "--steps=1000000000",
      f"--batch={'9' * 5000}", "--temperature=1e-300", "--kl_weight=inf", "--seed=1.5",
-     "--start=a\nb"],
+     "--start=a\nb", "--micro_batch=0", "--micro_batch=all"],
 )  # fmt: skip
 def test_an_option_out_of_range_is_refused_by_name(capsys, option):
     assert main(["rl", option]) == 2

@@ -67,6 +67,7 @@ def test_a_model_named_alone_has_the_numbers_of_its_size(monkeypatch, count, row
     monkeypatch.setattr(settings, "parameters", lambda source: count)
     exp, size = Experiment(model="a/model", method=method), list(SIZES.values())[row]
     numbers = {**size.numbers, **size.methods[method]}
+    numbers |= dict.fromkeys(exp.rows, "auto") if size.auto else {}
     assert {name: exp.flat[name] for name in numbers} == numbers
     assert exp.model.resolved == (size.precision, size.why)
     said = exp.replace(lr=7e-7).defaults_by_size

@@ -6,8 +6,10 @@ import math
 import os
 import random
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
@@ -27,11 +29,12 @@ from helpers_training import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from trl import SFTConfig
 
 from commons.errors import SftrlError
 from engine import trainer
+from engine.memory import ADAMW
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods import fit
 from sftrl_lib.methods.grpo import discounted_returns, episode_row, group_advantages
@@ -403,13 +406,30 @@ def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
     assert any(not torch.equal(p, start[n]) for n, p in weights(resumed).items())
 
 
-def test_adapters_on_a_gpu_have_the_paged_optimiser_in_8_bits(tmp_path):
-    def optimiser(device, **model):
-        policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
-        return trainer.arguments(policy, schedule(tmp_path))["optim"]
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("model", [{}, {"peft_config": {}}])
+def test_the_optimiser_is_torchs_in_32_bits_with_adapters_on_a_gpu_too(tmp_path, device, model):
+    policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
+    assert trainer.arguments(policy, schedule(tmp_path))["optim"] == "adamw_torch"
 
-    assert optimiser("cuda", peft_config={}) == "paged_adamw_8bit"
-    assert optimiser("cuda") == optimiser("cpu", peft_config={}) == "adamw_torch"
+
+def test_a_trained_adapter_leaves_its_states_to_torch_and_nothing_to_bitsandbytes(tmp_path):
+    policy, held = small_policy(lora=True), []
+
+    class Watched(TrainerCallback):
+        def on_step_end(self, args, state, control, optimizer, **_):
+            for p, state in optimizer.state.items():
+                bytes_ = state["exp_avg"].nbytes + state["exp_avg_sq"].nbytes
+                held.append(bytes_ / p.numel())
+
+    own = replace(schedule(tmp_path), steps=1)
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "picture": None}] * own.batch
+    trainer.train(
+        lambda: trainer.AnswerTrainer.of(policy, own, lambda *_: rows), policy, own,
+        lambda _: contextlib.nullcontext(Watched()),
+    )  # fmt: skip
+    assert held and set(held) == {ADAMW}
+    assert not bnb.optim.GlobalOptimManager.get_instance().module_weight_config_triple
 
 
 class InterruptingTask(WordTask):

@@ -33,6 +33,17 @@ class Family:
         raise NotImplementedError
 
     @classmethod
+    def shown(cls, config: Any) -> int:
+        """How many of them such a (square) picture fills."""
+        return cls.patches(config)
+
+    @classmethod
+    def filled(cls, images: Any, config: Any) -> int:
+        """Where layers attend to patches: how many, the first ones, are filled by any of the
+        conditioner's pictures."""
+        raise NotImplementedError
+
+    @classmethod
     def looking(cls, config: Any) -> int:
         """Numbers that a frozen tower holds while it looks at one, about: a layer at a time."""
         vision = config.vision_config

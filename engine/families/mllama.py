@@ -15,10 +15,20 @@ class Mllama(Family):
 
     not_quantised = ["lm_head", "model.vision_model", "model.multi_modal_projector"]
 
+    @classmethod
+    def patches(cls, config: Any) -> int:
+        return config.vision_config.max_num_tiles * cls.shown(config)
+
     @staticmethod
-    def patches(config: Any) -> int:
+    def shown(config: Any) -> int:
+        """Of one tile."""
         vision = config.vision_config
-        return vision.max_num_tiles * ((vision.image_size // vision.patch_size) ** 2 + 1)
+        return (vision.image_size // vision.patch_size) ** 2 + 1
+
+    @classmethod
+    def filled(cls, images: Any, config: Any) -> int:
+        tiles = images.of_all("aspect_ratio_mask").sum(-1).max()  # a picture's tiles come first
+        return int(tiles) * cls.shown(config)
 
     @classmethod
     def looking(cls, config: Any) -> int:
@@ -48,8 +58,11 @@ class Mllama(Family):
             shown = (ids == model.config.image_token_index).cumsum(1) > 0
         else:  # the keys of the picture are in the cache
             shown = torch.ones_like(ids)
-        # (pictures, 1, tiles): 1 where there is one
+        # (pictures, 1, 1, tiles): 1 where there is one
         tiles = images.of_all("aspect_ratio_mask")[number][:, None].to(ids.device)
+        if cache is not None and not more:  # of which the cache may have the first alone
+            first = model.config.text_config.cross_attention_layers[0]
+            tiles = tiles[..., : cache.layers[first].keys.size(2) // cls.shown(model.config)]
         mask = shown[:, :, None, None] * tiles
         more["cross_attention_mask"] = mask.to(model.dtype)  # spread over all patches
         return more

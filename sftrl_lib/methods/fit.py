@@ -100,7 +100,7 @@ def fit(
     own = exp.method
     schedule = Schedule(
         run.path, exp.hash, own.steps, own.batch, own.lr, own.warmup, exp.seed,
-        getattr(own, "group", 1), exp.machine.micro_batch, exp.machine.report_to,
+        getattr(own, "group", 1), exp.rows["micro_batch"], exp.machine.report_to,
     )  # fmt: skip
     told = exp, policy, run, on_checkpoint, progress, describe
     train(
