@@ -439,7 +439,7 @@ def _borrowed(model: torch.nn.Module):
             mock.patch.object(trl_utils, "_use_triton", lambda device: True),
             mock.patch.object(trl_utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", words),
         ):
-            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing|gemv_4bit)")
+            warnings.filterwarnings("ignore", message=".*(rollout_func|checkpointing)")
             yield
     finally:
         hf_logging.set_verbosity(verbosity)
