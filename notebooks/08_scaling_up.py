@@ -591,4 +591,4 @@ predictions("08", {
 # * Dettmers et al., *QLoRA*, arXiv 2305.14314; Hu et al., *LoRA*, arXiv 2106.09685.
 # * Schulman et al., *LoRA Without Regret*, Thinking Machines Lab, 2025: rates, and which layers.
 # * Biderman et al., *LoRA Learns Less and Forgets Less*, arXiv 2405.09673.
-# * [Tiers](../book/tiers.md): which presets there are, and what ran where.
+# * The page "Tiers" of the book: which presets there are, and what ran where.
