@@ -120,8 +120,9 @@ def registered_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         p = "–" if isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
         seeds = f"{row['n']} of {row['registered']}"
-        lines.append((row["statement"], points(row), seeds, p, said(row)))
-    return markdown(("Claim", "change, points", "seeds", "p", "verdict"), lines)
+        task = row["section"].upper()
+        lines.append((task, row["statement"], points(row), seeds, p, said(row)))
+    return markdown(("Task", "Claim", "change, points", "seeds", "p", "verdict"), lines)
 
 
 def temperatures_table(results: pd.DataFrame, section: str = "virl-l") -> str:

@@ -176,6 +176,8 @@ def registered(table: pd.DataFrame, root: Path = RUNS) -> list[dict[str, Any]]:
 
 def said(row: Mapping[str, Any]) -> str:
     """A row's verdict in words; beside "inconclusive", the seeds that its effect would take."""
+    if row["verdict"] == "not run" and row["n"]:
+        return "under way"
     needed = row["seeds_needed"] if row["verdict"] == "inconclusive" else None
     return f"{row['verdict']} ({needed} seeds would tell)" if needed else row["verdict"]
 

@@ -217,6 +217,7 @@ def test_what_the_advice_rests_on():
 def test_a_registered_claim_says_what_is_there_and_what_is_not():
     row = {
         "statement": "RL rises",
+        "section": "gp-l",
         "change": 0.1,
         "lo": 0.05,
         "hi": 0.15,
@@ -228,8 +229,8 @@ def test_a_registered_claim_says_what_is_there_and_what_is_not():
     }
     table = pages.registered_table([row, row | {"p_holm": 0.004, "verdict": "supported", "n": 10}])
     assert table.splitlines()[2:] == [
-        "| RL rises | +10.0 [+5.0, +15.0] | 5 of 10 | – | not run |",
-        "| RL rises | +10.0 [+5.0, +15.0] | 10 of 10 | 0.004 | supported |",
+        "| GP-L | RL rises | +10.0 [+5.0, +15.0] | 5 of 10 | – | under way |",
+        "| GP-L | RL rises | +10.0 [+5.0, +15.0] | 10 of 10 | 0.004 | supported |",
     ]
 
 
