@@ -11,11 +11,11 @@ _SPINS = "torch" in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def use_threads(count: int | None = None) -> None:
-    """Compute with `count` threads; by default with OMP_NUM_THREADS, or else with two, since small
-    models gain nothing from more."""
+def use_threads(count: int | None = None, small: bool = True) -> None:
+    """Compute with `count` threads; by default with OMP_NUM_THREADS, or else with one for a small
+    model, to which a second brings nothing (data/benchmarks/busy.json), and with two for others."""
     import torch
 
     if count is None and os.environ.get("OMP_NUM_THREADS"):
         return  # torch has read it
-    torch.set_num_threads(count or (1 if _SPINS else min(2, os.cpu_count() or 1)))
+    torch.set_num_threads(count or (1 if small or _SPINS else min(2, os.cpu_count() or 1)))

@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=f"train {method.label}. {_about(method)}")
         made.add_argument("--config", type=Path, help="YAML file with the same settings")
         made.add_argument("--root", type=Path, help="folder for the run (default: runs/yours/)")
-        threads = "CPU threads [OMP_NUM_THREADS, or 2]"
+        threads = "CPU threads [OMP_NUM_THREADS, or 1; for other models than ours 2]"
         made.add_argument("--threads", type=at_least_one, help=threads)
         _settings(made.add_argument, name)
         made.set_defaults(run=_train)
@@ -131,7 +131,7 @@ def _train(args: Namespace) -> None:
     from .runner import WEIGHTS_OF_RUN, run_experiment  # slow to import: a typo is answered at once
     from .runs import YOURS
 
-    use_threads(args.threads)
+    use_threads(args.threads, small=exp.model.ours)
     run = run_experiment(exp, args.root or YOURS)
     table = run.evals().query("step == step.max() and metric == 'success' and tries == tries.max()")
     print(table[["split", "tries", "n", "value", "lo", "hi"]].to_string(index=False))
@@ -194,7 +194,7 @@ def evaluate(args: Namespace) -> None:
         check("split", split, split in task.splits, task.splits, change="--split")
     exp = planning.settled(exp, "evaluate")
     planning.require(exp, "evaluate")
-    use_threads()
+    use_threads(small=exp.model.ours)
     folder = Path(args.weights)
     policy = load_policy(exp, folder if folder.is_dir() else args.weights)
     episodes = args.episodes or exp.evaluation.eval_episodes

@@ -30,12 +30,12 @@ WITH_KL = "with_kl"  # in the folder of live runs: those that have measured the 
 
 
 def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
-    """Seeds (python, numpy, torch), two threads or OMP_NUM_THREADS, short errors; prints device,
+    """Seeds (python, numpy, torch), threads (`use_threads`), short errors; prints device,
     precision and why. Raises SftrlError for an unknown preset or precision."""
     _short_errors()
     exp = Experiment(preset=preset, precision=precision, seed=seed)
     set_seed(seed)
-    use_threads()
+    use_threads(small=exp.model.ours)
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     resolved, why = exp.model.resolved

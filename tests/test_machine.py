@@ -39,31 +39,41 @@ needs_setpriv = pytest.mark.skipif(
 
 
 # --- threads --------------------------------------------------------------------------------------
-TELL = "import engine.threads as t; t.use_threads(); import torch; print(torch.get_num_threads())"
+TELL = "import engine.threads as t; t.use_threads({}); import torch; print(torch.get_num_threads())"
+SMALL, LARGE = TELL.format(""), TELL.format("small=False")
 
 
 @pytest.mark.parametrize(
     ("code", "env", "policy", "threads"),
     [
-        (TELL, {}, "PASSIVE", min(2, os.cpu_count())),
+        (SMALL, {}, "PASSIVE", 1),
+        pytest.param(LARGE, {}, "PASSIVE", min(2, os.cpu_count()), marks=pytest.mark.slow),
         pytest.param(
-            TELL,
+            LARGE,
             {"OMP_WAIT_POLICY": "ACTIVE"},
             "ACTIVE",
             min(2, os.cpu_count()),
             marks=pytest.mark.slow,
         ),
-        pytest.param(TELL, {"OMP_NUM_THREADS": "1"}, "PASSIVE", 1, marks=pytest.mark.slow),
-        (f"import torch; {TELL}", {}, None, 1),  # too late for the policy: nothing to wait for
+        pytest.param(LARGE, {"OMP_NUM_THREADS": "1"}, "PASSIVE", 1, marks=pytest.mark.slow),
+        # Too late for the policy: nothing to wait for.
+        (f"import torch; {LARGE}", {}, None, 1),
         pytest.param(
-            f"import torch; {TELL}",
+            f"import torch; {LARGE}",
             {"OMP_WAIT_POLICY": "PASSIVE"},
             "PASSIVE",
             min(2, os.cpu_count()),
             marks=pytest.mark.slow,
         ),
     ],  # fmt: skip
-    ids=["default", "the user's policy", "the user's threads", "torch first", "both"],
+    ids=[
+        "a small model",
+        "a larger one",
+        "the user's policy",
+        "the user's threads",
+        "torch first",
+        "both",
+    ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="other OpenMP libraries tell it otherwise")
 def test_threads_that_wait_sleep(code, env, policy, threads):
