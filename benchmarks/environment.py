@@ -1,7 +1,9 @@
 """How fast the environments are on one core: GeneralPoints' deals, verdicts and solutions, and
 navigation's routes, steps and street views, a second.
 
-Run `python benchmarks/environment.py` (half a minute). Writes data/benchmarks/environment.json.
+Run `python benchmarks/environment.py` (a minute). Writes data/benchmarks/environment.json. Where
+reasoning-gym can be imported (`pip install reasoning-gym`), its Countdown with four numbers stands
+beside GeneralPoints. Times are of the CPU.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ def rate(do: Callable, calls: Sequence[tuple]) -> tuple[float, float]:
     """(median, best) calls a second over REPEATS passes."""
     rates = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         for call in calls:
             do(*call)
-        rates.append(len(calls) / (time.perf_counter() - start))
+        rates.append(len(calls) / (time.process_time() - start))
     return statistics.median(rates), max(rates)
 
 
@@ -54,9 +56,9 @@ def slowest_tenth(do: Callable, calls: Sequence[tuple]) -> tuple[float, float]:
     for _ in range(REPEATS):
         taken = []
         for call in calls:
-            start = time.perf_counter()
+            start = time.process_time()
             do(*call)
-            taken.append(time.perf_counter() - start)
+            taken.append(time.process_time() - start)
         rates.append(1 / statistics.quantiles(taken, n=10)[-1])
     return statistics.median(rates), max(rates)
 
@@ -105,6 +107,21 @@ def walk(env: gymnasium.Env, seed: int) -> int:
     return len(items)
 
 
+def peers() -> list[tuple]:
+    """reasoning-gym's Countdown with four numbers: items and scores of their right answers."""
+    try:
+        import reasoning_gym
+    except ImportError:
+        return []
+    game = reasoning_gym.create_dataset("countdown", seed=0, min_numbers=4, max_numbers=4)
+    known = [(game[i]["metadata"]["expression"], game[i]) for i in range(100)]
+    name = f"reasoning-gym {reasoning_gym.__version__}, Countdown"
+    return [
+        (f"{name}: items", lambda: rate(game.__getitem__, [(i,) for i in range(100)]), 1, None),
+        (f"{name}: scores", lambda: rate(game.score_answer, known), 1, None),
+    ]
+
+
 def main() -> None:
     task = GeneralPoints()
     calls = answers(task, 10_000)
@@ -129,6 +146,7 @@ def main() -> None:
         ("street views, 2x2 at 64 pixels", lambda: rate(drawn, views), 1, 200),
         ("street views, the slowest tenth", lambda: slowest_tenth(drawn, views), 1, None),
     ]
+    jobs += peers()
     rows = []
     for what, measure, factor, required in tqdm(jobs, desc="environment"):
         median, best = (round(value * factor) for value in measure())
