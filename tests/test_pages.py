@@ -234,6 +234,16 @@ def test_a_registered_claim_says_what_is_there_and_what_is_not():
     ]
 
 
+def test_the_environment_beside_another_is_as_recorded():
+    page = text("benchmarks/README.md")
+    rows = {row["what"]: row["median"] for row in speeds.record("environment")["rows"]}
+    assert "makes tens of thousands of deals a second and judges as many answers" in page
+    assert min(rows["deals, train"], rows["verdicts, whole answers"]) > 20_000
+    assert "about a hundred questions there, and judges some thousands" in page
+    items, scores = (value for what, value in rows.items() if what.startswith("reasoning-gym"))
+    assert 80 < items < 150 and 2_000 < scores < 5_000
+
+
 def test_tries_are_those_of_the_recorded_runs():
     alt = (ROOT / "figures/gp-l-training_tries.alt.txt").read_text()
     ours = alt.split("Ours: ")[1].split(". Paper")[0]
