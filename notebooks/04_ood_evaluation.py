@@ -443,21 +443,21 @@ plots.show(lessons.forest(rehearsed, title, "change from the init; bars: 95% t i
 # in other cities, ours rises, and with certainty. "Not supported" would have hidden that.
 #
 # And these are the claims that count, those of the second edition, as far as they are recorded. A
-# row is decided when all of its registered seeds are there, and not before. Until then it is *not
-# run*, whatever it looks like.
+# row is decided when all of its registered seeds are there, and not before. Until then it is *under
+# way*, whatever it looks like.
 
 # %%
-from study.verdicts import family
+from study.verdicts import registered as registered_claims
+from study.verdicts import said
 
 registered = []
-for name in ("primary", "secondary", "mechanism"):
-    for row in family(results, name):
-        after, start = row["contrast"].split("-")
-        cell = row["id"].removesuffix(f".{after}")
-        task_name = CELLS[f"{row['section']}.rule"].partition(":")[0]
-        where = CELLS.get(cell, f"{task_name}: says what the rule says")
-        label = f"{where}: {plots.name_of(after)} - {plots.name_of(start)}"
-        registered.append({**row, "label": label, "method": after})
+for row in registered_claims(results):
+    after, start = row["contrast"].split("-")
+    cell = row["id"].removesuffix(f".{after}")
+    task_name = CELLS[f"{row['section']}.rule"].partition(":")[0]
+    where = CELLS.get(cell, f"{task_name}: the rule's words")
+    label = f"{where}: {plots.name_of(after)} - {plots.name_of(start)}"
+    registered.append({**row, "label": label, "method": after, "verdict": said(row)})
 begun = [row for row in registered if row["n"]]
 title = "The registered claims of the second edition"
 caption = f"{len(begun)} of {len(registered)} have recorded seeds; hollow: not all of them yet"

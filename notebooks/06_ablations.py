@@ -155,9 +155,9 @@ check("06.2", solved_within)
 # ## The knob behind the knob: compute
 #
 # Tries are tokens, and "at the same budget" therefore means fewer updates for the arm with more
-# tries. The paper's formula counts every token of a conversation once. A machine does more: at each
-# try it reads the conversation again. And it does less: a group whose episodes all earn the same
-# has no gradient, and is skipped.
+# tries. The paper's formula counts every token of a conversation once. The code of these runs did
+# more: at each try it read the conversation again. (Today's reads it once.) And it did less: a
+# group whose episodes all earn the same has no gradient, and is skipped.
 
 # %%
 predict(

@@ -136,7 +136,8 @@ def temperatures(
 def forest(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> plots.Figure:
     """Claims as changes with their intervals and verdicts, from rows with id, label, method (whose
     mark stands for it), change, lo, hi, verdict; one without a change is named all the same."""
-    looks = {"not run": "#8C8C8C", "inconclusive": "#595959"}
+    open_ = {"not run": "#8C8C8C", "under way": "#8C8C8C"}  # drawn hollow
+    looks = open_ | {"inconclusive": "#595959"}
     with mpl.rc_context(plots.RC):
         figure, (axis,) = plots.frame(title, caption, [2.3], 1.3 + 0.27 * len(rows))
         axis.axvline(0, color="#595959", linewidth=0.8)
@@ -146,9 +147,8 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> plots
             words, style = row["verdict"], plots.style_of(row["method"])
             look = dict(color=style["color"], marker=style["marker"], linestyle="none")
             if not np.isnan(mean):
-                whole = words != "not run"
                 error = [[mean - lo], [hi - mean]] if hi > lo else None
-                face = None if whole else "white"
+                face = "white" if words in open_ else None
                 axis.errorbar(mean, place, xerr=error, capsize=3, markerfacecolor=face, **look)
             strong = dict(fontweight="bold") if words not in looks else {}
             at = dict(transform=axis.get_yaxis_transform(), va="center", fontsize=8.5)

@@ -2,7 +2,6 @@
 are drawn for wide and narrow, light and dark pages."""
 
 from html import escape
-from itertools import product
 from math import isnan
 from pathlib import Path
 from statistics import fmean
@@ -13,13 +12,12 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from sftrl_lib import stats
-from sftrl_lib.experiment import Experiment
 from sftrl_lib.registry import TASKS
 from study.plots import NARROW
 
 from .claims import claims_table
-from .registration import sections
-from .verdicts import ends, points, registered, said
+from .followups import at_temperatures
+from .verdicts import points, registered, said
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
 ARMS = ("init", "rl", "sft")
@@ -125,18 +123,13 @@ def registered_table(rows: list[dict[str, Any]]) -> str:
     return markdown(("Task", "Claim", "change, points", "seeds", "p", "verdict"), lines)
 
 
-def temperatures_table(results: pd.DataFrame, section: str = "virl-l") -> str:
-    """The ends of a section's arms by split and sampling temperature, the init's own beside."""
-    task = sections()[section][0].task.name
-    most, head = Experiment(task=task, method="rl").evaluation.eval_tries, TASKS[task].headline
+def temperatures_table(results: pd.DataFrame) -> str:
+    """The ends of the registered walks by split and sampling temperature, the init's own beside."""
+    found = at_temperatures(results).groupby(["split", "temperature", "method"]).y.mean().unstack()
     rows = []
-    for split, temperature in product(("id_unseen", "rule_ood"), (0.0, None, 1.0)):
-        found = [
-            ends(results, section, arm, split, head, most, temperature).values() for arm in ARMS
-        ]
-        shown = "0.2" if temperature is None else f"{temperature:g}"
-        values = (f"{100 * fmean(end):.1f}" if end else "" for end in found)
-        rows.append((TASKS[task].split_labels.get(split, split), shown, *values))
+    for (split, temperature), means in found.iterrows():
+        values = (f"{means[arm]:.1f}" for arm in ARMS)
+        rows.append((TASKS["virl-l"].split_labels.get(split, split), f"{temperature:g}", *values))
     return markdown(("Test", "temperature", "init", "RL", "SFT"), rows)
 
 
