@@ -17,7 +17,7 @@ from study.plots import NARROW
 
 from .claims import claims_table
 from .followups import at_temperatures
-from .verdicts import points, registered, said
+from .verdicts import points, registered, said, task_of
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
 ARMS = ("init", "rl", "sft")
@@ -118,7 +118,7 @@ def registered_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         p = "–" if isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
         seeds = f"{row['n']} of {row['registered']}"
-        task = row["section"].upper()
+        task = task_of(row["section"]).upper()
         lines.append((task, row["statement"], points(row), seeds, p, said(row)))
     return markdown(("Task", "Claim", "change, points", "seeds", "p", "verdict"), lines)
 

@@ -131,21 +131,29 @@ def verdict(change: Change, p_holm: float, sign: int, margin: float, registered:
     return "equivalent" if equivalent(change, margin) < ALPHA else "inconclusive"
 
 
+def task_of(section: str) -> str:
+    """The task of a section's runs."""
+    return registration()["sections"][section][0]["task"][0]
+
+
 def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, Any]]:
     """The rows of a family: id, statement, section, split, metric, contrast, values by arm and
-    seed, change, lo, hi (of t or bootstrap, the wider), p, p_exact, p_holm, n seeds of those
-    registered, verdict."""
+    seed, those that the contrast is `against` (of another section, if the row names one), change,
+    lo, hi (of t or bootstrap, the wider), p, p_exact, p_holm, n seeds of those registered,
+    verdict."""
     rules = registration()["families"][name]
     found = []
     for row in rules["rows"]:
-        task = row["section"]
-        most = Experiment(task=task, method="rl").evaluation.eval_tries
+        section, against = row["section"], row.get("against", row["section"])
+        most = Experiment(task=task_of(section), method="rl").evaluation.eval_tries
         where = row["split"], row["metric"], tries_of(row["metric"], most)
-        arms = {arm: ends(table, task, arm, *where) for arm in ("init", "sft", "rl")}
+        arms = {arm: ends(table, section, arm, *where) for arm in ("init", "sft", "rl")}
         after, before = row["contrast"].split("-")
-        change = paired_change(arms[before], arms[after])
-        common = sorted(set(arms[before]) & set(arms[after]))
-        floor = bootstrap(*(counts(task, arm, row["split"], root) for arm in (before, after)))
+        first, second = ends(table, against, before, *where), arms[after]
+        change = paired_change(first, second)
+        common = sorted(set(first) & set(second))
+        sides = ((against, before), (section, after))
+        floor = bootstrap(*(counts(place, arm, row["split"], root) for place, arm in sides))
         headline = row["metric"] in ("success", "per_step")
         lo, hi = (
             (float(np.nanmin([change.lo, floor[0]])), float(np.nanmax([change.hi, floor[1]])))
@@ -153,9 +161,9 @@ def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, 
             else (change.lo, change.hi)
         )
         found.append(
-            {**row, "family": name, "values": arms, "change": change.mean, "lo": lo, "hi": hi,
-             "p": change.p, "n": change.seeds,
-             "p_exact": sign_flip([arms[after][s] - arms[before][s] for s in common]),
+            {**row, "family": name, "values": arms, "against": first, "change": change.mean,
+             "lo": lo, "hi": hi, "p": change.p, "n": change.seeds,
+             "p_exact": sign_flip([second[seed] - first[seed] for seed in common]),
              "seeds_needed": seeds_needed(change), "paired": change}
         )  # fmt: skip
     # A row whose runs are not all there counts in the family as the largest p there is.
@@ -164,7 +172,7 @@ def family(table: pd.DataFrame, name: str, root: Path = RUNS) -> list[dict[str, 
     corrected = holm([row["p"] if c else 1.0 for row, c in zip(found, complete, strict=True)])
     for row, seeds, p, c in zip(found, asked, corrected, complete, strict=True):
         row |= {"p_holm": p if c else math.nan, "registered": seeds}
-        margin = registration()["margins"][row["section"]]
+        margin = registration()["margins"][task_of(row["section"])]
         row["verdict"] = verdict(row.pop("paired"), row["p_holm"], row["sign"], margin, seeds)
     return found
 

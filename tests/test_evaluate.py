@@ -217,7 +217,7 @@ def test_an_expert_walks_every_route_to_its_end():
     assert {r["value"] for r in rows} == {1.0}
     assert {(r["metric"], r["tries"]) for r in rows} == {
         ("success", 1), ("success", 2), ("per_step", 1), ("per_step", 2), ("per_step_full", 1),
-        ("turn_accuracy", 1), ("turn_found", 1), ("words_right", 1),
+        ("turn_accuracy", 1), ("turn_found", 1), ("words_right", 1), ("sentence_right", 1),
         *((f"says_{word}", 1) for word in ("left", "right", "slightly_left", "slightly_right")),
     }  # fmt: skip
 

@@ -254,7 +254,8 @@ def test_any_name_leaves_lines_answers_and_special_tokens_whole(name):
 
 # --- Verifier -------------------------------------------------------------------------------------
 STEPS = whole(straight_line_length=1)[1]  # turn, forward, turn at a crossing, ..., stop
-TASK = of(ROUTE, drop_rate=0, straight_line_length=1)
+LAID = dict(drop_rate=0, straight_line_length=1)
+TASK = of(ROUTE, **LAID)
 CROSSING = "Oak Cafe is on your left front; You observe an intersection"
 
 
@@ -328,6 +329,18 @@ def test_answer_format_is_read_tolerantly(change):
 def test_unreadable_answers(change):
     verdict = TASK.verify(STEPS[2], change(gold(STEPS[2])))
     assert (verdict.reason, verdict.reward) == ("unreadable", -1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("action", [None, "turn_direction(northwest)"])
+def test_quoted_pays_for_no_action_without_the_due_sentence_and_leaves_what_is_right(step, action):
+    quoted, plain = of(ROUTE, scheme="quoted", **LAID), of(ROUTE, **LAID)
+    said = texts.answer(step.position.observation, "Turn round.", action or step.action)
+    verdict, same = quoted.verify(step, said), plain.verify(step, said)
+    assert (verdict.reason, verdict.reward) == ("wrong_sentence", -1.75)
+    assert (verdict.ok, verdict.message) == (same.ok, same.message)
+    due = answer(step, action)
+    assert quoted.verify(step, due) == plain.verify(step, due)
 
 
 @settings(max_examples=200, deadline=None)

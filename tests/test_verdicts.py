@@ -131,11 +131,39 @@ def test_what_is_registered_can_be_run_and_judged():
     whole = registration.registration()
     for name, runs in registration.sections().items():
         assert len({exp.hash for exp in runs}) == len(runs), name
-    primary, secondary, mechanism = (whole["families"][f]["rows"] for f in whole["families"])
-    assert [len(primary), len(secondary), len(mechanism)] == [6, 12, 4]
-    for row in (*primary, *secondary, *mechanism):
-        assert row["section"] in whole["sections"] and row["sign"] in (1, -1)
+    families = {name: family["rows"] for name, family in whole["families"].items()}
+    assert [len(families[n]) for n in ("primary", "secondary", "mechanism")] == [6, 12, 4]
+    for row in (row for rows in families.values() for row in rows):
+        assert {row["section"], row.get("against", row["section"])} <= set(whole["sections"])
+        assert row["sign"] in (1, -1)
         assert set(row["contrast"].split("-")) <= {"init", "sft", "rl"}
+
+
+def test_a_contrast_of_two_sections_pairs_their_seeds(registered, tmp_path, monkeypatch):
+    """The same arm under two rewards: row by row against the run of the same seed."""
+    rows = table(rl=[0.8] * 5, sft=[0.1] * 5, init=[0.7] * 5)
+    other = rows[rows.method == "rl"].assign(run_id="quoted-" + rows.run_id)
+    other = other.assign(value=other.value + 0.01 * other.seed - 0.2)
+    plain = registration.sections()["virl-l"]
+
+    class Quoted:
+        method = plain[0].method
+
+        def __init__(self, exp):
+            self.seed, self.method, self.run_id = exp.seed, exp.method, f"quoted-{exp.run_id}"
+
+    quoted = [Quoted(exp) for exp in plain if exp.method.name == "rl"][1:]
+    monkeypatch.setattr(verdicts, "sections", lambda: {"virl-l": plain, "quoted": quoted})
+    registered["sections"]["quoted"] = registered["sections"]["virl-l"]
+    registered["families"]["quoted"] = {
+        "seeds": {"quoted": 4},
+        "rows": [ROW | {"section": "quoted", "against": "virl-l", "contrast": "rl-rl"}],
+    }
+    registration.REGISTRATION.write_text(json.dumps(registered))
+    registration.registration.cache_clear()
+    (row,) = verdicts.family(pd.concat([rows, other]), "quoted", tmp_path)
+    assert row["n"] == 4 and row["change"] == pytest.approx(0.01 * 12.5 - 0.2)
+    assert row["against"] == dict(zip(SEEDS, [0.8] * 5, strict=True))
 
 
 def test_a_claim_whose_arms_are_not_chosen_yet_is_not_run(registered, tmp_path, monkeypatch):

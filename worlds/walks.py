@@ -26,6 +26,8 @@ from .verdict import reward_schemes
 WORDS = {"absolute": COMPASS, "relative": TURNS}  # what turn_direction takes, by action space
 
 REWARDS = reward_schemes(solved=1.0, wrong_action=-1.0, wrong_observation=-1.5, unreadable=-1.0)
+# With the reward for a wrong instruction that the authors' code defines and never gives.
+REWARDS["quoted"] = REWARDS["paper"] | {"wrong_sentence": -1.75}
 KEYS = ("current observation", "current instruction", "action")
 DRAWN = RouteSet((), (), NO_PANORAMAS, 0, generated=True)  # of a route that belongs to no set
 
@@ -126,6 +128,11 @@ def finds_turn(step: Step, text: str) -> bool:
 def uses_words(step: Step, text: str) -> bool:
     """Whether an answer names any turn in the words of the stated action space."""
     return _action(text) in map(turn_action, WORDS[step.actions])
+
+
+def quotes_due(step: Step, text: str) -> bool:
+    """Whether the sentence that an answer quotes is the one that is due."""
+    return spaced(said_as(text, KEYS[1])) == spaced(step.position.sentence)
 
 
 def sighted(step: Step, said: str) -> dict[str, bool]:

@@ -26,7 +26,7 @@ PICTURE = 560  # pixels
 # What it costs on top that the tries at an item run out, by reward scheme: one answer cannot know.
 # RL does not add it: recorded runs were trained without, and a last try that failed is below one
 # that solved as it is.
-FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0}
+FAILED = {"paper": -1.0, "binary": 0.0, "authors": -1.0, "quoted": -1.0}
 
 
 class AnyText(Text):

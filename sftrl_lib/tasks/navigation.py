@@ -32,6 +32,7 @@ from worlds.walks import (
     need_pictures,
     observed,
     picture,
+    quotes_due,
     released,
     said_as,
     sighted,
@@ -47,6 +48,8 @@ _DATA = {
     "rule_ood": "unseen", "visual_ood": "other",
 }  # fmt: skip
 
+AT_TURNS = {"turn_found": finds_turn, "words_right": uses_words, "sentence_right": quotes_due}
+
 
 class NavigationSettings(TaskSettings):
     """The action spaces of training and test, how rails are laid, whose routes they are."""
@@ -57,7 +60,9 @@ class NavigationSettings(TaskSettings):
     ood_rule: Literal["absolute", "relative"] = Field(
         "relative", description="action space of the OOD test"
     )
-    scheme: Literal["paper", "binary", "authors"] = Field("paper", description=" | ".join(REWARDS))
+    scheme: Literal["paper", "binary", "authors", "quoted"] = Field(
+        "paper", description=" | ".join(REWARDS)
+    )
     feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
     set_apart: bool = Field(False, description="no test walks the routes of validation")
     straight_line_length: int | None = Field(
@@ -111,6 +116,7 @@ class Navigation(Task):
         "turn_accuracy": "turns right (%)",
         "turn_found": "due turn found, in either words (%)",
         "words_right": "turns in the words asked for (%)",
+        "sentence_right": "sentence quoted at turns is due (%)",
     } | {
         f"says_{word.replace(' ', '_')}": f"turns {word} said where they are due (%)"
         for word in (*COMPASS, *TURNS)
@@ -192,7 +198,8 @@ class Navigation(Task):
         """Judge an answer by its action; a wrong one also by whether it saw an intersection.
 
         All three keys must be there; how white space is spread does not count. The scheme "authors"
-        needs the action only, exactly, and takes any mention of an intersection for a claim.
+        needs the action only, exactly, and takes any mention of an intersection for a claim. The
+        scheme "quoted" pays for no action without the sentence that is due; what is right stays.
         """
         crossing = step.position.at_intersection
         if self.settings.scheme == "authors":
@@ -212,6 +219,8 @@ class Navigation(Task):
             reason = "wrong_action" if claim == crossing else "wrong_observation"
         message = texts.verdict_message(reason, crossing, authors=self.settings.scheme == "authors")
         message = feedback(reason, message, self.settings.feedback, texts.REASONS)
+        if self.settings.scheme == "quoted" and readable and not quotes_due(step, text):
+            reason = "wrong_sentence"
         return Verdict(right, REWARDS[self.settings.scheme][reason], reason, message)
 
     def test_items(self, split: str, seed: int, count: int) -> list[Step]:
@@ -236,8 +245,9 @@ class Navigation(Task):
         """`route_metrics` of complete routes, a cluster a route; what counts first tries only, at
         one try. Of first tries at turns also the two halves of a right turn: turn_found, is it the
         turn that is due, in the words of either action space; words_right, is it any turn in the
-        words of the stated one. With pictures, of first tries what was seen: recognition, is the
-        observation right; landmark_seen, is its landmark, where there is one; intersection_seen."""
+        words of the stated one. And sentence_right, is the sentence beside it the one that is due.
+        With pictures, of first tries what was seen: recognition, is the observation right;
+        landmark_seen, is its landmark, where there is one; intersection_seen."""
         played = [(e.item, [turn.verdict for turn in e.turns]) for e in episodes]
         counts: dict[tuple[str, int], Counts] = {}
         for t in range(1, tries + 1):
@@ -245,7 +255,7 @@ class Navigation(Task):
             names = found if t == 1 else ("success", "per_step")
             counts |= {(name, t): found[name] for name in names}
         at_turns = [e for e in episodes if e.item.position.kind == "turn"]
-        for name, right in {"turn_found": finds_turn, "words_right": uses_words}.items():
+        for name, right in AT_TURNS.items():
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
         for word in WORDS[played[0][0].actions]:  # which of the words are said where they are due
