@@ -244,6 +244,36 @@ for method, by_index in played.items():
 # What decides between them is how a method uses its data. SFT raises the probability of every token
 # that the solver wrote. RL only reweighs what the model already does, and a model that reads rules
 # keeps doing so as long as it pays. That is a hypothesis, and the rest of the book tests it.
+#
+# ## The second bet: a walk
+#
+# Here is its first test. A model follows written directions through a city, and at a corner it says
+# where to turn. In training it says *north* or *southwest*. In the exam it has to say *left* or
+# *slightly right*, and the question lists these words. On new routes, in the old words, SFT is now
+# right nearly always: it has learned to walk.
+
+# %%
+predict(
+    "00.walk", "Turns have new names now. What share of SFT's actions is right?", (0, 100), "%",
+)  # fmt: skip
+
+# %%
+from study.registration import confirmed
+
+walked = confirmed(load_results(), "virl-l")
+plots.show(hero.walks(walked))
+
+# %% [markdown]
+# SFT falls from the top of the chart to the bottom. (The measure is the paper's: a walk ends at the
+# first turn that is lost. The bars count every corner.) It has not lost its way: at more than half
+# of the corners it still finds the right turn, and says it in the words of its training.
+#
+# RL does use the new words. But it finds fewer turns than the init did. So here RL loses too, if
+# far less, and the hypothesis above is at best half of the truth: "RL generalizes" is a bet that it
+# wins on our cards and loses on our walks.
+#
+# The seeds of these walks, their tests and the rules of judgement were written down before the
+# first run: see the page *The second edition*. Notebook 05 finds out what SFT knows by heart.
 
 # %% [markdown]
 # ## Your predictions
@@ -263,16 +293,18 @@ def winner(split: str) -> Truth:
 
 
 still_read = last(grid, "sft", "rule_ood", "value_reading", 1).value.mean()
+still_walks = last(walked, "sft", "rule_ood", "per_step", 2).value.mean()
 predictions("00", {
     "00.winner": winner("rule_ood"),
     "00.seen": winner("id_seen"),
     "00.read": 100 * still_read,
+    "00.walk": 100 * still_walks,
 })  # fmt: skip
 
 # %% [markdown]
-# These rows are means over seeds that had been used before, on an earlier model, so they explore
-# and do not confirm. The page *Results* says how the runs came about. Notebook 04 asks how sure we
-# may be.
+# The rows of the cards are means over seeds that had been used before, on an earlier model, so they
+# explore and do not confirm. The page *Results* says how the runs came about. Notebook 04 asks how
+# sure we may be.
 
 # %% [markdown]
 # ## Exercises

@@ -1,5 +1,5 @@
-"""The picture on the cover, and the twelve cells of the paper's table beside ours: drawn from the
-results table and the kept episodes, each on a light and on a dark page."""
+"""The picture on the cover, its like for walks, and the twelve cells of the paper's table beside
+ours: drawn from the results table and the kept episodes, each on a light and on a dark page."""
 
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sftrl_lib.tasks import make_task
 from study.plots import FOLDER, RC, Data, Figure, finish, name_of, save, style_of
 
 from .claims import claims_table
+from .registration import confirmed
 
 ARMS = ("init", "rl", "sft")
 FACES = ("J", "Q", "K")
@@ -27,13 +28,17 @@ STAGES = {  # what is tested, further from training at every step
     "id_unseen": "new hands",
     "rule_ood": "new hands,\nnew rule",
 }
+WALK_STAGES = {
+    "id_seen": "routes it\ntrained on",
+    "id_unseen": "new routes",
+    "rule_ood": "new routes,\nnew words",
+}
 CARDS = {"gp-l": "cards as text", "gp-vl": "cards as pictures"}
 # What an answer says that a face card counts as: colour of the bar, of the number in it.
-READINGS = {
-    "what the rule says": ("#007A5A", "white"),
-    "10, the training rule": ("#882255", "white"),
-    "something else": ("#C8C8C8", "#202020"),
-}
+SHADES = (("#007A5A", "white"), ("#882255", "white"), ("#C8C8C8", "#202020"))
+READINGS = ("what the rule says", "10, the training rule", "something else")
+# What a first answer does where a turn is due: the same three shades.
+TURNS = ("the right turn, in the new words", "the right turn, in the old words", "no right turn")
 CELLS = {  # the six tests of the paper's table, by the first part of a claim's id
     "gp-l.rule": "GP-L: new rule",
     "gp-vl.rule": "GP-VL: new rule",
@@ -74,34 +79,78 @@ def shares(read: pd.DataFrame, training: int = 10) -> pd.DataFrame:
     return pd.DataFrame(columns).groupby(read.method).mean().mul(100)
 
 
+def turns(data: Data) -> pd.DataFrame:
+    """Percent of the positions where a turn is due under the new words, means over seeds: a row a
+    method and a column for each of TURNS."""
+    found, right = (data.ends("rule_ood", metric) for metric in ("turn_found", "turn_accuracy"))
+    rows = {}
+    for method in [m for m in ARMS if m in found]:
+        said, told = found[method].value.mean(), right[method].value.mean()
+        rows[method] = (told, said - told, 1 - said)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=TURNS).mul(100)
+
+
 def hero(
     results: pd.DataFrame, read: dict[str, pd.DataFrame], dark: bool = False, preset: str = "tiny"
 ) -> Figure:
     """Success on one axis, from the hands of the training to a new rule; beside it what a face card
     is said to count as under that rule, from the `readings` of each task."""
     data = Data(results, None, "gp-l", preset)
-    data.need([(split, "success") for split in STAGES])
+    groups = {
+        f"{CARDS[task]} ({rows.method.value_counts().max():,} face cards a model)": shares(rows)
+        for task, rows in read.items()
+    }
+    return _beside(
+        data, STAGES, "success", "Hands solved (cards as text)", groups,
+        "J, Q, K now count as 11, 12, 13. What do the models say?", dark,
+    )  # fmt: skip
+
+
+def walks(results: pd.DataFrame, dark: bool = False, preset: str = "tiny") -> Figure:
+    """The same of the second edition's walks (`registration.confirmed`): actions that are right,
+    from the routes of the training to new words for a turn; and what is said where one is due."""
+    data = Data(results, None, "virl-l", preset)
+    data.need([("rule_ood", metric) for metric in ("turn_found", "turn_accuracy")])
+    return _beside(
+        data, WALK_STAGES, "per_step", "Actions that are right (walks)", {"": turns(data)},
+        "Turns have new names. What do the models say at a corner?", dark,
+    )  # fmt: skip
+
+
+def _beside(
+    data: Data, stages: dict[str, str], metric: str, left: str, groups: dict[str, pd.DataFrame],
+    right: str, dark: bool,
+) -> Figure:  # fmt: skip
+    """Slopes over the stages under the title `left`; beside them, under `right`, a block of stacked
+    bars for each of the groups {heading: percent, a row a method}."""
+    data.need([(split, metric) for split in stages])
     with mpl.rc_context(_page(dark)):
-        figure = Figure(figsize=(10.2, 4.1), layout="constrained", facecolor="none")
+        height = 2.9 + 0.6 * len(groups)
+        figure = Figure(figsize=(10.2, height), layout="constrained", facecolor="none")
         slopes, bars = figure.subplots(1, 2, width_ratios=[1, 1.25])
-        said = [_slopes(slopes, data, dark), _reading_bars(bars, read)]
-        patches = [Patch(color=color, label=what) for what, (color, _) in READINGS.items()]
+        said = [_slopes(slopes, data, stages, metric, left, dark), _bars(bars, groups, right)]
+        what = next(iter(groups.values())).columns
+        patches = [
+            Patch(color=color, label=label) for label, (color, _) in zip(what, SHADES, strict=True)
+        ]
         look = dict(handlelength=1, columnspacing=1.2, loc="outside lower center")
         figure.legend(handles=patches, ncols=len(patches), **look)
         return finish(figure, " ".join(said))
 
 
-def _slopes(axis: Axes, data: Data, dark: bool) -> str:
+def _slopes(
+    axis: Axes, data: Data, stages: dict[str, str], metric: str, title: str, dark: bool
+) -> str:
     heights = {}
     for method in ARMS:
-        ends = [data.ends(split, "success").get(method) for split in STAGES]
+        ends = [data.ends(split, metric).get(method) for split in stages]
         heights[method] = [100 * end.value.mean() for end in ends if end is not None]
     for method, y in heights.items():
         color = _shade(style_of(method)["color"], dark)
         look = style_of(method) | dict(color=color, linewidth=1.6 + (method != "init"))
         axis.plot(range(len(y)), y, markersize=7, **look)
     gap = 0.06 * max(map(max, heights.values()))
-    for place in range(len(STAGES)):
+    for place in range(len(stages)):
         shown = sorted((y[place], method) for method, y in heights.items() if len(y) > place)
         spots = _apart([height for height, _ in shown], gap)
         for spot, (height, method) in zip(spots, shown, strict=True):
@@ -109,28 +158,28 @@ def _slopes(axis: Axes, data: Data, dark: bool) -> str:
             if place == 0:
                 name = f"{name_of(method)}  {height:.0f}%"
                 axis.text(-0.09, spot, name, ha="right", fontweight="bold", **text)
-            elif place == len(STAGES) - 1:
+            elif place == len(stages) - 1:
                 axis.text(place + 0.09, spot, f"{height:.0f}%", **text)
             else:  # above its mark, the lowest below
                 side = -gap if height == shown[0][0] else gap
                 axis.text(place + 0.07, height + side, f"{height:.0f}%", **text)
     axis.set(
-        title="Hands solved (cards as text)",
-        xlim=(-0.6, len(STAGES) - 0.65),
+        title=title,
+        xlim=(-0.6, len(stages) - 0.65),
         ylim=(-gap, None),
         yticks=[],
     )
-    axis.set_xticks(range(len(STAGES)), STAGES.values())
+    axis.set_xticks(range(len(stages)), stages.values())
     axis.spines["left"].set_visible(False)
     axis.grid(visible=False)
     seeds = data.grid.seed[data.grid.method == "rl"].nunique()
     lines = "; ".join(
         f"{name_of(m)} {', '.join(f'{height:.0f}%' for height in y)}" for m, y in heights.items()
     )
-    where = "; ".join(label.replace("\n", " ") for label in STAGES.values())
+    where = "; ".join(label.replace("\n", " ") for label in stages.values())
     return (
-        f"Hands solved within {data.tries} tries (cards as text, means over {seeds} seeds) in "
-        f"three tests ({where}): {lines}."
+        f"{title}, within {data.tries} tries, means over {seeds} seeds, in three tests ({where}): "
+        f"{lines}."
     )
 
 
@@ -142,33 +191,31 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     return spots
 
 
-def _reading_bars(axis: Axes, read: dict[str, pd.DataFrame]) -> str:
+def _bars(axis: Axes, groups: dict[str, pd.DataFrame], title: str) -> str:
     said, ticks, place = [], {}, 0.0
-    for task, rows in read.items():
-        counted = f"{CARDS[task]} ({rows.method.value_counts().max():,} face cards a model)"
-        axis.text(0, place + 0.1, counted, va="center")
+    for heading, rows in groups.items():
+        axis.text(0, place + 0.1, heading, va="center")
         parts = []
-        for method, row in shares(rows).reindex(ARMS).dropna().iterrows():
+        for method, row in rows.reindex(ARMS).dropna().iterrows():
             place -= 1
             ticks[place] = name_of(str(method))
             left = np.cumsum([0, *row[:-1]])
-            for start, (what, share) in zip(left, row.items(), strict=True):
-                color, inside = READINGS[str(what)]
+            for start, share, (color, inside) in zip(left, row, SHADES, strict=True):
                 axis.barh(place, share, 0.78, start, color=color)
                 if share >= 8:
                     look = dict(ha="center", va="center", color=inside, fontweight="bold")
                     axis.text(start + share / 2, place, f"{share:.0f}%", **look)
             told = ", ".join(f"{share:.0f}% {what}" for what, share in row.items())
             parts.append(f"{name_of(str(method))} {told}")
-        said.append(f"{CARDS[task]}: {'; '.join(parts)}")
+        said.append(f"{heading}: {'; '.join(parts)}".removeprefix(": "))
         place -= 1.3
-    axis.set(title="J, Q, K now count as 11, 12, 13. What do the models say?")
+    axis.set(title=title)
     axis.set_yticks(list(ticks), ticks.values())
-    axis.set(xlim=(0, 100), ylim=(place + 0.7, 0.5), xticks=[])
+    axis.set(xlim=(0, 100), ylim=(place + 0.7, 0.5 if any(groups) else -0.5), xticks=[])
     axis.tick_params(left=False)
     axis.spines[:].set_visible(False)
     axis.grid(visible=False)
-    return f"What first answers under the new rule say a face card counts as: {'. '.join(said)}."
+    return f"{title} First answers under the new rule. {'. '.join(said)}."
 
 
 def _page(dark: bool) -> dict[str, Any]:
@@ -228,11 +275,13 @@ def _cell(axis: Axes, place: float, row: dict[str, Any], look: dict[str, Any]) -
 
 
 def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
-    """Both pictures, for light and dark pages, wide and narrow."""
+    """All three pictures, for light and dark pages, wide and narrow."""
     read, rows = {task: readings(results, task) for task in CARDS}, claims_table(results)
+    again = confirmed(results, "virl-l")
     saved = []
     for ending, dark in (("", False), ("-dark", True)):
         saved.append(save(hero(results, read, dark), f"hero{ending}", folder))
+        saved.append(save(walks(again, dark), f"walks{ending}", folder))
         saved.append(save(forest(rows, dark), f"forest{ending}", folder))
         saved.append(save(forest(rows, dark, narrow=True), f"forest{ending}-narrow", folder))
     return saved

@@ -13,10 +13,11 @@ from docutils.parsers.rst import Directive
 
 from sftrl_lib import stats
 from sftrl_lib.registry import TASKS
-from study.plots import NARROW
+from study.plots import NARROW, name_of
 
 from .claims import claims_table
 from .followups import at_temperatures
+from .hero import CELLS
 from .verdicts import points, registered, said, task_of
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
@@ -113,14 +114,36 @@ def cells_table(rows: list[dict[str, Any]]) -> str:
 
 
 def registered_table(rows: list[dict[str, Any]]) -> str:
-    """The registered claims with what their runs say, from the rows of `verdicts.registered`."""
-    lines = []
+    """The registered claims with what their runs say, from the rows of `verdicts.registered`: a
+    table of those that have begun, a list of the others."""
+    begun, missing = [], []
     for row in rows:
-        p = "–" if isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
-        seeds = f"{row['n']} of {row['registered']}"
-        task = task_of(row["section"]).upper()
-        lines.append((task, row["statement"], points(row), seeds, p, said(row)))
-    return markdown(("Task", "Claim", "change, points", "seeds", "p", "verdict"), lines)
+        task = task_of(row["section"]).upper().replace("VIRL", "V-IRL")
+        claim = f"{task}: {row['statement']}"
+        if not row["n"]:
+            missing.append(f"* {claim}")
+            continue
+        p = "" if isnan(row["p_holm"]) else f", p {row['p_holm']:.2g}"
+        begun.append(
+            (claim, points(row), f"{said(row)} ({row['n']} of {row['registered']} seeds{p})")
+        )
+    table = markdown(("Claim", "change, points", "verdict"), begun) if begun else ""
+    return "\n".join([table, *(["Not run yet:", "", *missing, ""] if missing else [])])
+
+
+def twelve_table(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> str:
+    """The twelve cells of the paper's table, changes from the init in points: the paper's, the
+    first edition's (rows of `claims_table`), the second's (rows of `verdicts.registered`)."""
+    before = {row["id"]: row for row in first}
+    lines = []
+    for row in second:
+        cell, _, method = row["id"].rpartition(".")
+        old = before[row["id"]]
+        paper = 100 * (old["paper"][method] - old["paper"]["init"])
+        change = f"{100 * old['change']['mean']:+.1f}, {old['verdict']}" if old["change"] else "–"
+        what = f"{CELLS[cell]}, {name_of(method)}"
+        lines.append((what, f"{paper:+.1f}", change, points(row), said(row)))
+    return markdown(("Test and arm", "paper", "first edition", "second edition", "verdict"), lines)
 
 
 def temperatures_table(results: pd.DataFrame) -> str:
@@ -140,7 +163,10 @@ def write_tables(results: pd.DataFrame, folder: Path) -> None:
     tables["temperatures"] = temperatures_table(results)
     rows = registered(results)
     for name in dict.fromkeys(row["family"] for row in rows):
-        tables[name] = registered_table([row for row in rows if row["family"] == name])
+        family = [row for row in rows if row["family"] == name]
+        cells = name == "secondary"  # they are the paper's
+        table = twelve_table(claims_table(results), family) if cells else registered_table(family)
+        tables[name] = table
     folder.mkdir()
     for name, table in tables.items():
         (folder / f"{name}.md").write_text(table)

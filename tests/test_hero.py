@@ -1,9 +1,11 @@
 """The cover's figures, drawn from made-up rows."""
 
+from itertools import product
+
 import matplotlib
 import pandas as pd
 import pytest
-from results_fixture import synthetic
+from results_fixture import rows, synthetic
 
 from commons.errors import SftrlError
 from sftrl_lib.places import ROOT
@@ -36,6 +38,30 @@ def test_the_hero_says_in_words_what_it_draws():
     assert figure.alt.count("SFT 20% what the rule says, 70% 10, the training rule") == 2
     widths = [bar.get_width() for bar in bars.patches]
     assert len(widths) == 2 * 3 * 3 and sum(widths) == pytest.approx(600)
+
+
+def walked() -> pd.DataFrame:
+    """One seed's ends on walks: SFT finds what the init finds, and says it in old words."""
+    turns = {"init": (0.7, 0.7), "rl": (0.5, 0.5), "sft": (0.7, 0.1)}
+    made = []
+    for method, (found, right) in turns.items():
+        here = dict(task="virl-l", run_id=f"walk-{method}", train_tries=2)
+        for split, metric in product(hero.WALK_STAGES, ("success", "per_step")):
+            made.append(rows(method, 10, 9, split, metric, 0.8, 100, 2, **here))
+        for metric, value in (("turn_found", found), ("turn_accuracy", right)):
+            made.append(rows(method, 10, 9, "rule_ood", metric, value, 100, **here))
+    return pd.DataFrame(made)
+
+
+def test_the_walks_show_a_right_turn_in_old_words_between_the_right_and_the_wrong():
+    figure = hero.walks(walked())
+    slopes, bars = figure.axes
+    drawn = [round(bar.get_width()) for bar in bars.patches]
+    assert drawn == [70, 0, 30, 50, 0, 50, 10, 60, 30]
+    assert "SFT 10% the right turn, in the new words, 60% the right turn, in the old words" in (
+        figure.alt
+    )
+    assert [tick.get_text() for tick in slopes.get_xticklabels()] == [*hero.WALK_STAGES.values()]
 
 
 def test_nothing_is_drawn_of_rows_that_are_not_there():

@@ -227,11 +227,25 @@ def test_a_registered_claim_says_what_is_there_and_what_is_not():
         "verdict": "not run",
         "seeds_needed": 3,
     }
-    table = pages.registered_table([row, row | {"p_holm": 0.004, "verdict": "supported", "n": 10}])
+    rows = [row, row | {"p_holm": 0.004, "verdict": "supported", "n": 10}, row | {"n": 0}]
+    table = pages.registered_table(rows)
     assert table.splitlines()[2:] == [
-        "| GP-L | RL rises | +10.0 [+5.0, +15.0] | 5 of 10 | – | under way |",
-        "| GP-L | RL rises | +10.0 [+5.0, +15.0] | 10 of 10 | 0.004 | supported |",
+        "| GP-L: RL rises | +10.0 [+5.0, +15.0] | under way (5 of 10 seeds) |",
+        "| GP-L: RL rises | +10.0 [+5.0, +15.0] | supported (10 of 10 seeds, p 0.004) |",
+        "",
+        "Not run yet:",
+        "",
+        "* GP-L: RL rises",
     ]
+
+
+def test_the_twelve_cells_stand_beside_the_papers_and_the_first_editions():
+    first = pages.claims_table(load_results(yours=None))
+    second = [r for r in pages.registered(load_results(yours=None)) if r["family"] == "secondary"]
+    table = pages.twelve_table(first, second).splitlines()
+    assert len(table) == 14
+    (walks,) = [line for line in table if line.startswith("| V-IRL-L: new words, SFT |")]
+    assert walks.split(" | ")[1] == "-79.5" and pages.points(second[3]) in walks
 
 
 def test_the_environment_beside_another_is_as_recorded():

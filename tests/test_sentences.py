@@ -203,6 +203,27 @@ def test_the_hand_with_which_the_playground_opens_shows_what_is_said_of_it():
     assert likely == {"K": "13", "Q": "10"}
 
 
+def test_what_notebook_00_says_of_its_walks():
+    said = text("notebooks/00_start_here.py")
+    walked = plots.Data(registration.confirmed(results(), "virl-l"), None, "virl-l")
+    steps = {s: {m: e.value.mean() for m, e in walked.ends(s, "per_step").items()} for s in (
+        "id_unseen", "rule_ood"
+    )}  # fmt: skip
+    turns = hero.turns(walked)
+    new, old, lost = hero.TURNS
+    assert "SFT is now right nearly always" in said and steps["id_unseen"]["sft"] > 0.9
+    assert "SFT falls from the top of the chart to the bottom" in said
+    assert max(steps["id_unseen"], key=steps["id_unseen"].get) == "sft"
+    assert min(steps["rule_ood"], key=steps["rule_ood"].get) == "sft"
+    assert "at more than half of the corners it still finds the right turn" in said
+    assert turns.loc["sft", new] + turns.loc["sft", old] > 50 and turns.loc["sft", new] < 10
+    assert "RL does use the new words. But it finds fewer turns than the init did" in said
+    assert turns.loc["rl", old] < 2 and turns.loc["rl", lost] > turns.loc["init", lost]
+    assert "here RL loses too, if far less" in said
+    falls = {m: steps["rule_ood"]["init"] - steps["rule_ood"][m] for m in ("rl", "sft")}
+    assert 0 < falls["rl"] < falls["sft"] / 2
+
+
 def within(method: str, split: str) -> float:
     """Success within three tries on cards as text, in percent."""
     return 100 * ends("gp-l", method, split, "success", 3).mean()
