@@ -257,7 +257,7 @@ plots.show(plots.gallery(pictures, "What the foundation model reads"))
 # | unreadable answer | | cards -3; walks by the fields found | cards -3, walks -1 |
 # | wrong action | -1 | -1 | -1 |
 # | and wrong about an intersection | -1.5 | -1.5, by the word alone | -1.5; denials understood |
-# | wrong instruction | | -1.75, never used | not judged; -1.75 with `scheme=quoted` |
+# | wrong instruction | | -1.75, never used | not judged; `scheme=quoted`: 0 for a right action |
 # | tries run out | -1 | -1; cards at one answer more | -1 in both environments, not in RL |
 #
 # RL leaves the last row out because the recorded runs were trained without it; a last try that

@@ -199,7 +199,7 @@ class Navigation(Task):
 
         All three keys must be there; how white space is spread does not count. The scheme "authors"
         needs the action only, exactly, and takes any mention of an intersection for a claim. The
-        scheme "quoted" pays for no action without the sentence that is due; what is right stays.
+        scheme "quoted" pays for no right action without the sentence that is due: it stays right.
         """
         crossing = step.position.at_intersection
         if self.settings.scheme == "authors":
@@ -219,7 +219,7 @@ class Navigation(Task):
             reason = "wrong_action" if claim == crossing else "wrong_observation"
         message = texts.verdict_message(reason, crossing, authors=self.settings.scheme == "authors")
         message = feedback(reason, message, self.settings.feedback, texts.REASONS)
-        if self.settings.scheme == "quoted" and readable and not quotes_due(step, text):
+        if self.settings.scheme == "quoted" and right and not quotes_due(step, text):
             reason = "wrong_sentence"
         return Verdict(right, REWARDS[self.settings.scheme][reason], reason, message)
 
