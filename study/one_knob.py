@@ -50,6 +50,7 @@ def attempts(task: str, foundation: str, metric: str, tries: int) -> pd.DataFram
     the number of runs in the column n."""
     rows = pd.read_csv(TUNING_TABLE)
     rows = rows[(rows.task == task) & (rows.foundation == foundation)]
+    rows = rows[~rows.condition.str.contains("scheme", regex=False)]  # another reward
     rows = rows[rows.step == rows.groupby("run_id").step.transform("max")]
     rows = rows[(rows.metric == metric) & (rows.tries == tries)]
     found = rows.groupby(["split", "method", "lr"]).value.agg(["mean", "size"]).reset_index()
