@@ -1,9 +1,8 @@
 """GeneralPoints worded after the authors' description: what `card_texts` is for the book's wording.
 
-Theirs are the parts of a question, their names and order, the keys, how lists, line breaks and the
-last comma are written, and what their verifier says. The sentences in between are ours: see the
-table in book/tiers.md. Whoever has the authors' prompts at hand needs to change `_TASK`, `_GOAL`
-and `_OUTPUT` only.
+Theirs are the sections of a question, with their names and order, the keys of an answer, how lists,
+line breaks and the last comma are written, and what the verifier says. The sentences are ours: see
+the table in book/tiers.md. To use the authors' own, replace the constants below.
 """
 
 from collections.abc import Sequence

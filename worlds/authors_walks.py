@@ -1,7 +1,7 @@
 """Navigation worded after the authors' description: what `walk_texts` is for the book's wording.
 
-As in `authors_cards`, the parts, their names and order, and the forms are theirs, and the sentences
-ours. Instructions, observations and actions are theirs in either wording (`rail`).
+As in `authors_cards`, sections, keys and forms are theirs, and the sentences ours. Instructions,
+observations and actions are theirs in either wording (`rail`).
 """
 
 from collections.abc import Sequence
