@@ -355,7 +355,7 @@ costs.hours()
 #    `SFTRL_ONLINE=1`; or give a local copy, `--model FOLDER`.
 # 3. `python -m sftrl_lib init --preset gpu-small --task gp-l`, then the same with `sft` and `rl`.
 #    With `--preset llama-11b` the authors' own inits are starts, too: `--start
-#    tianzhechu/GP-L-Init`.
+#    tianzhechu/GP-L-Init --wording authors`.
 # 4. It stops? The same command goes on, from the last checkpoint. Another setting is another run.
 # 5. It does not fit? A run that cannot fit is refused before it loads anything, with numbers that
 #    would. Fewer rows side by side (`--generation_batch_size`, `--micro_batch`) cost time and
@@ -425,7 +425,7 @@ pd.DataFrame(found).style.format("{:.2f}")
 # higher rate (not run by anybody here):
 #
 #     python -m sftrl_lib sft --preset llama-11b --task gp-l --start tianzhechu/GP-L-Init \
-#         --rank 256 --lr 2e-4
+#         --wording authors --rank 256 --lr 2e-4
 #
 # And a merged adapter is not the model that was trained: it was learned beside rounded weights, and
 # is added to unrounded ones. Measure again after merging.

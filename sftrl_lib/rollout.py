@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from commons.errors import SftrlError
 from engine.generation import Conversations
 from engine.policy import Policy
-from worlds.texts import retry
 
 from .tasks.base import Task, Verdict
 
@@ -55,11 +54,11 @@ class Episode:
         return [i for turn in self.turns for i in (*turn.prompt_ids, *turn.completion_ids)]
 
 
-def _message(policy: Policy, episode: Episode) -> list[int]:
+def _message(policy: Policy, task: Task, episode: Episode) -> list[int]:
     """What the verifier says of the last try, as the model reads it."""
     last = episode.turns[-1]
     missing = [] if last.completion_ids[-1] == policy.end_id else policy.turn_end
-    return missing + policy.next_turn(retry(last.verdict.message))
+    return missing + policy.next_turn(task.texts.retry(last.verdict.message))
 
 
 def rollout(
@@ -110,7 +109,7 @@ def rollout(
             playing = [(n, episodes[part[n]]) for n in active]
             playing = [(n, e) for n, e in playing if not e.solved and len(e.turns) < tries[part[n]]]
             active = [n for n, _ in playing]
-            said = [_message(policy, e) for _, e in playing]
+            said = [_message(policy, task, e) for _, e in playing]
         for i, processed in zip(part, talk.processed, strict=True):
             episodes[i].processed = processed
     bar.update(len(episodes) - bar.n)

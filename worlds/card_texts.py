@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from .deals import Deal
 from .texts import RETRY
-from .verdict import SEP, UNREADABLE
+from .texts import retry as retry
+from .verdict import SEP, UNREADABLE, Verdict
 from .verifier import ILLEGAL, WRONG_NUMBERS, WRONG_VALUE
 
 _TASK = (
@@ -65,6 +67,16 @@ def answer(
         "steps": f"{_VALUES}{listed}{_TARGET_END}{SEP.join(steps)}{_SO}{formula}",
         "named": f"{named}{_SO}{formula}",
     }[answer_format]
+
+
+def expert(deal: Deal, formula: str) -> str:
+    """A correct answer, in the task's own format."""
+    return answer(deal.cards, deal.numbers, formula)
+
+
+def told(deal: Deal, text: str, verdict: Verdict) -> str:
+    """What the verifier says of an answer: the message of its verdict."""
+    return verdict.message
 
 
 def claimed_values(text: str, answer_format: str) -> str:

@@ -8,6 +8,8 @@ own.
 from collections.abc import Mapping
 
 RETRY = ("You failed this trial because ", ". Try again.")
+# How questions, answers and replies are worded: as in this book, or after the authors' description.
+WORDINGS = ("book", "authors")
 # How much of a verdict the model is told: what was wrong and how; what was wrong; that it was.
 FEEDBACK = ("full", "reason", "wrong")
 

@@ -6,6 +6,7 @@ from . import rail
 from .rail import FORWARD, STOP
 from .rail import turn_action as turn_action
 from .routes import COMPASS, SECTORS, TURNS
+from .texts import retry as retry
 from .verdict import SEP, SOLVED, UNREADABLE
 
 # --- Navigation: the question (paper, appendix A) -------------------------------------------------
@@ -78,6 +79,11 @@ def prompt(
     done = "".join(f"\nO_{i}: {o}\nA_{i}: {a}" for i, (o, a) in enumerate(lines, 1))
     asked = f"{_NAV_TASK}{_NAV_ACTIONS[actions]}{_INSTRUCTION}{told}"
     return f"{asked}{_HISTORY}{done}{FORMATS[answer_format]}"
+
+
+def look(crossing: bool) -> str:
+    """What stands for the observation in a question with a picture; a crossing must be seen."""
+    return LOOK
 
 
 def answer(observed: str, sentence: str, action: str, answer_format: str = "json") -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from worlds import texts
 from worlds.verdict import Verdict
 
 from ..experiment import TaskSettings
@@ -58,11 +59,18 @@ class Task:
         "rule_ood": "rule OOD",
         "visual_ood": "visual OOD",
     }
+    # Its texts, by the setting `wording` where it has one; of each, `rollout` needs `retry` only.
+    wordings: ClassVar[Mapping[str, Any]] = {"book": texts}
     # What shows whether the rule is read, and followed: a question, and (split, metric) panels.
     mechanism: ClassVar[tuple[str, Sequence[tuple[str, str]]]] = ("", ())
 
     def __init__(self, **given: Any) -> None:
         self.settings: Any = self.settings_class(**{"name": self.name} | given)
+
+    @property
+    def texts(self) -> Any:
+        """The texts of its wording."""
+        return self.wordings[getattr(self.settings, "wording", "book")]
 
     @classmethod
     def of(cls, settings: TaskSettings) -> "Task":

@@ -15,7 +15,6 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from commons.errors import SftrlError, check
-from worlds.texts import retry
 
 from .base import Task
 from .general_points import GeneralPoints, GeneralPointsVL
@@ -109,7 +108,7 @@ class TextEnv(gymnasium.Env[str, str]):
         if not verdict.ok:
             self._tries_left -= 1
             reward += 0.0 if self._tries_left else self._failed
-            reply = retry(verdict.message)
+            reply = self.task.texts.retry(verdict.message)
         elif self._at + 1 == len(self.items):
             self._tries_left = 0
             reply = verdict.message

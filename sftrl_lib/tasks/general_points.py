@@ -13,8 +13,7 @@ from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
 from commons.errors import SftrlError, check
-from worlds import card_texts as texts
-from worlds import hands
+from worlds import authors_cards, card_texts, hands
 from worlds.deals import (
     COLORS,
     HELD_OUT_MAPPINGS,
@@ -28,7 +27,7 @@ from worlds.deals import (
     read_cards,
     read_values,
 )
-from worlds.texts import FEEDBACK, feedback
+from worlds.texts import FEEDBACK, WORDINGS, feedback
 from worlds.verifier import REWARDS, verdict_message, verify_formula
 
 from ..experiment import TaskSettings
@@ -45,6 +44,7 @@ class GeneralPointsSettings(TaskSettings):
     n_cards: int = Field(4, ge=3, le=5, description="cards of a hand")
     scheme: Literal["paper", "authors", "binary"] = Field("paper", description=" | ".join(REWARDS))
     feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
+    wording: Literal["book", "authors"] = Field("book", description=" | ".join(WORDINGS))
     set_apart: bool = Field(False, description="no test deals the hands of validation")
 
     @field_validator("rule", "ood_rule", mode="before")
@@ -87,6 +87,7 @@ class GeneralPoints(Task):
         "legal": "legal formulas (%)",
         "numbers_right": "right numbers used (%)",
     } | {f"reads_{value}": f"face cards that count {value} read right (%)" for value in RANKS}
+    wordings = {"book": card_texts, "authors": authors_cards}
     split_labels = Task.split_labels | {
         "rule_paired": "rule OOD, paired hands",
         "id_paired": "ID, paired hands",
@@ -152,20 +153,20 @@ class GeneralPoints(Task):
         return Deal(ranks, suits, rule, own.target, rng.getrandbits(32))
 
     def prompt(self, deal: Deal) -> str:
-        return texts.prompt(deal, cards=not self.pictures)
+        return self.texts.prompt(deal, cards=not self.pictures)
 
     def draw(self, deal: Deal, size: int) -> Image.Image:
         """The hand on a table, a square of `size` pixels."""
         return hands.picture(deal.cards, deal.suits, size, deal.look)
 
     def expert(self, deal: Deal, rng: random.Random) -> str:
-        return texts.answer(deal.cards, deal.numbers, rng.choice(deal.solutions()))
+        return self.texts.expert(deal, rng.choice(deal.solutions()))
 
     def verify(self, deal: Deal, text: str) -> Verdict:
         """Judge a whole answer: its formula and its "number" list; "cards" must be readable."""
         verdict = self._judge(deal, text)
-        level = self.settings.feedback
-        said = feedback(verdict.reason, verdict.message, level, texts.REASONS)
+        told = self.texts.told(deal, text, verdict)
+        said = feedback(verdict.reason, told, self.settings.feedback, card_texts.REASONS)
         return replace(verdict, message=said)
 
     def _judge(self, deal: Deal, text: str) -> Verdict:

@@ -17,11 +17,11 @@ from pydantic import Field
 
 from commons.errors import SftrlError, check
 from commons.settings import Text
-from worlds import walk_texts as texts
+from worlds import authors_walks, walk_texts
 from worlds.answers import read_fields
 from worlds.rail import claims_intersection, lay_rail, sentences, spaced
 from worlds.routes import COMPASS, TURNS, Route, RouteSet, content_hash, for_validation
-from worlds.texts import FEEDBACK, feedback
+from worlds.texts import FEEDBACK, WORDINGS, feedback
 from worlds.walks import (
     KEYS,
     REWARDS,
@@ -64,6 +64,7 @@ class NavigationSettings(TaskSettings):
         "paper", description=" | ".join(REWARDS)
     )
     feedback: Literal["full", "reason", "wrong"] = Field("full", description=" | ".join(FEEDBACK))
+    wording: Literal["book", "authors"] = Field("book", description=" | ".join(WORDINGS))
     set_apart: bool = Field(False, description="no test walks the routes of validation")
     straight_line_length: int | None = Field(
         None, ge=0, le=100, description="forward points on a segment (ours 3, the paper's routes 5)"
@@ -121,6 +122,7 @@ class Navigation(Task):
         f"says_{word.replace(' ', '_')}": f"turns {word} said where they are due (%)"
         for word in (*COMPASS, *TURNS)
     }
+    wordings = {"book": walk_texts, "authors": authors_walks}
     split_labels = Task.split_labels | {"visual_ood": "other cities"}
     mechanism = (
         "is the due turn found, and said in the words asked for?",
@@ -183,7 +185,7 @@ class Navigation(Task):
 
     def prompt(self, step: Step) -> str:
         observed = self._observation(step)
-        return texts.prompt(step.actions, step.sentences, step.history, observed)
+        return self.texts.prompt(step.actions, step.sentences, step.history, observed)
 
     def draw(self, step: Step, size: int) -> Image.Image:
         """The four views of a position (`walks.picture`)."""
@@ -192,7 +194,7 @@ class Navigation(Task):
     def expert(self, step: Step, rng: random.Random) -> str:
         """The correct answer; there is one, so nothing is drawn."""
         position = step.position
-        return texts.answer(self._seen(step), position.sentence, step.action)
+        return self.texts.answer(self._seen(step), position.sentence, step.action)
 
     def verify(self, step: Step, text: str) -> Verdict:
         """Judge an answer by its action; a wrong one also by whether it saw an intersection.
@@ -217,8 +219,9 @@ class Navigation(Task):
             reason = "solved"
         else:
             reason = "wrong_action" if claim == crossing else "wrong_observation"
-        message = texts.verdict_message(reason, crossing, authors=self.settings.scheme == "authors")
-        message = feedback(reason, message, self.settings.feedback, texts.REASONS)
+        theirs = self.settings.scheme == "authors"
+        message = self.texts.verdict_message(reason, crossing, authors=theirs)
+        message = feedback(reason, message, self.settings.feedback, walk_texts.REASONS)
         if self.settings.scheme == "quoted" and right and not quotes_due(step, text):
             reason = "wrong_sentence"
         return Verdict(right, REWARDS[self.settings.scheme][reason], reason, message)
@@ -259,7 +262,7 @@ class Navigation(Task):
             marks = ((e.item.route, right(e.item, e.turns[0].text)) for e in at_turns)
             counts[name, 1] = by_cluster(marks)
         for word in WORDS[played[0][0].actions]:  # which of the words are said where they are due
-            due = [e for e in at_turns if e.item.action == texts.turn_action(word)]
+            due = [e for e in at_turns if e.item.action == walk_texts.turn_action(word)]
             said = ((e.item.route, e.turns[0].verdict.ok) for e in due)
             counts[f"says_{word.replace(' ', '_')}", 1] = by_cluster(said)
         return counts
@@ -296,7 +299,7 @@ class NavigationVL(Navigation):
             need_pictures(self.data.values(), self._length)
 
     def _observation(self, step: "Step") -> str:
-        return texts.LOOK
+        return self.texts.look(step.position.at_intersection)
 
     def _seen(self, step: "Step") -> str:
         return step.seen
