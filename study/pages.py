@@ -15,8 +15,10 @@ from sftrl_lib import stats
 from sftrl_lib.registry import TASKS
 from study.plots import NARROW
 
+from . import forecast
 from .claims import claims_table
 from .followups import at_temperatures
+from .speeds import record
 from .verdicts import points, registered, said
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
@@ -141,6 +143,8 @@ def write_tables(results: pd.DataFrame, folder: Path) -> None:
     rows = registered(results)
     for name in dict.fromkeys(row["family"] for row in rows):
         tables[name] = registered_table([row for row in rows if row["family"] == name])
+    for name, (head, lines) in forecast.tables(record("forecast")).items():
+        tables[name] = markdown(head, lines)
     folder.mkdir()
     for name, table in tables.items():
         (folder / f"{name}.md").write_text(table)
