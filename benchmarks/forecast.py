@@ -49,7 +49,7 @@ METHODS_OF_A_SEED = ("init", "sft", "rl")
 SIZES = (24, 80)  # GB of the cards that are compared
 SEED: dict[str, Any] = {"task": "gp-vl", "preset": "llama-11b"}
 SAME = ("llama-11b", "qlora", "gp-vl")  # what both editions are asked
-ROUNDS = 5
+ROUNDS = 3
 ANSWERS = {"usual": costs.ANSWER, "longest": 10**9}  # tokens of an answer, if so many are allowed
 GROWN = {"eval_points": 6, "eval_episodes": 300, "final_episodes": 1500}  # the tiny tier's
 
@@ -318,31 +318,38 @@ class Edition:
             command, cwd=home, env=environment, text=True, stderr=said.open("w"), **pipes
         )
 
-    def ask(self, *what: str) -> Any:
-        """What it answers."""
-        assert self.process.stdin and self.process.stdout
+    def tell(self, *what: str) -> None:
+        """Ask it something."""
+        assert self.process.stdin
         print(json.dumps(what), file=self.process.stdin, flush=True)
-        if not (answer := self.process.stdout.readline()):
-            raise SystemExit(f"it failed at {what}: {self.said.read_text()[-2000:]}")
-        return json.loads(answer)
+
+    def answer(self) -> Any:
+        """What it says to that."""
+        assert self.process.stdout
+        if not (said := self.process.stdout.readline()):
+            raise SystemExit(f"it failed: {self.said.read_text()[-2000:]}")
+        return json.loads(said)
 
 
 def measure() -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the first edition's runs, and host times: medians of ROUNDS, with the fastest and
-    slowest decode step. Models and editions take turns: what disturbs one disturbs all."""
+    slowest decode step. All measure at the same time: what disturbs one disturbs all."""
     setups = [(preset, precision, task) for preset, precision, task, _ in costs.SETUPS.values()
               if precision != "full"]  # fmt: skip
-    found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        unpack(BEFORE, Path(folder), (*PACKAGES, "benchmarks"))
-        homes = {"first": Path(folder), "today": HOME}
-        sides = {k: Edition(home, Path(folder) / f"{k}.log") for k, home in homes.items()}
-        settings = sides["first"].ask("settings", SEED["task"], SEED["preset"])
-        for _ in range(ROUNDS):
-            for setup in setups:
-                if setup == SAME:
-                    found.setdefault("before", []).append(sides["first"].ask("measure", *setup))
-                found.setdefault(", ".join(setup), []).append(sides["today"].ask("measure", *setup))
+        first = Path(folder)
+        unpack(BEFORE, first, (*PACKAGES, "benchmarks"))
+        asked = {"before": (first, SAME)} | {", ".join(one): (HOME, one) for one in setups}
+        sides = {name: Edition(home, first / f"{name}.log") for name, (home, _) in asked.items()}
+        sides["before"].tell("settings", SEED["task"], SEED["preset"])
+        for name, (_, setup) in asked.items():
+            for _ in range(ROUNDS):
+                sides[name].tell("measure", *setup)
+        for preset, _, task in setups:  # meanwhile
+            exp = Experiment(preset=preset, task=task)
+            planning.shape_of(exp), task.endswith("vl") and costs.look(exp)
+        settings = sides["before"].answer()
+        found = {name: [side.answer() for _ in range(ROUNDS)] for name, side in sides.items()}
         for side in sides.values():
             side.process.kill()
             side.process.wait()
@@ -379,10 +386,10 @@ def remember_sizes() -> None:
 
 def once_a_model(function: Callable[[Experiment], Any]) -> Callable[[Experiment], Any]:
     """`function` of an experiment of which only the model matters."""
-    found: dict[str, Any] = {}
+    found: dict[tuple, Any] = {}
 
     def known(exp: Experiment) -> Any:
-        key = exp.model.model_dump_json()
+        key = exp.model.preset, exp.model.model, exp.model.rank
         if key not in found:
             found[key] = function(exp)
         return found[key]
