@@ -347,7 +347,9 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
                 sides[name].tell("measure", *setup)
         for preset, _, task in setups:  # meanwhile
             exp = Experiment(preset=preset, task=task)
-            planning.shape_of(exp), task.endswith("vl") and costs.look(exp)
+            planning.shape_of(exp)
+            if task.endswith("vl"):
+                costs.look(exp)
         settings = sides["before"].answer()
         found = {name: [side.answer() for _ in range(ROUNDS)] for name, side in sides.items()}
         for side in sides.values():
