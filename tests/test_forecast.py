@@ -129,7 +129,10 @@ AFTER = (24, "usual", "after")
 def test_what_the_page_says_of_the_forecast():
     kept, said = record("forecast"), page()
     rows = {(r["gb"], r["answers"], r["edition"]): r for r in kept["seed"]}
-    assert f"is {1000 * kept['host']['after']['decode_step']:.0f} ms of Python" in said
+    host = kept["host"]["after"]
+    step, low, high = (1000 * x for x in (host["decode_step"], *host["from_to"]))
+    words = f"is {step:.0f} ms of Python, whatever the card ({low:.0f} to {high:.0f}, beside other"
+    assert words in said and (kept["load"] > 1) == ("beside other programs" in said)
     assert kept["share"] == costs.SHARE == 0.3 and "at 30% of its peak" in said
     assert kept["before"] in said
     times = {(gb, kind): rows[gb, kind, "before"]["times_after"] for gb, kind, _ in rows}
