@@ -263,14 +263,14 @@ def revision() -> str:
     return found.strip()
 
 
-def unpack(commit: str, folder: Path) -> None:
+def unpack(commit: str, folder: Path, wanted: tuple[str, ...] = PACKAGES) -> None:
     """The packages that the library of a commit is made of."""
 
     def git(*words: str) -> bytes:
         return subprocess.run(["git", *words], cwd=HOME, check=True, capture_output=True).stdout
 
     there = set(git("ls-tree", "--name-only", commit).decode().split())
-    whole = git("archive", commit, "pyproject.toml", *(p for p in PACKAGES if p in there))
+    whole = git("archive", commit, "pyproject.toml", *(p for p in wanted if p in there))
     with tarfile.open(fileobj=io.BytesIO(whole)) as packed:
         packed.extractall(folder, filter="data")
     (folder / "data").symlink_to(HOME / "data")

@@ -1,17 +1,37 @@
 """What larger models would cost: which card holds which, operations counted, hours guessed."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from transformers import MllamaVisionModel
+from transformers import AutoModelForImageTextToText
 
+from engine.families import FAMILIES
 from engine.memory import GB, STAGES, Plan, Shape
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.planning import architecture, conversation, plan, shape_of, smallest
 from sftrl_lib.registry import METHODS
 
-CARDS = (8, 12, 16, 24, 48, 80)  # GB
+
+@dataclass(frozen=True)
+class Card:
+    """What its makers say of a card."""
+
+    name: str
+    flops: float  # a second, dense, in 16 bits with sums in 32; of GeForce cards twice that of fp32
+    bandwidth: float  # bytes a second
+
+
+MODELS = {  # one card of each size in GB
+    8: Card("RTX 4060", 30e12, 272e9),
+    12: Card("RTX 3060", 25e12, 360e9),
+    16: Card("RTX 4060 Ti", 44e12, 288e9),
+    24: Card("RTX 4090", 165e12, 1008e9),
+    48: Card("L40S", 362e12, 864e9),
+    80: Card("H100", 989e12, 3350e9),
+}
+CARDS = tuple(MODELS)  # GB
 # (what to run: preset, precision, task; where that path was run, which was never a GPU)
 SETUPS: dict[str, tuple[str, str, str, str]] = {
     "1.5B, text": (
@@ -41,9 +61,8 @@ SETUPS: dict[str, tuple[str, str, str, str]] = {
 }  # fmt: skip
 SHARE = 0.3  # of a card's peak that a run reaches: a guess
 PEAKS = {  # GB of a card, cards, FLOPs a second of a card in 16 bits
-    "1 x 24 GB (RTX 4090)": (24, 1, 165e12),
-    "1 x 80 GB (H100)": (80, 1, 989e12),
-    "8 x 80 GB (H100)": (80, 8, 989e12),
+    f"{count} x {size} GB ({MODELS[size].name})": (size, count, MODELS[size].flops)
+    for count, size in ((1, 24), (1, 80), (8, 80))
 }
 ANSWER, VERDICT, EPOCHS = 60, 60, 4  # tokens, tokens (estimates); the paper's epochs of PPO
 PAPER: dict[str, dict[str, int]] = {  # RL: 256 generations on each of 8 GPUs
@@ -80,10 +99,10 @@ def cards() -> pd.DataFrame:
 def tokens_of_a_look() -> float:
     """How many tokens the 11B model could read for the operations of one look at a picture."""
     exp = setup_of("11B, pictures, 4 bits")
-    return _look(exp)[0] / (2 * _passed(exp))
+    return look(exp)[0] / (2 * passed(exp))
 
 
-def _passed(exp: Experiment) -> float:
+def passed(exp: Experiment) -> float:
     """Weights that a token passes; layers that look at pictures only where there is one."""
     shape = shape_of(exp)
     own = 1 - shape.cross_layers / shape.text.num_hidden_layers
@@ -91,17 +110,19 @@ def _passed(exp: Experiment) -> float:
     return shape.linear * share + shape.text.vocab_size * shape.text.hidden_size
 
 
-def _look(exp: Experiment) -> tuple[float, float]:
+def look(exp: Experiment) -> tuple[float, float]:
     """FLOPs of the tower for one picture, and of the keys and values that a row makes of it."""
-    shape, vision = shape_of(exp), architecture(exp).vision_config
+    shape, config = shape_of(exp), architecture(exp)
+    vision, family = config.vision_config, FAMILIES[config.model_type]
     with torch.device("meta"):  # sizes, without weights
-        modules = list(MllamaVisionModel._from_config(vision).modules())
+        model = AutoModelForImageTextToText.from_config(config)
+    modules = [m for eyes in family.eyes(model) for m in eyes.modules()]
     linear = sum(m.weight.numel() for m in modules if isinstance(m, torch.nn.Linear))
-    linear += vision.vision_output_dim * shape.text.hidden_size  # the projector behind it
-    layers = vision.num_hidden_layers + vision.num_global_layers
-    attended = 4 * shape.patches**2 * vision.hidden_size * layers
+    patches = shape.patches or (family.image_size(config) // vision.patch_size) ** 2
+    layers = getattr(vision, "depth", 0) or vision.num_hidden_layers + vision.num_global_layers
+    attended = 4 * patches**2 * vision.hidden_size * layers
     keys = 2 * shape.text.hidden_size * shape.keys * shape.cross_layers * shape.patches
-    return 2 * linear * shape.patches + attended, keys
+    return 2 * linear * patches + attended, keys
 
 
 def priced() -> dict[tuple[str, str, str], Experiment]:
@@ -135,10 +156,9 @@ def counted(exp: Experiment) -> dict[str, float]:
         looks = n / getattr(own, "group", 1)
     if whole:
         looks = 3 * rows + answers
-    text = _passed(exp) * (6 * tokens + 2 * read)
-    look, keys = _look(exp)
-    shown = exp.task.name.endswith("vl")
-    return {"text": text, "picture": shown * (looks * look + (3 * rows + answers) * keys)}
+    text = passed(exp) * (6 * tokens + 2 * read)
+    a_look, keys = look(exp) if exp.task.name.endswith("vl") else (0.0, 0.0)
+    return {"text": text, "picture": looks * a_look + (3 * rows + answers) * keys}
 
 
 def hours() -> pd.DataFrame:

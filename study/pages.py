@@ -15,9 +15,11 @@ from sftrl_lib import stats
 from sftrl_lib.registry import TASKS
 from study.plots import NARROW, name_of
 
+from . import forecast
 from .claims import claims_table
 from .followups import at_temperatures
 from .hero import CELLS
+from .speeds import record
 from .verdicts import points, registered, said, task_of
 
 FIGURES = "_static/figures"  # where `study.book` copies the figures to
@@ -167,6 +169,8 @@ def write_tables(results: pd.DataFrame, folder: Path) -> None:
         cells = name == "secondary"  # they are the paper's
         table = twelve_table(claims_table(results), family) if cells else registered_table(family)
         tables[name] = table
+    for name, (head, lines) in forecast.tables(record("forecast")).items():
+        tables[name] = markdown(head, lines)
     folder.mkdir()
     for name, table in tables.items():
         (folder / f"{name}.md").write_text(table)
