@@ -23,6 +23,9 @@ from .policy import Policy
 
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
 CROWD = 0.85  # rows are moved once fewer than this share of them still write
+# Where tokens are drawn from: one stream for all conversations, or one for each, whose answers then
+# do not depend on who its neighbours are.
+Streams = torch.Generator | Sequence[np.random.Generator] | None
 COPY = 12  # a trunk's copy costs as much as attending to it for so many more rows (measured)
 # Tokens, and patches that they look at, which are read at once: on a GPU, whose memory is planned,
 # enough to keep it busy; elsewhere all.
@@ -289,7 +292,7 @@ class Conversations:
     @caches_kept()
     def answer(
         self, ids: list[int], said: Sequence[list[int]], max_new_tokens: int,
-        temperature: float | Sequence[float] = 0.0, generator: torch.Generator | None = None,
+        temperature: float | Sequence[float] = 0.0, generator: Streams = None,
     ) -> list[list[int]]:  # fmt: skip
         """Conversations `ids` read what is `said`, and answer: new token ids, the end of the turn
         included where it was reached. Temperature (one, or one for each) 0 is greedy. All other
@@ -315,7 +318,7 @@ class Conversations:
         line = torch.zeros(len(self.at), dtype=torch.long, device=self.device)
         line[list(ids)] = torch.arange(len(ids), device=self.device)  # of each, in `written`
         written = torch.zeros(len(ids), max_new_tokens, dtype=torch.long, device=self.device)
-        draws = torch.rand(written.shape, generator=generator, device=self.device)
+        draws = self._draws(len(ids), max_new_tokens, generator)
         ends = self._tensor(sorted(self.policy.end_ids))
         heat = torch.as_tensor(temperature, device=self.device).expand(len(ids))
         ended = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
@@ -346,6 +349,13 @@ class Conversations:
             self.filled[i] = reached[i] + end - 1
             self.pending[i] = row[end - 1 : end]
         return answers
+
+    def _draws(self, rows: int, tokens: int, generator: Streams) -> torch.Tensor:
+        """(rows, tokens), uniform in [0, 1)."""
+        if isinstance(generator, Sequence):
+            each = [one.random(tokens, np.float32) for one in generator]
+            return torch.from_numpy(np.stack(each)).to(self.device)
+        return torch.rand((rows, tokens), generator=generator, device=self.device)
 
     def by_blocks(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, heads, n, d) -> (blocks, heads, rows of a block * n, d)."""
