@@ -6,7 +6,8 @@ own, and stays in place from the first answer to the last message. Rows that hav
 the others, so that a long-winded answer does not make them all wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .adapters import lean
 from .allocator import caches_kept
 from .images import ImageConditioner
 from .packing import refuse_unusual_attention
@@ -131,6 +133,17 @@ def _attend(
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+
+
+def _lean(method: Callable) -> Callable:
+    """A method of `Conversations` in which adapters are `lean`."""
+
+    @wraps(method)
+    def within(self: "Conversations", *args: Any, **more: Any) -> Any:
+        with lean(self.policy.model):
+            return method(self, *args, **more)
+
+    return within
 
 
 class Conversations:
@@ -290,6 +303,7 @@ class Conversations:
 
     @torch.no_grad()
     @caches_kept()
+    @_lean
     def answer(
         self, ids: list[int], said: Sequence[list[int]], max_new_tokens: int,
         temperature: float | Sequence[float] = 0.0, generator: Streams = None,
@@ -320,12 +334,13 @@ class Conversations:
         written = torch.zeros(len(ids), max_new_tokens, dtype=torch.long, device=self.device)
         draws = self._draws(len(ids), max_new_tokens, generator)
         ends = self._tensor(sorted(self.policy.end_ids))
-        heat = torch.as_tensor(temperature, device=self.device).expand(len(ids))
+        heat = torch.as_tensor(temperature).expand(len(ids))
+        drawn, heat = bool(heat.any()), heat.to(self.device)  # a GPU asked would be waited for
         ended = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
         patience = 1 if self.device.type == "cpu" else 8  # to look is to wait for a GPU
         lines = line[self.rows.to(self.device)]
         for n in range(max_new_tokens):
-            new = _choose(logits, heat[lines], draws[lines, n])
+            new = _choose(logits, heat[lines] if drawn else None, draws[lines, n])
             written[lines, n] = new
             ended[lines] |= torch.isin(new, ends)
             if n + 1 == max_new_tokens:
@@ -376,11 +391,11 @@ class Conversations:
         return x.index_select(0, self.place)
 
 
-def _choose(logits: torch.Tensor, heat: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """A token for each row, at its temperature; `draws` (rows,) are uniform: it is the first token
-    at which the chances of all tokens up to it add up to more."""
+def _choose(logits: torch.Tensor, heat: torch.Tensor | None, draws: torch.Tensor) -> torch.Tensor:
+    """A token for each row, at its temperature, or (None) the likeliest; `draws` (rows,) are
+    uniform: it is the first token at which the chances of all tokens up to it add up to more."""
     likeliest = logits.argmax(-1)
-    if not heat.any():
+    if heat is None:
         return likeliest
     chances = (logits / heat.where(heat > 0, 1)[:, None]).softmax(-1).cumsum(-1)
     found = torch.searchsorted(chances, draws[:, None] * chances[:, -1:], right=True)
