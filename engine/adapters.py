@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear, Linear4bit, LoraLayer
+from peft.tuners.lora import Linear, Linear4bit
 from safetensors import SafetensorError, safe_open
 from torch.nn.functional import linear
 
@@ -60,8 +61,8 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
     return model
 
 
-def _without_bookkeeping(layer: LoraLayer) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What the `forward` of PEFT's `layer` computes, in the same operations."""
+def _without_bookkeeping(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What the `forward` of a LoRA layer of PEFT's computes, in the same operations."""
     (name,) = layer.active_adapters
     down, up, scaling = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
     base, packed = layer.get_base_layer(), not isinstance(layer, Linear)

@@ -106,9 +106,8 @@ def rollout(
         said: list[list[int]] = [[] for _ in part]
         while active:
             now = [heat[part[n]] for n in active]
-            own = isinstance(generator, Sequence)
-            streams = [generator[part[n]] for n in active] if own else generator
-            answers = talk.answer(active, said, max_new_tokens, now, streams)
+            own = isinstance(generator, Sequence) and [generator[part[n]] for n in active]
+            answers = talk.answer(active, said, max_new_tokens, now, own or generator)
             for n, ids, read in zip(active, answers, said, strict=True):
                 episode = episodes[part[n]]
                 episode.take(policy, task, read if episode.turns else prompts[n], ids)
