@@ -5,13 +5,16 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear, Linear4bit
 from safetensors import SafetensorError, safe_open
+from torch.nn.functional import linear
 
 from commons.errors import SftrlError
 
@@ -56,6 +59,44 @@ def adapt(model: torch.nn.Module, rank: int, adapter: str = "") -> PeftModel:
         if "lora_" in name:  # bf16 adapters round small updates away
             parameter.data = parameter.data.float()
     return model
+
+
+def _without_bookkeeping(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What the `forward` of a LoRA layer of PEFT's computes, in the same operations."""
+    (name,) = layer.active_adapters
+    down, up, scaling = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    base, packed = layer.get_base_layer(), not isinstance(layer, Linear)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        result = base(x) if packed else linear(x, base.weight, base.bias)
+        added = linear(linear(x.to(down.dtype), down), up) * scaling
+        return result + added.to(result.dtype) if packed else (result + added).to(result.dtype)
+
+    return forward
+
+
+def _is_plain(module: torch.nn.Module) -> bool:
+    """Whether a module is a LoRA layer as `adapt` makes them, with one adapter at work."""
+    if not isinstance(module, Linear | Linear4bit) or module.disable_adapters or module.merged:
+        return False
+    kept = [name for name in module.active_adapters if name in module.lora_A]
+    usual = not module.lora_variant and not any(module.lora_bias.values())
+    off = all(isinstance(drop, torch.nn.Identity) for drop in module.lora_dropout.values())
+    return usual and off and kept == [*module.active_adapters] and len(kept) == 1
+
+
+@contextlib.contextmanager
+def lean(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, where answers are written, LoRA layers do without PEFT's choices between adapters,
+    whose Python every token pays for in each of hundreds of layers."""
+    layers = [m for m in model.modules() if _is_plain(m)] if hasattr(model, "peft_config") else []
+    for layer in layers:
+        layer.forward = _without_bookkeeping(layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def read_adapter(folder: Path, name: str = "adapter_config.json") -> dict:

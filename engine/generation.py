@@ -6,7 +6,8 @@ own, and stays in place from the first answer to the last message. Rows that hav
 the others, so that a long-winded answer does not make them all wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .adapters import lean
 from .allocator import caches_kept
 from .images import ImageConditioner
 from .packing import refuse_unusual_attention
@@ -23,6 +25,9 @@ from .policy import Policy
 
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
 CROWD = 0.85  # rows are moved once fewer than this share of them still write
+# Where tokens are drawn from: one stream for all conversations, or one for each, whose answers then
+# do not depend on who its neighbours are.
+Streams = torch.Generator | Sequence[np.random.Generator] | None
 COPY = 12  # a trunk's copy costs as much as attending to it for so many more rows (measured)
 # Tokens, and patches that they look at, which are read at once: on a GPU, whose memory is planned,
 # enough to keep it busy; elsewhere all.
@@ -128,6 +133,17 @@ def _attend(
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+
+
+def _lean(method: Callable) -> Callable:
+    """A method of `Conversations` in which adapters are `lean`."""
+
+    @wraps(method)
+    def within(self: "Conversations", *args: Any, **more: Any) -> Any:
+        with lean(self.policy.model):
+            return method(self, *args, **more)
+
+    return within
 
 
 class Conversations:
@@ -287,9 +303,10 @@ class Conversations:
 
     @torch.no_grad()
     @caches_kept()
+    @_lean
     def answer(
         self, ids: list[int], said: Sequence[list[int]], max_new_tokens: int,
-        temperature: float | Sequence[float] = 0.0, generator: torch.Generator | None = None,
+        temperature: float | Sequence[float] = 0.0, generator: Streams = None,
     ) -> list[list[int]]:  # fmt: skip
         """Conversations `ids` read what is `said`, and answer: new token ids, the end of the turn
         included where it was reached. Temperature (one, or one for each) 0 is greedy. All other
@@ -315,14 +332,15 @@ class Conversations:
         line = torch.zeros(len(self.at), dtype=torch.long, device=self.device)
         line[list(ids)] = torch.arange(len(ids), device=self.device)  # of each, in `written`
         written = torch.zeros(len(ids), max_new_tokens, dtype=torch.long, device=self.device)
-        draws = torch.rand(written.shape, generator=generator, device=self.device)
+        draws = self._draws(len(ids), max_new_tokens, generator)
         ends = self._tensor(sorted(self.policy.end_ids))
-        heat = torch.as_tensor(temperature, device=self.device).expand(len(ids))
+        heat = torch.as_tensor(temperature).expand(len(ids))
+        drawn, heat = bool(heat.any()), heat.to(self.device)  # a GPU asked would be waited for
         ended = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
         patience = 1 if self.device.type == "cpu" else 8  # to look is to wait for a GPU
         lines = line[self.rows.to(self.device)]
         for n in range(max_new_tokens):
-            new = _choose(logits, heat[lines], draws[lines, n])
+            new = _choose(logits, heat[lines] if drawn else None, draws[lines, n])
             written[lines, n] = new
             ended[lines] |= torch.isin(new, ends)
             if n + 1 == max_new_tokens:
@@ -347,6 +365,13 @@ class Conversations:
             self.pending[i] = row[end - 1 : end]
         return answers
 
+    def _draws(self, rows: int, tokens: int, generator: Streams) -> torch.Tensor:
+        """(rows, tokens), uniform in [0, 1)."""
+        if isinstance(generator, Sequence):
+            each = [one.random(tokens, np.float32) for one in generator]
+            return torch.from_numpy(np.stack(each)).to(self.device)
+        return torch.rand((rows, tokens), generator=generator, device=self.device)
+
     def by_blocks(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, heads, n, d) -> (blocks, heads, rows of a block * n, d)."""
         _, heads, n, d = x.shape
@@ -366,11 +391,11 @@ class Conversations:
         return x.index_select(0, self.place)
 
 
-def _choose(logits: torch.Tensor, heat: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """A token for each row, at its temperature; `draws` (rows,) are uniform: it is the first token
-    at which the chances of all tokens up to it add up to more."""
+def _choose(logits: torch.Tensor, heat: torch.Tensor | None, draws: torch.Tensor) -> torch.Tensor:
+    """A token for each row, at its temperature, or (None) the likeliest; `draws` (rows,) are
+    uniform: it is the first token at which the chances of all tokens up to it add up to more."""
     likeliest = logits.argmax(-1)
-    if not heat.any():
+    if heat is None:
         return likeliest
     chances = (logits / heat.where(heat > 0, 1)[:, None]).softmax(-1).cumsum(-1)
     found = torch.searchsorted(chances, draws[:, None] * chances[:, -1:], right=True)

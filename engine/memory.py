@@ -23,6 +23,7 @@ STAGES = ("evaluate", "sft", "rl")
 SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # rows at a time that are tried
 AT_ONCE = (4096, 32_768)  # tokens and words whose chances TRL computes at a time
 LOGIT = {"cuda": 12, "cpu": 33}  # bytes each: in place in Triton's kernel, in eight copies without
+RUN_AGAIN = 1e7  # parameters above which layers are run again in training rather than kept
 KL_LOGIT = 20  # bytes each of two distributions that are compared
 # Bytes that a layer at work takes a token, for each of its (hidden, intermediate) numbers. Adapters
 # are in 32 bits, and so is all that they touch (tests/test_plan.py counts them).
@@ -170,7 +171,8 @@ def _training_step(
     """Of a micro-batch of rows of `length` tokens and `seen` patches, without its logits."""
     rows, hidden, adapters = work.micro_batch, shape.text.hidden_size, kind != "full"
     layer = rows * length * _at_work(TRAINING[kind], shape.text)
-    kept = rows * length * hidden * wide if adapters else layer  # by gradient checkpoints
+    again = adapters or shape.parameters > RUN_AGAIN
+    kept = rows * length * hidden * wide if again else layer  # by gradient checkpoints
     return {
         "inputs of the layers": kept * shape.text.num_hidden_layers,
         "one layer at work": layer,

@@ -35,8 +35,10 @@ from commons.processes import WORLD
 from .checkpoints import Sealed
 from .compute import Compute
 from .images import ImageConditioner
+from .memory import RUN_AGAIN
 from .packing import Packed, packed_attention
 from .policy import Policy
+from .sharing import PATIENCE
 
 PINNED = {"trl": "1.16.0", "transformers": "5.23.0"}
 
@@ -81,11 +83,12 @@ def arguments(policy: Policy, schedule: Schedule) -> dict[str, Any]:
     """What both arms share. The learning rate is constant after its warm-up, so that every curve
     point is a model one could have stopped at; one batch of rows makes one step."""
     cpu, adapters = policy.device.type == "cpu", hasattr(policy.model, "peft_config")
+    large = adapters or sum(p.numel() for p in policy.model.parameters()) > RUN_AGAIN
     return {
         "output_dir": str(schedule.folder),
         "max_steps": schedule.steps,
         "per_device_train_batch_size": schedule.batch // WORLD,
-        "ddp_timeout": 36_000,  # the others wait while the first process measures
+        "ddp_timeout": PATIENCE.total_seconds(),
         "learning_rate": schedule.lr,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": math.ceil(schedule.warmup * schedule.steps),
@@ -94,8 +97,7 @@ def arguments(policy: Policy, schedule: Schedule) -> dict[str, Any]:
         "seed": schedule.seed,
         "use_cpu": cpu,
         "bf16": False,  # weights below adapters are bf16 already; adapters are to stay fp32
-        # Adapters mean a large model: its layers are run again rather than kept.
-        "gradient_checkpointing": adapters,
+        "gradient_checkpointing": large,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         # For adapters too: bitsandbytes' paged one in 8 bits would save 6 bytes a trained weight,
         # 0.3 GB in the 11B model, but keeps the embeddings of every model that it has seen in a

@@ -337,7 +337,8 @@ predict(
 costs.hours()
 
 # %% [markdown]
-# *Paper*: its own settings, all weights, the tower's too; the length of its SFT is our assumption.
+# *Paper*: its own settings, all weights, the tower's too, spread over its cards, which this library
+# does not do; the length of its SFT is our assumption.
 # *Ours*: the preset, with adapters. What is a guess is how much of a card's peak a run reaches
 # (`costs.SHARE`). It moves every hour here in proportion, and nothing else. **Take them as a floor
 # and not as a forecast.** Writing answers token by token waits for memory and for Python, and
@@ -361,7 +362,7 @@ costs.hours()
 #    would. Fewer rows side by side (`--generation_batch_size`, `--micro_batch`) cost time and
 #    change no result. Text before pictures; `--precision qlora` before a smaller model.
 # 6. Several cards: `accelerate launch --config_file configs/ddp.yaml -m sftrl_lib sft ...`. Each
-#    holds a whole model.
+#    holds a whole model, trains on a share of the rows and plays a share of each measurement.
 # 7. `python -m sftrl_lib merge runs/yours/RUN/weights FOLDER` makes one checkpoint of an adapter
 #    and its base.
 #

@@ -171,6 +171,7 @@ def evaluate(args: Namespace) -> None:
     """Measure a folder of weights."""
     import pandas as pd
 
+    from commons.processes import RANK
     from engine.presets import SIZES
     from engine.sources import parameters, whole
 
@@ -199,6 +200,8 @@ def evaluate(args: Namespace) -> None:
     policy = load_policy(exp, folder if folder.is_dir() else args.weights)
     episodes = args.episodes or exp.evaluation.eval_episodes
     rows, _ = measure(policy, task, exp, dict.fromkeys(wanted, episodes))
+    if RANK:  # of several processes, all know the rows
+        return
     table = pd.DataFrame(rows).round(3)
     print(json.dumps(rows, indent=1) if args.json else table.to_string(index=False))
 

@@ -6,14 +6,17 @@ Everything is derived from one rollout a split; what is counted is the task's ow
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from commons.processes import RANK
 from engine.divergence import Divergence
 from engine.policy import Policy
+from engine.sharing import share
 
 from .experiment import Experiment
-from .rollout import Episode, rollout
+from .rollout import Episode, of_all, rollout
 from .stats import clustered_interval
 from .tasks.base import Counts, Task
 
@@ -54,29 +57,31 @@ def evaluate(
     A policy is tested as in the paper, sampled with retries, at the temperature of the settings.
     The splits of the claims are played at `temperatures`, too: such rows say so, and their episodes
     are not returned; the headline's row then has its counts `by_question`. Items come from the
-    run's own seed in a stream of their own, so no two seeds share test deals.
+    run's own seed in a stream of their own, so no two seeds share test deals, and the i-th of any
+    split is answered with the draws of the seed and i. So processes of one run play a share each,
+    and all have the rows of one.
     """
     rows, played = [], {}
     own, tries = exp.evaluation.eval_temperature, exp.evaluation.eval_tries
-    bar = tqdm(splits.items(), disable=not progress, desc="evaluate", leave=False)
+    bar = tqdm(splits.items(), disable=not progress or RANK > 0, desc="evaluate", leave=False)
     for split, count in bar:
         bar.set_postfix_str(split)
         items = task.test_items(split, exp.seed, count)
-        generator = torch.Generator(policy.device).manual_seed(1000 * exp.seed + len(items))
+        mine = share(len(items))
         others = [t for t in temperatures if t != own] if split in task.curve_splits else []
         # Side by side, a question is read once for all temperatures.
         asked = [own, *others]
         episodes = rollout(
             policy,
             task,
-            items * len(asked),
+            [items[k] for k in mine] * len(asked),
             tries=tries,
-            temperature=[t for t in asked for _ in items],
-            generator=generator,
+            temperature=[t for t in asked for _ in mine],
+            generator=[np.random.default_rng((exp.seed, k)) for _ in asked for k in mine],
             max_new_tokens=exp.model.max_new_tokens,
         )
         for i, temperature in enumerate(asked):
-            part = episodes[i * len(items) : (i + 1) * len(items)]
+            part = of_all(policy, task, items, episodes[i * len(mine) : (i + 1) * len(mine)])
             rows_of = score(task, split, part, tries)
             if i:
                 rows_of = [row | {"eval_temperature": temperature} for row in rows_of]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
 from commons.errors import SftrlError
-from engine.generation import Conversations
+from commons.processes import WORLD
+from engine.generation import Conversations, Streams
 from engine.policy import Policy
+from engine.sharing import gathered
 
 from .tasks.base import Task, Verdict
 
@@ -49,6 +50,11 @@ class Episode:
         """One a try."""
         return [turn.verdict.reward for turn in self.turns]
 
+    def take(self, policy: Policy, task: Task, read: list[int], ids: list[int]) -> None:
+        """Another try: what the model `read`, and the answer `ids` that it wrote."""
+        text = policy.decode(ids)
+        self.turns.append(Turn(read, ids, text, task.verify(self.item, text)))
+
     def ids(self) -> list[int]:
         """The whole conversation so far."""
         return [i for turn in self.turns for i in (*turn.prompt_ids, *turn.completion_ids)]
@@ -63,12 +69,12 @@ def _message(policy: Policy, task: Task, episode: Episode) -> list[int]:
 
 def rollout(
     policy: Policy, task: Task, items: list, *, tries: int | Sequence[int] = 1,
-    temperature: float | Sequence[float] = 0.0, generator: torch.Generator | None = None,
+    temperature: float | Sequence[float] = 0.0, generator: Streams = None,
     max_new_tokens: int = 40, progress: bool = False,
 ) -> list[Episode]:  # fmt: skip
     """Play one episode an item, in order, up to `policy.generation_batch_size` side by side;
-    `tries` and `temperature` are one for all, or one for each. An episode that is over costs no
-    more, and what episodes of one item begin with costs once."""
+    `tries`, `temperature` and `generator` are one for all, or one for each. An episode that is over
+    costs no more, and what episodes of one item begin with costs once."""
     tries = [tries] * len(items) if isinstance(tries, int) else tries
     if min(tries, default=1) < 1:
         least = min(tries)
@@ -99,13 +105,12 @@ def rollout(
         said: list[list[int]] = [[] for _ in part]
         while active:
             now = [heat[part[n]] for n in active]
-            answers = talk.answer(active, said, max_new_tokens, now, generator)
+            own = isinstance(generator, Sequence) and [generator[part[n]] for n in active]
+            answers = talk.answer(active, said, max_new_tokens, now, own or generator)
             for n, ids, read in zip(active, answers, said, strict=True):
-                episode, text = episodes[part[n]], policy.decode(ids)
-                verdict = task.verify(episode.item, text)
-                read = read if episode.turns else prompts[n]
-                episode.turns.append(Turn(read, ids, text, verdict))
-                bar.update(verdict.ok)
+                episode = episodes[part[n]]
+                episode.take(policy, task, read if episode.turns else prompts[n], ids)
+                bar.update(episode.solved)
             playing = [(n, episodes[part[n]]) for n in active]
             playing = [(n, e) for n, e in playing if not e.solved and len(e.turns) < tries[part[n]]]
             active = [n for n, _ in playing]
@@ -115,3 +120,19 @@ def rollout(
     bar.update(len(episodes) - bar.n)
     bar.close()
     return episodes
+
+
+def of_all(policy: Policy, task: Task, items: list, episodes: list[Episode]) -> list[Episode]:
+    """The episodes at `items`, of which this process has played its `share`, and the others
+    theirs. They say the token ids of their answers; what these mean is found out here."""
+    if WORLD == 1:
+        return episodes
+    own = [[turn.completion_ids for turn in e.turns] for e in episodes]
+    told = [Episode(item) for item in items]  # without the pictures, which would fill the memory
+    for episode, said in zip(told, gathered(own, policy.device), strict=True):
+        item = episode.item
+        read = policy.first_turn(task.prompt(item), task.picture(item, policy.image_size))
+        for ids in said:
+            read = _message(policy, task, episode) if episode.turns else read
+            episode.take(policy, task, read, ids)
+    return told

@@ -157,7 +157,7 @@ class _Recorder:
         self.base = self.init.manifest.get("compute", 0.0) if self.init else 0.0
         if self.init:
             run.note(init=self.init.manifest["hash"])
-        self.kl = KlToInit(policy, task, exp) if kl and is_arm else None
+        self.kl = KlToInit(policy, task, exp) if kl and is_arm and not RANK else None
         self.full = full_battery(exp, task) if final is None else final
         self.temperatures = TEMPERATURES if final is None else ()
         each = dict.fromkeys(task.curve_splits, exp.evaluation.eval_episodes)
@@ -170,9 +170,7 @@ class _Recorder:
         return self.init.manifest.get("data", {}) == self.exp.task.data()
 
     def __call__(self, policy: Policy, step: int, compute: Compute, **columns: Any) -> None:
-        """Keep result rows and a sample of the episodes behind them."""
-        if RANK:
-            return
+        """Keep result rows and a sample of the episodes behind them, which all processes play."""
         last, n, run = self.exp.method.steps, policy.n_active, self.run
         whole = step in (0, last)
         splits, also = (self.full, self.temperatures) if whole else (self.curve, ())
@@ -180,6 +178,8 @@ class _Recorder:
         done = self.base + compute.done_flops(n)
         facts = {"step": step, "compute": spent, "compute_done": done, **columns}
         rows, played = evaluate(policy, self.task, self.exp, splits, self.bar, also)
+        if RANK:
+            return
         rows += [self.kl.row(policy)] if self.kl else []
         run.add_evals(row | facts for row in rows)
         if torch.cuda.is_available():

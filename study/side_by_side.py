@@ -92,9 +92,10 @@ def run_one(exp: Experiment, root: Path, measured: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _engine(name: str, workers: int) -> Iterator[Callable]:
-    """A function that has `run_one` called with its arguments by somebody, and returns a future:
-    processes of this machine, or a Ray cluster (RAY_ADDRESS; else one on this machine), whose
-    machines need this library and see the same folder of runs."""
+    """A function that has `run_one` called with its arguments by somebody, and returns a future: by
+    a process of this machine, or of a Ray cluster (RAY_ADDRESS; else one on this machine), whose
+    machines need this library and see the same folder of runs. Each run has a process of its own:
+    what it held, on a GPU too, is free when the next one looks how much there is."""
     if name == "ray":
         try:
             import ray
@@ -104,16 +105,22 @@ def _engine(name: str, workers: int) -> Iterator[Callable]:
             ) from error
         ray.init(log_to_driver=False, configure_logging=False)
         gpus = min(1, ray.cluster_resources().get("GPU", 0))  # one run a GPU, where there are some
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(run_one)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, max_calls=1)(run_one)
         try:
             yield lambda *job: remote.remote(*job).future()
         finally:
             ray.shutdown()
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+
+    def alone(*job: Any) -> str:
+        # Not `max_tasks_per_child`, with which a pool can stand still (python/cpython#115634).
+        with concurrent.futures.ProcessPoolExecutor(1, context, end_with_parent) as pool:
+            return pool.submit(run_one, *job).result()
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:
-            yield lambda *job: pool.submit(run_one, *job)
+            yield lambda *job: pool.submit(alone, *job)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

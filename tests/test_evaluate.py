@@ -108,6 +108,23 @@ def test_same_seed_same_rows_whatever_was_sampled_before():
     assert all(theirs[s][i].item != played[s][i].item for s in splits for i in range(4))
 
 
+@pytest.mark.parametrize("own", [0.0, 0.2, 1.0])
+def test_an_episode_does_not_depend_on_what_is_played_beside_it(own):
+    """Nor on how many are written side by side, which `auto` asks the machine about."""
+    policy, exp = small_policy(), EXP.replace(eval_temperature=own)
+
+    def turns(count, *temperatures):
+        _, played = evaluate(policy, TASK, exp, {"id_unseen": count}, False, temperatures)
+        return [episode.turns for episode in played["id_unseen"]]
+
+    first = turns(7)
+    policy.generation_batch_size = 3
+    assert turns(7) == first
+    assert turns(4, 0.0, 0.2, 1.0) == first[:4]
+    answers = {tuple(tries[0].completion_ids) for tries in first}
+    assert own == 0 or len(answers) == 7  # each has draws of its own
+
+
 def test_each_split_has_its_episodes():
     policy, splits = small_policy(), {"id_unseen": 5, "rule_five": 4}
     rows, played = evaluate(policy, TASK, EXP, splits, progress=False)

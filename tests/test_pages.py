@@ -10,12 +10,15 @@ from statistics import fmean
 import pytest
 from results_fixture import synthetic
 
+from engine.memory import RUN_AGAIN
+from engine.presets import PRESETS
 from sftrl_lib import stats
 from sftrl_lib.experiment import Experiment
+from sftrl_lib.planning import smallest
 from sftrl_lib.results import load_results
 from sftrl_lib.runs import RUNS, Run, read_manifest
 from sftrl_lib.tasks import make_task
-from study import figures, pages, speeds, verdicts
+from study import costs, figures, pages, speeds, verdicts
 from study.claims import claims_table
 from study.notebook import recorded_episodes
 from study.registration import sections
@@ -93,6 +96,27 @@ def test_what_is_said_of_the_smol_tier_is_what_its_runs_measured():
         *(one["wall_s"] / 60 for one in facts)
     )
     assert peaks in page and times in page
+
+
+def test_what_a_precision_takes_is_what_the_planner_says():
+    page, cards = text("book/tiers.md"), costs.cards()
+    lines = (ROOT / "book/tiers.md").read_text().splitlines()
+    for precision, words in (("qlora", "4 bits"), ("lora", "16 bits"), ("full", "all weights")):
+        need, card = cards.loc[f"11B, pictures, {words}", ["GB at least", "smallest card"]]
+        (row,) = (line for line in lines if line.startswith(f"| `{precision}` |"))
+        assert row.endswith(f"| {need} | {card} |")
+    assert f"Smallest card of {costs.CARDS[0]} to {costs.CARDS[-1]} GB" in page
+    assert f"are for one card of {need} GB (planned)" in text("book/limits.md")
+    small, seeing = (
+        f"{smallest(Experiment(task=task, preset=preset, precision='full', method='rl'), 'rl'):.0f}"
+        for preset, task in (("gpu-small", "gp-l"), ("gpu-vision", "gp-vl"))
+    )
+    assert (
+        f"all weights takes {small} GB for `gpu-small`, {seeing} for `gpu-vision` (planned)" in page
+    )
+    assert f"above {RUN_AGAIN / 1e6:.0f} million".replace("10", "ten") in page
+    lora = cards.loc["11B, pictures, 16 bits", "smallest card"]
+    assert f"(precision=lora, on a card of {lora}, packs nothing)" in PRESETS["llama-11b"].why
 
 
 def test_the_control_of_the_colours_is_the_recorded_one():

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from engine import allocator, load
-from engine.adapters import LORA_TARGETS
+from engine.adapters import LORA_TARGETS, lean
 from engine.generation import answer
 from engine.policy import Policy
 from foundry import foundation
@@ -233,6 +233,26 @@ def test_only_adapters_are_trained_and_they_are_fp32(qlora, precision, base):
 def test_qlora_answers_about_as_well_as_full_precision(tiny, qlora):
     assert all(answers(qlora))
     assert loss(qlora) < 1.2 * loss(tiny)
+
+
+@pytest.mark.parametrize("precision", ["qlora", "lora"])
+def test_lean_adapters_compute_what_pefts_do_to_the_last_bit(qlora, precision):
+    of = qlora if precision == "qlora" else load_policy(Experiment(precision=precision))
+    held = copy.deepcopy(of.model.state_dict())
+    for name, parameter in of.model.named_parameters():
+        if "lora_B" in name:  # at zero it would add nothing
+            parameter.data.normal_(std=0.1)
+    ids, layers = torch.arange(5, 40)[None], len(adapters(of)) // 2
+    with torch.no_grad():
+        expected = of.model(input_ids=ids).logits
+        with lean(of.model):
+            found = of.model(input_ids=ids).logits
+            without = [m for m in of.model.modules() if "forward" in vars(m)]
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        assert len(without) == layers and not any("forward" in vars(m) for m in without)
+        with of.model.disable_adapter(), lean(of.model):  # what is switched off stays off
+            assert not any("forward" in vars(m) for m in without)
+    of.model.load_state_dict(held, strict=False)
 
 
 def test_qlora_gradients_reach_the_adapters(qlora):

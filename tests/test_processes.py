@@ -1,4 +1,4 @@
-"""Two processes of one run learn what one process learns."""
+"""Two processes of one run learn what one process learns, and measure what one measures."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from sftrl_lib.places import ROOT
 from sftrl_lib.runs import Run, read_manifest
+from study import side_by_side
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ def test_accelerate_launch_trains_the_tiny_tier_as_one_process_does(tmp_path):
     assert kl[0] > 0 and kl[1] == pytest.approx(kl[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("method", ["sft", "rl", "rl-vl"])
+@pytest.mark.parametrize("method", ["sft", "rl", "rl-vl", "rl-vl-again"])
 def test_two_processes_learn_what_one_learns(tmp_path, method):
     launch(method, tmp_path / "one", 1)
     launch(method, tmp_path / "two", 2)
@@ -76,3 +77,34 @@ def test_two_processes_learn_what_one_learns(tmp_path, method):
         assert alone["train_tokens"] == together["train_tokens"]
         assert alone["rollout_tokens"] == together["rollout_tokens"]
         assert together["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["evaluate", "evaluate-vl"])
+def test_two_processes_measure_what_one_measures(tmp_path, method):
+    """Every token of every try, and so every row; the process that writes nothing knows it too."""
+    launch(method, tmp_path / "one", 1)
+    launch(method, tmp_path / "two", 2)
+    one, first, second = (
+        json.loads((tmp_path / folder / f"measured-{rank}.json").read_text())
+        for folder, rank in (("one", 0), ("two", 0), ("two", 1))
+    )
+    assert one == first == second
+    turns = one["turns"]["id_unseen"]
+    assert len(turns) == 7 and {len(t) for t in turns} > {1}  # some are right at once, some are not
+    assert {row["eval_temperature"] for row in one["rows"] if "eval_temperature" in row} == {0, 1}
+
+
+def test_each_run_of_a_grid_has_a_process_of_its_own(monkeypatch):
+    """Else the models of earlier runs, and a GPU's memory with them, stay where later ones are."""
+    monkeypatch.setattr(side_by_side, "run_one", os.getpid)
+    with side_by_side._engine("processes", 2) as submit:
+        found = [future.result() for future in [submit() for _ in range(5)]]
+    assert len({*found, os.getpid()}) == 6
+
+
+def test_a_run_that_fails_in_a_grid_ends_it_with_what_went_wrong(monkeypatch):
+    monkeypatch.setattr(side_by_side, "run_one", os.listdir)
+    with pytest.raises(NotADirectoryError), side_by_side._engine("processes", 1) as submit:
+        waiting = [submit(__file__) for _ in range(3)]
+        waiting[0].result()
+    assert waiting[-1].cancelled()

@@ -30,6 +30,7 @@ from helpers_training import (
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Trainer, TrainerCallback
+from transformers.models.mllama.modeling_mllama import MllamaTextSelfAttention
 from trl import SFTConfig
 
 from commons.errors import SftrlError
@@ -369,6 +370,30 @@ def test_compute_counts_every_token_of_every_conversation(tmp_path):
 
 
 # --- stopping and going on -----------------------------------------------------------------------
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("method", ["sft", "rl"])
+def test_a_large_model_of_which_all_is_trained_runs_its_layers_again(
+    tmp_path, method, pictures, monkeypatch
+):
+    """It learns what it would learn from kept ones; killed, it goes on exactly."""
+
+    def trained(folder, *on_checkpoint):
+        return train(method, tmp_path / folder, None, WordTask(pictures=pictures), *on_checkpoint)
+
+    ran = []
+    part, forward = MllamaTextSelfAttention, MllamaTextSelfAttention.forward
+    monkeypatch.setattr(part, "forward", lambda *a, **k: ran.append(1) or forward(*a, **k))
+    kept, _ = trained("kept")
+    once, ran[:] = len(ran), []
+    monkeypatch.setattr("engine.trainer.RUN_AGAIN", 0)
+    again, _ = trained("again")
+    assert len(ran) > once
+    assert_same(kept, again, rtol=0, atol=1e-6)
+    with pytest.raises(Killed):
+        trained("killed", killed_at(2))
+    assert_equal(again, trained("killed")[0])
+
+
 @pytest.mark.parametrize("method", ["sft", "rl"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_killed_run_goes_on_exactly(tmp_path, method, lora):
@@ -409,7 +434,8 @@ def test_killed_run_in_four_bits_on_pictures_goes_on_exactly(tmp_path, method):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("model", [{}, {"peft_config": {}}])
 def test_the_optimiser_is_torchs_in_32_bits_with_adapters_on_a_gpu_too(tmp_path, device, model):
-    policy = SimpleNamespace(device=torch.device(device), model=SimpleNamespace(**model))
+    model = SimpleNamespace(parameters=lambda: [], **model)
+    policy = SimpleNamespace(device=torch.device(device), model=model)
     assert trainer.arguments(policy, schedule(tmp_path))["optim"] == "adamw_torch"
 
 

@@ -134,8 +134,8 @@ class Qwen(Injected):
         """(3, ...): time, row, column. What is before a picture has its plain position in all, and
         what is behind it goes on after the longer side of the picture."""
         grid = images.of_all("image_grid_thw")[:, 1:] // config.vision_config.spatial_merge_size
-        facts = torch.cat([images.starts[:, None], grid], 1)[number].to(plain.device)
-        first, high, wide = facts.unbind(-1)
+        facts = torch.cat([images.starts[:, None], grid], 1)[number]
+        first, high, wide = facts.to(plain.device, non_blocking=True).unbind(-1)
         n, size = plain - first, high * wide
         line = plain.where(n < 0, plain - size + torch.maximum(high, wide))
         outside = (n < 0) | (n >= size)

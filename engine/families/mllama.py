@@ -59,7 +59,8 @@ class Mllama(Family):
         else:  # the keys of the picture are in the cache
             shown = torch.ones_like(ids)
         # (pictures, 1, 1, tiles): 1 where there is one
-        tiles = images.of_all("aspect_ratio_mask")[number][:, None].to(ids.device)
+        tiles = images.of_all("aspect_ratio_mask")[number][:, None]
+        tiles = tiles.to(ids.device, non_blocking=True)  # else a GPU is waited for, token by token
         if cache is not None and not more:  # of which the cache may have the first alone
             first = model.config.text_config.cross_attention_layers[0]
             tiles = tiles[..., : cache.layers[first].keys.size(2) // cls.shown(model.config)]
