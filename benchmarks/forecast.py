@@ -268,20 +268,18 @@ def by_card(host: dict[str, Any]) -> list[dict[str, Any]]:
 
 def eight(host: dict[str, float]) -> list[dict[str, Any]]:
     """Hours on 1 and 8 of the largest cards: one seed by `accelerate launch`, where each process
-    has its share of a step, and the first alone measures, or each its part; and whole runs side by
-    side."""
+    has its share of a step and of every test; and whole runs side by side."""
     size, count = max(costs.CARDS), 8
     one = [of_today(Experiment(**SEED, method=name), size) for name in METHODS_OF_A_SEED]
     usual = Experiment(**SEED).model.tier.numbers  # rows of several processes, if none are given
 
     def shared(arm: Arm, **rows: int) -> Arm:
-        return replace(arm, batch=arm.batch // count, **rows)
+        played = tuple(part_of(p, count) for p in arm.measured)
+        return replace(arm, batch=arm.batch // count, measured=played, **rows)
 
     as_is = [shared(a, **{n: usual[n] for n in ROWS_AT_A_TIME}) for a in one]
     given = [shared(a) for a in one]
-    spread = [replace(a, measured=tuple(part_of(p, count) for p in a.measured)) for a in given]
-    ways = {"one card": one, "eight, rows of the preset": as_is, "eight, rows given": given,
-            "eight, rows given, tests spread over all": spread}  # fmt: skip
+    ways = {"one card": one, "eight, rows of the preset": as_is, "eight, rows given": given}
     rows = []
     for answers, length in ANSWERS.items():
         for way, arms in ways.items():
