@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers.models.mllama.modeling_mllama import _prepare_aspect_ratio_attention_mask
 
 from sftrl_lib import evaluate, planning
 from sftrl_lib.experiment import Experiment
@@ -164,3 +166,12 @@ def test_what_the_page_says_of_eight():
         together = rows["four seeds, eight arms on eight cards", kind]
         assert together < rows["one card", kind] < rows["four seeds, one card", kind] / 2
     assert "in less time than one card takes for one seed" in page()
+
+
+def test_a_filled_tile_looks_at_empty_ones_as_the_page_says():
+    """Transformers' mask of the tower forbids what is empty to look at what is empty, no more."""
+    assert "lets the filled one look at the empty ones" in page()
+    tiles = torch.tensor([[1, 0, 0, 0]])
+    seen = _prepare_aspect_ratio_attention_mask(tiles, 5, 8, torch.float32)[0, 0] == 0
+    filled, empty = slice(0, 5), slice(8, 32)
+    assert seen[filled, empty].all() and not seen[empty, empty].any()
