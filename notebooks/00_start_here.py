@@ -273,7 +273,8 @@ plots.show(hero.walks(walked))
 # wins on our cards and loses on our walks.
 #
 # The seeds of these walks, their tests and the rules of judgement were written down before the
-# first run: see the page *The second edition*. Notebook 05 finds out what SFT knows by heart.
+# first run: see the page *The second edition*. Notebook 05 finds out what SFT knows by heart, and
+# why RL loses its way and what brings it back.
 
 # %% [markdown]
 # ## Your predictions

@@ -246,16 +246,9 @@ predict(
 # ## The surprise
 
 # %%
-plots.show(figures.mechanism(confirmed(results, "virl-l"), task="virl-l"))
-
-# %% [markdown]
-# The left panel asks whether the due turn is found, in whatever words. The middle one asks whether
-# a turn is said in the words asked for. SFT goes on finding many of the turns, and says nearly none
-# in the new words. Here is one answer that was kept, the first of its kind:
-
-# %%
 from sftrl_lib.runs import RUNS, Run, read_manifest
 
+plots.show(figures.mechanism(confirmed(results, "virl-l"), task="virl-l"))
 kept = Run(RUNS / exp.run_id, read_manifest(RUNS / exp.run_id)).episodes()
 new_words = [e for e in kept if e["split"] == "rule_ood" and e["step"] == exp.method.steps]
 old = r'(?s)(left|right).*"turn_direction\((?:north|south|east|west)'
@@ -265,13 +258,17 @@ print(told["turns"][0], "\n")
 print(told["verdicts"][0]["message"])
 
 # %% [markdown]
+# The left panel asks whether the due turn is found, in whatever words. The middle one asks whether
+# a turn is said in the words asked for. SFT goes on finding many of the turns, and says nearly none
+# in the new words. Below the picture stands one answer that was kept, the first of its kind.
+#
 # It quotes the sentence that says which way to turn, with the very word that is wanted. A few
 # tokens later the same word should come again, after `turn_direction(`, and it writes a point of
 # the compass. The word is not forgotten. It is one token, the same in both places, and SFT has just
 # written it.
 #
-# And RL? It keeps all words in their places. But that is not the whole truth: its left panel falls,
-# too. Take the four turns apart.
+# And RL? It keeps nearly all words in their places. But that is not the whole truth: its left panel
+# falls, too. Take the four turns apart.
 
 # %%
 walks = confirmed(results, "virl-l")
@@ -297,8 +294,7 @@ plots.show(lessons.shares_of(turns, title, caption, "said where due (%)"))
 # labels hold *left* in the quoted sentence, and never in the action. On cards the list of numbers
 # holds anything from one to ten, a five among them, and never an eleven; nor does a formula.
 # Imitation raises what the expert wrote there, and so lowers everything else *there*, whatever it
-# means and however often it stands elsewhere. RL only reweighs what the model says itself. (Why it
-# finds fewer turns, these rows do not say.)
+# means and however often it stands elsewhere. RL only reweighs what the model says itself.
 #
 # On walks alone the rule is a suspect still: a model that never looks at the list of actions would
 # write the same. What speaks against it are the fives. The place is the one account that fits both.
@@ -325,6 +321,47 @@ for name in ("reverse-gp-l", "reverse-virl-l", "mixed-gp-l", "mixed-virl-l"):
 pd.DataFrame(asked).set_index("section").style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
+# ## The second case
+#
+# RL has lost turns too, and with its words in place none of the four suspects is of use. Look
+# at what an answer holds: first the sentence of the instruction that is due, then the action. The
+# reward looks at the action. Nobody pays for the sentence.
+
+# %%
+predict(
+    "05.sentence", "In the words of its training, RL learns to take more turns rightly. And the "
+    "sentence that it quotes beside them?",
+    ["it is more often the one that is due", "nothing changes", "it is hardly ever the right one"],
+)  # fmt: skip
+
+# %%
+from study import reasons
+
+told = reasons.along(results, "id_unseen")
+plots.show(reasons.draw(told, "id_unseen"))
+
+# %% [markdown]
+# SFT copies the expert's reason with the expert's action, and both rise as one line. RL takes more
+# turns rightly while the reasons beside them rot away: what is not paid for drifts. That costs
+# nothing as long as the words are those of the training, for which the model finds another way.
+# Under the new words there is no other way, and a model that no longer looks for the due sentence
+# does not find the turn.
+#
+# That is a story told after the fact. So it was put to a test, which was registered before its
+# first run. One number of the reward is another: a right action earns nothing where a wrong
+# sentence stands beside it. This is the third panel. And here are the same arms under the new
+# words:
+
+# %%
+plots.show(reasons.draw(reasons.along(results, "rule_ood"), "rule_ood"))
+
+# %% [markdown]
+# SFT quotes the due sentence more often than ever, and writes the old word. RL writes the new
+# words, and no longer knows which sentence is due. Paid for its reasons, RL keeps both: it ends
+# about where the init was, and far above RL that is paid for actions alone. So "RL generalizes" is
+# nothing that RL has by itself. It generalises what the reward reads.
+
+# %% [markdown]
 # ## Your predictions
 
 # %%
@@ -336,10 +373,17 @@ five = stats.last(cards["gp-vl"], "sft", "rule_five", "value_reading", 1)
 kept_words = stats.last(walks, "sft", "rule_ood", "words_right", 1).value.mean()
 said = ["the old words: north, east, ...", "now this, now that",
         "left and right: it has written them all along"]  # fmt: skip
+rots = ["it is more often the one that is due", "nothing changes",
+        "it is hardly ever the right one"]  # fmt: skip
+quoted = told["RL"][1]["sentence"].groupby("step").value.mean()
+start, end = quoted.iloc[0], quoted.iloc[-1]
 predictions("05", {
     "05.eyes": Truth(who[tuple(better)], red_hands),
     "05.five": 100 * five.value.mean(),
     "05.words": Truth(said[int(kept_words * 2.999)], f"{kept_words:.0%} in the new words"),
+    "05.sentence": Truth(
+        rots[int(start > end) + int(end < start / 2)], f"from {start:.0%} to {end:.0%}"
+    ),
 })  # fmt: skip
 
 # %% [markdown]
@@ -649,7 +693,8 @@ check("05.4", per_step)
 #
 # "Memorises" was four suspects in one coat. Hands are memorised on cards, and explain no fall. The
 # eyes see. The rule is still read, most of the time, where its words may stand. What SFT loses is a
-# word in a place. Notebook 06 turns the knobs on which all this depends.
+# word in a place; what RL loses is a reason that nobody pays for. Notebook 06 turns the knobs on
+# which all this depends.
 #
 # * Chu, Zhai et al., arXiv 2501.17161, section 5.3: recognition.
 # * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: a variety of rules in training.

@@ -20,7 +20,7 @@ from commons.errors import SftrlError
 from sftrl_lib.places import HOME, ROOT, writable
 from sftrl_lib.results import load_results
 
-from . import explorer, figures, hero, pages, playground, predict, speeds
+from . import explorer, figures, hero, pages, playground, predict, reasons, speeds
 
 # A letter after the number marks an excursion, which runs after its notebook: 01b.
 NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.py")))
@@ -212,5 +212,6 @@ def build(
     results = load_results(yours=None)
     figures.save_all(results)
     hero.save_all(results)
+    reasons.save_all(results)
     speeds.save_all(figures.FOLDER)
     return build_html()

@@ -14,7 +14,7 @@ from sftrl_lib.results import load_results
 from sftrl_lib.rollout import Episode, Turn
 from sftrl_lib.runs import episode_row
 from sftrl_lib.tasks.base import Verdict
-from study import figures, lessons, plots
+from study import figures, lessons, plots, reasons
 from study.widgets import episode_viewer, explorer, render_episode
 
 PAPER = load_results(ROOT / "none.csv", yours=None)
@@ -467,3 +467,16 @@ def test_temperatures_are_means_over_seeds():
     by = {0.0: {1: 0.8, 2: 0.6}, 1.0: {1: 0.5, 2: 0.5}}
     figure = lessons.temperatures({"new routes": {"init": by}}, "right (%)")
     assert "new routes, init: 70.0% at 0, 50.0% at 1" in figure.alt
+
+
+def test_reasons_say_where_both_lines_begin_and_end_and_name_two_that_meet_once():
+    rows = pd.DataFrame({"seed": 0, "step": [0, 5, 10], "value": [0.4, 0.2, 0.1]})
+    other = rows.assign(value=[0.5, 0.6, 0.7])
+    panels = {
+        "RL": ("rl", {"turn": other, "sentence": rows}),
+        "SFT": ("sft", {"a": rows, "b": rows}),
+    }
+    figure = reasons.draw(panels, "rule_ood")
+    assert "RL: turn 50% to 70%, sentence 40% to 10%" in figure.alt
+    names = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert names == [["turn", "sentence"], ["a\nb"]]

@@ -23,6 +23,7 @@ from study import (
     book,
     claims,
     costs,
+    figures,
     followups,
     hero,
     lessons,
@@ -30,6 +31,7 @@ from study import (
     one_knob,
     playground,
     plots,
+    reasons,
     registration,
     touch,
     verdicts,
@@ -643,8 +645,8 @@ def test_what_notebook_04_says_of_seeds_and_of_matched_levels():
     assert "With five seeds no result in the world passes this test." in said
     assert verdicts.sign_flip([1.0] * 5) == 2 / 32 > verdicts.ALPHA and len(init) == 5
     assert "That is why the second edition registered ten." in said
-    families = registration.registration()["families"].values()
-    assert {f["seeds"]["virl-l"] for f in families} == {10}
+    families = registration.registration()["families"].values()  # one was added later
+    assert {f["seeds"]["virl-l"] for f in families if "added" not in f} == {10}
     assert "RL is ahead in every seed, at either." in said
     for x in (("id_unseen", "success", 3), ("id_unseen", "kl_to_init", 1)):
         both = stats.matched(grid("gp-l"), x, ("rule_ood", "success", 3))
@@ -794,11 +796,14 @@ def test_what_notebook_05_says_of_words():
     assert walk_end("sft", "rule_ood", "turn_found") > 40
     assert walk_end("sft", "rule_ood", "words_right") < 15
     assert walk_end("sft", "rule_ood", "turn_accuracy") < 15 and "hardly any of them" in said
-    assert "It keeps all words in their places." in said
-    assert walk_end("rl", "rule_ood", "words_right") > 98
+    assert "It keeps nearly all words in their places." in said
+    assert walk_end("rl", "rule_ood", "words_right") > 97
     assert "says the wrong turn more often than the init it came from" in said
     assert walk_end("rl", "rule_ood", "turn_found") < walk_end("init", "rule_ood", "turn_found")
-    shown = run_cell("05_what_is_memorised.py", "told = next(", exp=cell["exp"], re=re)["told"]
+    shown = run_cell(
+        "05_what_is_memorised.py", "told = next(", exp=cell["exp"], re=re, figures=figures,
+        confirmed=registration.confirmed, results=results(),
+    )["told"]  # fmt: skip
     word, action = re.search(r"turn (.*) to .*direction\((.*)\)", shown["turns"][0]).groups()
     assert word in ("left", "right", "slightly left", "slightly right") and action in COMPASS
     assert "It is one token, the same in both places" in said
@@ -817,3 +822,50 @@ def test_no_two_suspects_of_notebook_05_predict_the_same():
     kinds = registration.registration()["sections"]["mixed-gp-l"]
     assert {"reverse-gp-l", "reverse-virl-l"} <= set(registration.sections())
     assert {"rules", "words"} <= {kind for part in kinds for kind in part["kind"]}
+
+
+def along(split: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """{(panel, line): (start, end)} of the answers at turns, means over seeds."""
+    found = {}
+    for panel, (_, lines) in reasons.along(results(), split).items():
+        for line, rows in lines.items():
+            means = rows.groupby("step").value.mean()
+            found[panel, line] = means.iloc[0], means.iloc[-1]
+    return found
+
+
+def test_rl_lets_its_reasons_rot_as_notebook_05_and_the_second_edition_say():
+    lesson, page = text("notebooks/05_what_is_memorised.py"), text("book/second_edition.md")
+    old, new = along("id_unseen"), along("rule_ood")
+    assert "both rise as one line" in lesson and "gets both right together" in page
+    for line in ("turn", "sentence"):
+        assert old["SFT", line][1] > old["SFT", line][0] + 0.2
+    assert old["SFT", "turn"][1] == pytest.approx(old["SFT", "sentence"][1], abs=0.05)
+    assert "RL takes more turns rightly while the reasons beside them rot away" in lesson
+    assert old["RL", "turn"][1] > old["RL", "turn"][0]
+    assert "sentences that are hardly ever the right ones" in page
+    assert old["RL", "sentence"][1] < 0.15
+    assert "does not find the turn" in lesson and "the turns go with the reasons" in page
+    assert new["RL", "turn"][1] < new["RL", "turn"][0] - 0.15
+    assert "SFT quotes the due sentence more often than ever, and writes the old word" in lesson
+    assert new["SFT", "sentence"][1] > new["SFT", "sentence"][0] and new["SFT", "turn"][1] < 0.1
+
+
+def test_rl_that_is_paid_for_its_reasons_keeps_its_turns_as_the_pages_say():
+    lesson, page = text("notebooks/05_what_is_memorised.py"), text("book/second_edition.md")
+    paid, arm = "RL, paid for the sentence too", along("rule_ood")
+    (start, end), plain = arm[paid, "turn"], arm["RL", "turn"][1]
+    assert "it ends about where the init was, and far above RL that is paid for" in lesson
+    assert abs(end - start) < 0.05 and end > plain + 0.15
+    assert "the third panel, keeps its turns. It gains nothing on the init under new names" in page
+    rows = {row["id"]: row for row in verdicts.family(results(), "quoted")}
+    assert rows["quoted.rule"]["verdict"] == "supported"
+    assert "All of its five seeds say so" in page and rows["quoted.rule"]["p_exact"] == 2 / 2**5
+    assert rows["quoted.gain"]["verdict"] in ("inconclusive", "equivalent")
+
+
+def test_a_penalty_below_all_else_ruined_the_training_as_the_second_edition_says():
+    assert "the model came to step forward at most of the turns" in text("book/second_edition.md")
+    rows = pd.read_csv(ROOT / "data" / "tuning.csv")
+    rows = rows[rows.run_id.str.endswith("-first")].set_index(["metric", "tries"]).value
+    assert rows["words_right", 1] < 0.3 and rows["per_step", 2] < 0.6
