@@ -444,14 +444,17 @@ plots.show(lessons.forest(rehearsed, title, "change from the init; bars: 95% t i
 #
 # And these are the claims that count, those of the second edition, as far as they are recorded. A
 # row is decided when all of its registered seeds are there, and not before. Until then it is *under
-# way*, whatever it looks like.
+# way*, whatever it looks like. (A family that was added later stands on the page *The second
+# edition*.)
 
 # %%
 from study.verdicts import registered as registered_claims
 from study.verdicts import said
 
-registered = []
+registered, families = [], registration()["families"]
 for row in registered_claims(results):
+    if "added" in families[row["family"]]:
+        continue
     after, start = row["contrast"].split("-")
     cell = row["id"].removesuffix(f".{after}")
     task_name = CELLS[f"{row['section']}.rule"].partition(":")[0]
