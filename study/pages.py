@@ -125,7 +125,8 @@ def registered_table(rows: list[dict[str, Any]]) -> str:
         if not row["n"]:
             missing.append(f"* {claim}")
             continue
-        p = "" if isnan(row["p_holm"]) else f", p {row['p_holm']:.2g}"
+        p = row["p_holm"]
+        p = "" if isnan(p) else f", p {p:.2g}" if p >= 0.001 else ", p below 0.001"
         begun.append(
             (claim, points(row), f"{said(row)} ({row['n']} of {row['registered']} seeds{p})")
         )

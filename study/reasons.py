@@ -45,7 +45,7 @@ def draw(panels: Panels, split: str) -> plots.Figure:
     """`along` training: turns solid, sentences dashed; thin, seeds; thick, their mean."""
     title, caption = TITLES[split], f"first tries at turns of new routes; {plots.SEEDS}"
     with mpl.rc_context(plots.RC):
-        figure, axes = plots.frame(title, caption, [1.15] * len(panels))
+        figure, axes = plots.frame(title, caption, [0.85] * len(panels), 3.6)
         said = []
         for axis, (panel, (method, lines)) in zip(axes, panels.items(), strict=True):
             told, ends = [], {}
@@ -61,7 +61,7 @@ def draw(panels: Panels, split: str) -> plots.Figure:
             for what, height in ends.items():
                 look = dict(color=style["color"], fontweight="bold", textcoords="offset points")
                 axis.annotate(what, (100, height), (6, 0), va="center", **look)
-            axis.set(title=panel, xlabel="share of the training (%)", ylim=(0, 102), xlim=(0, 130))
+            axis.set(title=panel, xlabel="share of the training (%)", ylim=(0, 102), xlim=(0, 145))
             axis.set_xticks((0, 50, 100))
             said.append(f"{panel}: {', '.join(told)}")
         axes[0].set_ylabel("right, of first tries at turns (%)")
