@@ -2,14 +2,19 @@
 which each quotes a sentence of the instruction before its action.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 
 from commons.errors import SftrlError
+from engine.generation import Conversations
+from engine.policy import Policy
 from sftrl_lib import stats
+from sftrl_lib.tasks.navigation import Navigation
+from worlds.walks import Step
 
 from . import plots
 from .registration import confirmed
@@ -66,6 +71,28 @@ def draw(panels: Panels, split: str) -> plots.Figure:
             said.append(f"{panel}: {', '.join(told)}")
         axes[0].set_ylabel("right, of first tries at turns (%)")
         return plots.finish(figure, f"{title} {'; '.join(said)}.")
+
+
+def as_told(policy: Policy, task: Navigation, steps: Sequence[Step]) -> tuple[float, float]:
+    """Shares of the steps at which a policy's most probable answer acts rightly: one that it writes
+    itself, and one that begins with the right observation and the sentence that is due."""
+    encode = policy.tokenizer.encode
+    asked = [policy.first_turn(task.prompt(step), None) for step in steps]
+    told = []
+    for step in steps:
+        seen, due = step.position.observation, step.position.sentence
+        whole = [task.texts.answer(seen, due, action) for action in ("forward()", "stop()")]
+        told.append(commonprefix([encode(text, add_special_tokens=False) for text in whole]))
+    shares = []
+    for begun in ([[]] * len(steps), told):
+        prompts = [a + b for a, b in zip(asked, begun, strict=True)]
+        talk = Conversations(policy, prompts, [])
+        ids = list(range(len(steps)))
+        answers = talk.answer(ids, [[] for _ in ids], 40)
+        texts = [policy.decode(b + a) for b, a in zip(begun, answers, strict=True)]
+        verdicts = [task.verify(step, text) for step, text in zip(steps, texts, strict=True)]
+        shares.append(sum(verdict.ok for verdict in verdicts) / len(steps))
+    return shares[0], shares[1]
 
 
 def save_all(results: pd.DataFrame, folder: Path | str = plots.FOLDER) -> list[Path]:
