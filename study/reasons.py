@@ -49,6 +49,10 @@ def along(results: pd.DataFrame, split: str) -> Panels:
 def draw(panels: Panels, split: str) -> plots.Figure:
     """`along` training: turns solid, sentences dashed; thin, seeds; thick, their mean."""
     title, caption = TITLES[split], f"first tries at turns of new routes; {plots.SEEDS}"
+    counted = ([rows.seed.nunique() for rows in lines.values()] for _, lines in panels.values())
+    turns, sentences = zip(*counted, strict=True)
+    caption += f"; turns of {min(turns)} to {max(turns)} seeds an arm"
+    caption += f", sentences of {min(sentences)} to {max(sentences)}"
     with mpl.rc_context(plots.RC):
         figure, axes = plots.frame(title, caption, [0.85] * len(panels), 3.6)
         said = []
