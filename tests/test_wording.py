@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from test_navigation import ROUTE, answer, of, routes
+from test_navigation import ROUTE, answer, made, of, routes
 from test_rollout import Scripted
 from test_verifier import DEAL, gold
 
@@ -123,6 +123,16 @@ def test_an_experts_answer_on_any_walk_is_right_and_read_back(kind, route, actio
         for wrong in {"forward()", "stop()", "turn_direction(up)"} - {step.action}:
             said = authors_walks.answer(step.seen, step.position.sentence, wrong)
             assert task.verify(step, said).reason == "wrong_action"
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_a_name_with_signs_of_json_is_seen_and_said_alike(wording):
+    route = made([(90, 100, 'Bar \\\\b "{A}" | \\times\\', "left"), (0, 50, "End", "front")])
+    task = of(route, wording=wording)
+    for step in task.positions("train", route, 3):
+        text = task.expert(step, random.Random(0))
+        assert task.verify(step, text).ok
+        assert all(sighted(step, observed(text)).values())
 
 
 # --- Question, answer, verdict, reply -------------------------------------------------------------

@@ -22,7 +22,7 @@ STREET, BARE = "No landmarks nearby", "No landmark nearby"
 AT_INTERSECTION = "You observe an intersection"
 FORWARD, STOP, TURN_ACTION = "forward()", "stop()", "turn_direction("
 # What a name of the released data may hold, and a line of the prompt or a JSON-like answer may not.
-_NAME_SIGNS = str.maketrans('"{}|', "'()/")
+_NAME_SIGNS = str.maketrans('"{}|\\', "'()//")
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def claims_intersection(observation: str) -> bool:
 
 
 def _landmark(stone: Milestone, last: bool) -> str:
-    """What is seen at a point of the route: "NAME is on your SIDE", or that nothing is there. White
-    space in a name becomes one space; quotes, braces and bars are replaced; 200 characters."""
+    """What is seen at a point of the route: "NAME is on your SIDE", or that nothing is there. In
+    a name white space becomes one space; quotes, braces, bars and backslashes are replaced; 200
+    characters."""
     if stone.landmark is None:
         return BARE
     name = spaced(stone.landmark.translate(_NAME_SIGNS))[:200]
