@@ -1,5 +1,6 @@
 """Host time of a decode step and of a micro-batch: CPU seconds of Python and dispatch, by the code
-of today or of the first edition, whichever this process imports.
+of today or of the first edition, whichever this process imports. And of a step that is replayed:
+what the loop itself does, around a replay that does nothing here.
 
 `benchmarks/forecast.py` runs it. The models are as deep as the real ones and very narrow, so that
 their products cost next to nothing, and packed into four bits where the real one is. (On the meta
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS, WRITTEN = 16, 8  # answers side by side, and decode steps, of a measurement
+REPLAYS = 200  # of which each takes little
 SIDE = 56  # pixels of a picture that a narrow model sees
 
 
@@ -129,10 +131,45 @@ class Side:
         model.eval()
         return took
 
+    def replayed(self) -> dict[str, float]:
+        """Seconds of a step around its replay, and operations that are replayed."""
+        from unittest.mock import patch
+
+        from engine.graphs import PAYS, RECORDERS, WARM_UP
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        class Counter(TorchDispatchMode):
+            """A recorder that only counts what writes numbers: what a GPU would run."""
+
+            operations = 0
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                found = func(*args, **(kwargs or {}))
+                lent = [a.alias_info for a in func._schema.returns]  # of a view: whose numbers
+                self.operations += any(one is None or one.is_write for one in lent)
+                return found
+
+            def warming(self, strict: bool) -> contextlib.AbstractContextManager:
+                return contextlib.nullcontext()
+
+            def recording(self) -> contextlib.AbstractContextManager:
+                return self
+
+            def replay(self) -> None:
+                pass
+
+        made: list[Counter] = []
+        first = 1 + WARM_UP + PAYS
+        with patch.dict(RECORDERS, cpu=lambda: made.append(Counter()) or made[-1]):
+            once = self.answers(first)
+            step = (self.answers(first + REPLAYS) - once) / REPLAYS
+        return {"replayed_step": step, "operations": made[-1].operations}
+
     def measured(self) -> dict[str, float]:
         """Seconds of a decode step and of a micro-batch."""
         steps = (self.answers(1 + WRITTEN) - self.answers(1)) / WRITTEN
-        return {"decode_step": steps, "micro_batch": self.micro_batch()}
+        found = {"decode_step": steps, "micro_batch": self.micro_batch()}
+        return found | (self.replayed() if self.today else {})
 
 
 def settings(task: str, preset: str) -> dict[str, Any]:
@@ -159,16 +196,16 @@ def main() -> None:
     """Do what the lines of the standard input say, and answer each with a line of JSON."""
     answers, sys.stdout = sys.stdout, sys.stderr
     sys.path.insert(0, str(Path.cwd() / "benchmarks"))  # this edition's
-    sides: dict[str, Side] = {}
+    sides: dict[tuple, Side] = {}
     for line in sys.stdin:
         kind, *setup = json.loads(line)
         if kind == "settings":
             found = settings(*setup)
         else:
-            if line not in sides:
-                sides[line] = Side(*setup)
-                sides[line].measured()  # what is prepared once
-            found = sides[line].measured()
+            if (what := tuple(setup)) not in sides:
+                sides[what] = Side(*setup)
+                sides[what].measured()  # what is prepared once
+            found = getattr(sides[what], kind)()
         print(json.dumps(found), file=answers, flush=True)
 
 
