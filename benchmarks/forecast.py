@@ -17,9 +17,11 @@ is this commit. Put together are
 A step takes the longer of the two. *Replayed* are today's decode steps as CUDA graphs: of the host
 that leaves the loop around a replay, which was measured, and the steps until one is recorded. To a
 card's time it adds KERNEL for each operation of a step, which the bytes and the peak do not show
-where operations are small: a guess, as no graph was ever recorded. Every try is needed, and each answer has as many tokens as
-ANSWERS says. Left out: loading, checkpoints, the KL to the init, padding, copies of growing caches,
-what processes exchange. Writes data/benchmarks/forecast.json, some minutes on one core.
+where operations are small: a guess, as no graph was ever recorded.
+
+Every try is needed, and each answer has as many tokens as ANSWERS says. Left out: loading,
+checkpoints, the KL to the init, padding, copies of growing caches, what processes exchange. Writes
+data/benchmarks/forecast.json, some minutes on one core.
 """
 
 import json
