@@ -391,13 +391,13 @@ def measure_replays() -> dict[str, float]:
 
 def replays() -> None:
     """Measure these alone, and put them, with what follows, into the record."""
-    out = OUT.with_name("forecast.json")
+    commit, out = revision(), OUT.with_name("forecast.json")
     facts = json.loads(out.read_text())
     remember_sizes()
     facts["host"]["after"] |= measure_replays()
     facts["host"][", ".join(SAME)] = facts["host"]["after"]
     facts["replays"] = {
-        "command": "python benchmarks/forecast.py --replays", "commit": revision(), "cpu": cpu(),
+        "command": "python benchmarks/forecast.py --replays", "commit": commit, "cpu": cpu(),
         "load": psutil.getloadavg()[0], "kernel": KERNEL,
     }  # fmt: skip
     facts["seed"] = before_and_after(facts["settings_before"], facts["host"])
