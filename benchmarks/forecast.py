@@ -1,7 +1,8 @@
 """What one seed of gp-vl at 11B would take on a GPU, before and after, and which card takes how
 long for what: a forecast. No GPU has run any of it.
 
-    python benchmarks/forecast.py
+    python benchmarks/forecast.py            all of it
+    python benchmarks/forecast.py --replays  anew what a replayed step takes; all else as recorded
 
 *Before* is the first edition, at the commit BEFORE: its settings are asked of its own code; its
 rows side by side are the preset's whatever the card; each try reads its conversation again. *After*
@@ -13,9 +14,14 @@ is this commit. Put together are
    peak, and so the bytes that a step reads: weights (those in four bits are read, written unpacked,
    and read again) and caches.
 
-A step takes the longer of the two. Every try is needed, and each answer has as many tokens as
-ANSWERS says. Left out: loading, checkpoints, the KL to the init, padding, copies of growing caches,
-what processes exchange. Writes data/benchmarks/forecast.json, some minutes on one core.
+A step takes the longer of the two. *Replayed* are today's decode steps as CUDA graphs: of the host
+that leaves the loop around a replay, which was measured, and the steps until one is recorded. To a
+card's time it adds KERNEL for each operation of a step, which the bytes and the peak do not show
+where operations are small: a guess, as no graph was ever recorded.
+
+Every try is needed, and each answer has as many tokens as ANSWERS says. Left out: loading,
+checkpoints, the KL to the init, padding, copies of growing caches, what processes exchange. Writes
+data/benchmarks/forecast.json, some minutes on one core.
 """
 
 import json
@@ -37,6 +43,7 @@ from speed import BEFORE, HOME, OUT, PACKAGES, revision, unpack
 
 from commons.files import write_atomic
 from engine import memory
+from engine.graphs import PAYS, REACH, WARM_UP
 from sftrl_lib import planning
 from sftrl_lib.evaluate import TEMPERATURES, full_battery
 from sftrl_lib.experiment import ROWS as ROWS_AT_A_TIME
@@ -50,6 +57,7 @@ SIZES = (24, 80)  # GB of the cards that are compared
 SEED: dict[str, Any] = {"task": "gp-vl", "preset": "llama-11b"}
 SAME = ("llama-11b", "qlora", "gp-vl")  # what both editions are asked
 ROUNDS = 3
+KERNEL = 3e-6  # seconds of a small operation in a replay, a guess
 ANSWERS = {"usual": costs.ANSWER, "longest": 10**9}  # tokens of an answer, if so many are allowed
 GROWN = {"eval_points": 6, "eval_episodes": 300, "final_episodes": 1500}  # the tiny tier's
 
@@ -80,6 +88,7 @@ class Arm:
     micro_batch: int
     generation_batch_size: int
     again: bool  # whether each try reads its conversation anew, and nothing is shared
+    replayed: bool = False  # whether decode steps are
 
     @property
     def rollout(self) -> Played:
@@ -169,7 +178,13 @@ class Price:
             seen = active * shape.patches if arm.again else active / play.each * shape.filled
             kept += seen * shape.cross_layers * shape.keys
         device = self.unpacking() + 2 * kept / self.card.bandwidth + active * self.token / self.rate
-        return steps * max(device, self.host["decode_step"])
+        by_python = max(device, self.host["decode_step"])
+        if not arm.replayed or self.answer - 1 < WARM_UP + PAYS:
+            return steps * by_python
+        replay = max(device + KERNEL * self.host["operations"], self.host["replayed_step"])
+        # A step is recorded once it was warmed up, and each time that the answer outgrows it.
+        first = chunks * play.tries * math.ceil(self.answer / REACH) * (WARM_UP + 1)
+        return first * by_python + (steps - first) * replay
 
     def reading(self, play: Played, looked: bool = False) -> float:
         """Questions, messages, and, where a try begins anew, all that was said; and pictures, of
@@ -225,8 +240,9 @@ def before_and_after(first: dict[str, Any], host: dict[str, Any]) -> list[dict[s
         usual = [of_today(exp.replace(**GROWN), size) for exp in today.values()]
         grown = [replace(a, measured=alone(b.measured)) for a, b in zip(before, usual, strict=True)]
         for answers, length in ANSWERS.items():
+            replayed = [replace(arm, replayed=True) for arm in after]
             made = {"before": before, "before, measured as the tiny tier is now": grown,
-                    "after": after}  # fmt: skip
+                    "after": after, "after, steps replayed": replayed}  # fmt: skip
             found = {
                 edition: seed(arms, costs.MODELS[size], host[edition.partition(",")[0]], length)
                 for edition, arms in made.items()
@@ -342,7 +358,7 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
         sides["before"].tell("settings", SEED["task"], SEED["preset"])
         for name, (_, setup) in asked.items():
             for _ in range(ROUNDS):
-                sides[name].tell("measure", *setup)
+                sides[name].tell("measured", *setup)
         for preset, _, task in setups:  # meanwhile
             exp = Experiment(preset=preset, task=task)
             planning.shape_of(exp)
@@ -361,6 +377,34 @@ def measure() -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, host | {"after": host[", ".join(SAME)]}
 
 
+def measure_replays() -> dict[str, float]:
+    """What a replayed step takes: medians of ROUNDS."""
+    with tempfile.TemporaryDirectory() as folder:
+        side = Edition(HOME, Path(folder) / "log")
+        for _ in range(ROUNDS):
+            side.tell("replayed", *SAME)
+        rows = [side.answer() for _ in range(ROUNDS)]
+        side.process.kill()
+        side.process.wait()
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def replays() -> None:
+    """Measure these alone, and put them, with what follows, into the record."""
+    commit, out = revision(), OUT.with_name("forecast.json")
+    facts = json.loads(out.read_text())
+    remember_sizes()
+    facts["host"]["after"] |= measure_replays()
+    facts["host"][", ".join(SAME)] = facts["host"]["after"]
+    facts["replays"] = {
+        "command": "python benchmarks/forecast.py --replays", "commit": commit, "cpu": cpu(),
+        "load": psutil.getloadavg()[0], "kernel": KERNEL,
+    }  # fmt: skip
+    facts["seed"] = before_and_after(facts["settings_before"], facts["host"])
+    write_atomic(out, json.dumps(facts, indent=1) + "\n")
+    print(f"written to {out}")
+
+
 def main() -> None:
     commit, out = revision(), OUT.with_name("forecast.json")
     remember_sizes()
@@ -373,6 +417,8 @@ def main() -> None:
         "cards": {size: asdict(card) for size, card in costs.MODELS.items()},
         "settings_before": settings, "seed": before_and_after(settings, host),
         "by_card": by_card(host), "eight": eight(host["after"]),
+        "replays": {"command": "python benchmarks/forecast.py", "commit": commit, "cpu": cpu(),
+                    "load": psutil.getloadavg()[0], "kernel": KERNEL},
     }  # fmt: skip
     write_atomic(out, json.dumps(facts, indent=1) + "\n")
     print(f"written to {out}")
@@ -406,4 +452,4 @@ def cpu() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    replays() if "--replays" in sys.argv[1:] else main()

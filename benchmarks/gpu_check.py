@@ -14,12 +14,14 @@ import gc
 import json
 import math
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import bitsandbytes as bnb
 import torch
@@ -28,6 +30,7 @@ from proof_11b import Graded, built
 from commons.files import write_atomic
 from engine import machine, memory
 from engine.generation import Conversations
+from engine.graphs import RECORDERS
 from engine.images import ImageConditioner
 from engine.load import use_tensor_cores
 from engine.packing import Packed, packed_attention
@@ -375,16 +378,65 @@ def rates(check: Check) -> dict:
 
 
 @step
+def replays(check: Check) -> dict:
+    """Milliseconds of a decode step by Python, replayed, and replayed with what it takes to record
+    one; whether the likeliest tokens are the same, and nats between their log-probabilities. (A
+    replayed step adds up in another order, for it looks at empty places too.)"""
+    rows, tokens = (16, 64) if check.gpu else (4, 16)
+    policy, task = copy.copy(check.policy), Same()
+    policy.end_ids = set()
+    item = task.item("train", 0, 0)
+    picture = task.picture(item, policy.image_size)
+    prompts = [policy.first_turn(task.prompt(item) + f" {n}", picture) for n in range(rows)]
+
+    def written(given: torch.Tensor | None) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
+        """Times, and what was likeliest at each step and how likely the tokens of `given` were,
+        which are read then; None: the likeliest ones."""
+        talk, seconds, found = Conversations(policy, prompts, [picture] * rows), [], []
+        step = talk._next
+
+        def watched(ids, *more):
+            n, began = len(seconds), check.wait()
+            logits = step(ids if given is None else given[n, :, None], *more)
+            seconds.append(check.wait() - began)
+            best = logits.argmax(-1)
+            said = best if given is None else given[n + 1]
+            found.append((best, logits.log_softmax(-1).gather(-1, said[:, None])[:, 0]))
+            times["replayed"] = bool(talk.replayed and talk.replayed.recorder)
+            return logits
+
+        times: dict[str, Any] = {}
+        talk._next = watched  # type: ignore[method-assign]
+        answers = talk.answer([*range(rows)], [[]] * rows, tokens)
+        first = torch.tensor([[a[0] for a in answers]], device=policy.device)
+        best, likely = (torch.stack(x) for x in zip(*found, strict=True))
+        times |= {"step_ms": 1000 * statistics.median(seconds[tokens // 2 :])}
+        times |= {"mean_ms": 1000 * statistics.mean(seconds)}
+        return times, torch.cat([first, best]), likely
+
+    with patch.dict(RECORDERS, clear=True):
+        by_python, plain, likely = written(None)
+    replayed, again, likely_again = written(plain)
+    return {
+        "rows": rows, "tokens": tokens, "by_python": by_python, "replayed": replayed,
+        "expected": check.gpu,
+        "same_tokens": float((plain == again).float().mean()),
+        "apart": float((likely - likely_again).abs().mean()), "close": CLOSE[check.device],
+    }  # fmt: skip
+
+
+@step
 def forecast(check: Check) -> dict:
     """Hours of init, SFT, RL and evaluation of each task by these rates, at most: every answer as
     long as it may be, every try needed, and as many rows at a time as were measured."""
     found, measured = {}, check.facts["rates"]
-    rate, look, a_step = (measured[k] for k in ("tokens_per_s", "look", "decode_step"))
+    rate, look = measured["tokens_per_s"], measured["look"]
+    a_step = check.facts["replays"]["replayed"]["mean_ms"] / 1000
 
     def playing(episodes: int, tries: int, exp: Experiment, first: int) -> float:
         seen = episodes * look["s"] if TASKS[exp.task.name].pictures else 0.0
         steps = math.ceil(episodes / measured["rows"]) * tries * exp.model.max_new_tokens
-        return seen + episodes * first / rate["prefill"] + steps * a_step["s"]
+        return seen + episodes * first / rate["prefill"] + steps * a_step
 
     for name in ("gp-l", "gp-vl", "virl-l", "virl-vl"):
         hours = {}
@@ -414,6 +466,7 @@ def wrong(facts: dict) -> list[str]:
         got.get("build", {}).get("held_gb", []),
     )
     apart, loss = got.get("equal", {}), got.get("learns", {})
+    replays = got.get("replays", {})
     peaks = [row for row in got.get("stages", {}).values() if row["peak_gb"]]
     found = {
         f"{name} failed: {facts[name]['error']}": True for name in facts if "error" in facts[name]
@@ -431,6 +484,10 @@ def wrong(facts: dict) -> list[str]:
         "reading, answering and training do not say the same": any(
             not apart[k] <= apart["close"] for k in apart if k != "close"
         ),
+        "replayed steps do not say what those by Python say": bool(replays)
+        and not replays["apart"] <= replays["close"],
+        "steps on a GPU are not replayed": bool(replays)
+        and replays["expected"] and not replays["replayed"]["replayed"],
         "a gradient is no number": not all(map(math.isfinite, loss.get("grad_norm", []))),
         "the loss on the same rows does not fall": bool(loss)
         and not loss["loss"][-1] < loss["loss"][0],

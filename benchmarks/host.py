@@ -1,5 +1,6 @@
 """Host time of a decode step and of a micro-batch: CPU seconds of Python and dispatch, by the code
-of today or of the first edition, whichever this process imports.
+of today or of the first edition, whichever this process imports. And of a step that is replayed:
+what the loop itself does, around a replay that does nothing here.
 
 `benchmarks/forecast.py` runs it. The models are as deep as the real ones and very narrow, so that
 their products cost next to nothing, and packed into four bits where the real one is. (On the meta
@@ -13,8 +14,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROWS, WRITTEN = 16, 8  # answers side by side, and decode steps, of a measurement
+REPLAYS = 200  # of one recording
 SIDE = 56  # pixels of a picture that a narrow model sees
 
 
@@ -129,10 +132,47 @@ class Side:
         model.eval()
         return took
 
+    def replayed(self) -> dict[str, float]:
+        """Seconds of a step around its replay, and operations that are replayed."""
+        import torch
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        from engine.graphs import RECORDERS, WARM_UP
+
+        class Counter(TorchDispatchMode):
+            """A recorder that only counts what writes numbers: what a GPU would run."""
+
+            operations = 0
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                found = func(*args, **(kwargs or {}))
+                whose = [one.alias_info for one in func._schema.returns]  # None: a tensor's own
+                idle = func is torch.ops.aten._unsafe_view.default
+                self.operations += not idle and any(one is None or one.is_write for one in whose)
+                return found
+
+            def warming(self, strict: bool) -> contextlib.AbstractContextManager:
+                return contextlib.nullcontext()
+
+            def recording(self) -> contextlib.AbstractContextManager:
+                return self
+
+            def replay(self) -> None:
+                """When."""
+                replays.append(time.process_time())
+
+        replays: list[float] = []
+        counter = Counter()
+        with patch.dict(RECORDERS, cpu=lambda: counter):
+            self.answers(1 + WARM_UP + REPLAYS)
+        step = (replays[-1] - replays[0]) / (len(replays) - 1)
+        return {"replayed_step": step, "operations": counter.operations}
+
     def measured(self) -> dict[str, float]:
         """Seconds of a decode step and of a micro-batch."""
         steps = (self.answers(1 + WRITTEN) - self.answers(1)) / WRITTEN
-        return {"decode_step": steps, "micro_batch": self.micro_batch()}
+        found = {"decode_step": steps, "micro_batch": self.micro_batch()}
+        return found | (self.replayed() if self.today else {})
 
 
 def settings(task: str, preset: str) -> dict[str, Any]:
@@ -159,16 +199,16 @@ def main() -> None:
     """Do what the lines of the standard input say, and answer each with a line of JSON."""
     answers, sys.stdout = sys.stdout, sys.stderr
     sys.path.insert(0, str(Path.cwd() / "benchmarks"))  # this edition's
-    sides: dict[str, Side] = {}
+    sides: dict[tuple, Side] = {}
     for line in sys.stdin:
         kind, *setup = json.loads(line)
         if kind == "settings":
             found = settings(*setup)
         else:
-            if line not in sides:
-                sides[line] = Side(*setup)
-                sides[line].measured()  # what is prepared once
-            found = sides[line].measured()
+            if (what := tuple(setup)) not in sides:
+                sides[what] = Side(*setup)
+                sides[what].measured()  # what is prepared once
+            found = getattr(sides[what], kind)()
         print(json.dumps(found), file=answers, flush=True)
 
 

@@ -1,7 +1,7 @@
 """How a language model is loaded, asked, trained and fitted into memory, whatever the task.
 
 which   settings, presets, sources, load, adapters, families; policy: how it is spoken to
-asked   generation, images; divergence: how far it has moved
+asked   generation, graphs, images; divergence: how far it has moved
 trained trainer, checkpoints, packing, compute
 where   memory, allocator, threads, machine
 

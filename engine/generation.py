@@ -3,11 +3,12 @@
 Conversations that begin alike share the keys and values of that beginning, a *trunk*: it is run
 once, kept once, and attended to by all of its rows in one matrix product. What follows is a row's
 own, and stays in place from the first answer to the last message. Rows that have ended move behind
-the others, so that a long-winded answer does not make them all wait.
+the others, so that a long-winded answer does not make them all wait. On a GPU a step is recorded
+and replayed (`graphs`).
 """
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,15 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .adapters import lean
 from .allocator import caches_kept
+from .graphs import PAYS, REACH, RECORDERS, WARM_UP, Replayed
 from .images import ImageConditioner
 from .packing import refuse_unusual_attention
 from .policy import Policy
 
 ATTENTION = "trunks"  # under this name transformers' models find `_attend`
-CROWD = 0.85  # rows are moved once fewer than this share of them still write
+# Rows are moved once fewer than this share of them still write; where steps are replayed, which
+# makes them cheap and moving dear, later.
+CROWD, REPLAYED_CROWD = 0.85, 0.5
 # Where tokens are drawn from: one stream for all conversations, or one for each, whose answers then
 # do not depend on who its neighbours are.
 Streams = torch.Generator | Sequence[np.random.Generator] | None
@@ -168,6 +172,7 @@ class Conversations:
         self.at = list(range(len(prompts)))  # the conversation in each row of the buffers
         self.filled = [0] * len(prompts)  # slots of their own that are taken
         self.capacity = self.top = 0  # slots that there are, and that are looked at
+        self.replayed: Replayed | None = None  # the step of the rows that are selected
         self._read_trunks(prompts, pictures)
 
     @torch.no_grad()
@@ -288,14 +293,34 @@ class Conversations:
         positions = (self.visible[:, None] + slots).clamp_min(0)
         return self._call(self.rows, ids, positions)
 
+    def _next(self, ids: torch.Tensor, slots: torch.Tensor, top: int, steps: int) -> torch.Tensor:
+        """`_read` of one token a row, the first of so many `steps`."""
+        if not self.replayed or top > self.top:
+            if not self._pays(steps):
+                return self._read(ids, slots, top)
+            read = partial(self._read, top=min(self.capacity, top + REACH))
+            self.replayed = Replayed(read, self.device.type)
+        return self.replayed(ids, slots)
+
+    def _pays(self, steps: int) -> bool:
+        """Whether so many steps are worth a recording."""
+        return self.device.type in RECORDERS and steps >= WARM_UP + PAYS
+
+    def _crowd(self, steps: int) -> float:
+        """Rows are moved once fewer than this share of them still write, with `steps` to go."""
+        if not self.replayed or self.device.type not in RECORDERS:  # none, or refused
+            return CROWD
+        return REPLAYED_CROWD if self._pays(steps) else 0.0
+
     def _select(self, ids: list[int], reached: dict[int, int]) -> None:
         """Bring these conversations forward, and keep what the model needs to know of them."""
         self._bring_forward(ids)
-        rows = self.at[: len(ids)]
-        self.rows = torch.tensor(rows)
-        self.place = self._tensor([self.place_of[i] for i in rows])
+        self.replayed, rows = None, self.at[: len(ids)]
+        self.rows = self._tensor(rows)
+        places = [self.place_of[i] for i in rows]
+        self.place = self._tensor(places)
         self.row_of_place = None  # each row is where its place is
-        if self.place.tolist() != list(range(self.places)):
+        if places != list(range(self.places)):
             self.row_of_place = self.place.new_zeros(self.places)  # of an empty place: any
             self.row_of_place[self.place] = torch.arange(len(rows), device=self.device)
         self.visible = self._tensor([self.shared[i] for i in rows])
@@ -319,11 +344,11 @@ class Conversations:
         top = max(reached.values())
         self.capacity = max(self.capacity, top + max_new_tokens)
         self.longest = self.width + top + max_new_tokens
-        waiting = [self.pending[i] for i in self.rows.tolist()]
+        waiting = [self.pending[i] for i in self.at[: len(ids)]]
         width = max(map(len, waiting))
         tokens = self._tensor([[0] * (width - len(w)) + w for w in waiting])
         slots = self.reached[:, None] - torch.arange(width, 0, -1, device=self.device)
-        start = self._tensor([self.filled[i] for i in self.rows.tolist()])
+        start = self._tensor([self.filled[i] for i in self.at[: len(ids)]])
         slots = slots.where(slots >= start[:, None], -1)
         step = max(2, self._at_once() // len(ids))  # of one column alone no token may be padding
         for n in range(0, width, step):
@@ -338,7 +363,7 @@ class Conversations:
         drawn, heat = bool(heat.any()), heat.to(self.device)  # a GPU asked would be waited for
         ended = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
         patience = 1 if self.device.type == "cpu" else 8  # to look is to wait for a GPU
-        lines = line[self.rows.to(self.device)]
+        lines = line[self.rows]
         for n in range(max_new_tokens):
             new = _choose(logits, heat[lines] if drawn else None, draws[lines, n])
             written[lines, n] = new
@@ -346,17 +371,17 @@ class Conversations:
             if n + 1 == max_new_tokens:
                 break
             if n % patience == 0:
-                going = (~ended[lines]).cpu()
-                left = int(going.sum())
-                if not left:
+                still = (~ended[lines]).tolist()
+                going = [i for i, writes in zip(self.at, still, strict=False) if writes]
+                if not going:
                     break
-                if left < CROWD * len(lines):
-                    self._select(self.rows[going].tolist(), reached)
-                    lines = line[self.rows.to(self.device)]
-            slots = (self.reached + n)[:, None]
-            logits = self._read(written[lines, n : n + 1], slots, top + n + 1)
+                if len(going) < self._crowd(max_new_tokens - 1 - n) * len(lines):
+                    self._select(going, reached)
+                    lines = line[self.rows]
+            slots, steps = (self.reached + n)[:, None], max_new_tokens - 1 - n
+            logits = self._next(written[lines, n : n + 1], slots, top + n + 1, steps)
 
-        answers = []
+        self.replayed, answers = None, []
         for i, row in zip(ids, written.tolist(), strict=True):
             end = next((k for k, t in enumerate(row, 1) if t in self.policy.end_ids), len(row))
             answers.append(row[:end])

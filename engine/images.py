@@ -36,7 +36,8 @@ class ImageConditioner:
         different = {id(picture): picture for picture in pictures}
         places = {key: place for place, key in enumerate(different)}
         self.pictures = list(different.values())
-        self.number = torch.tensor([places[id(picture)] for picture in pictures])
+        # On the device, as all that a decode step looks up: else a GPU waits, token by token.
+        self.number = torch.tensor([places[id(p)] for p in pictures], device=policy.device)
         self.starts = torch.zeros_like(self.number[: len(places)])  # in the text: families write it
         read = policy.processor.image_processor
         seen = (read([[picture]], return_tensors="pt") for picture in self.pictures)
@@ -51,7 +52,8 @@ class ImageConditioner:
     def of_all(self, name: str) -> torch.Tensor:
         """(pictures, ...): a tensor of the image processor's that has one row a picture."""
         if name not in self._of_all:
-            self._of_all[name] = torch.cat([one[name] for one in self.inputs])
+            joined = torch.cat([one[name] for one in self.inputs])
+            self._of_all[name] = joined.to(self.policy.device)
         return self._of_all[name]
 
     def states(self, model: Any, pictures: torch.Tensor) -> list[States]:
@@ -100,7 +102,7 @@ class ImageConditioner:
         model = model or self.policy.model
         model = getattr(model, "module", model)  # of several processes
         model = model.get_base_model() if hasattr(model, "peft_config") else model
-        self.rows = self.rows if rows is None else rows.cpu()
+        self.rows = self.rows if rows is None else rows.to(self.number.device)
         handle = model.register_forward_pre_hook(self._condition, with_kwargs=True)
         try:
             yield

@@ -343,7 +343,8 @@ costs.hours()
 # (`costs.SHARE`). It moves every hour here in proportion, and nothing else. **Take them as a floor
 # and not as a forecast.** Writing answers token by token waits for memory and for Python, and
 # reaches far less, so RL's hours are the least certain; measuring, which writes answers too, is not
-# counted and is no trifle.
+# counted and is no trifle. On a GPU the library therefore records a decode step once, as a CUDA
+# graph, and replays it without Python; what that saves, no GPU has shown.
 #
 # Why is the picture so cheap in our RL? A frozen tower sees the same hand the same way each time,
 # so the library looks once a deal, and not once an answer.

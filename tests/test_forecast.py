@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers.models.mllama.modeling_mllama import _prepare_aspect_ratio_attention_mask
 
+from engine import graphs
 from sftrl_lib import evaluate, planning
 from sftrl_lib.experiment import Experiment
 from sftrl_lib.places import ROOT
@@ -74,6 +75,20 @@ def test_a_step_takes_the_longer_of_host_and_card(script):
     card = seconds(0.0)
     assert 0 < card < seconds(2.0) and card == seconds(card / 60 / play.tries / 2)
     assert seconds(0.0, 16) > card  # weights are read more often
+
+
+def test_replayed_steps_are_paid_for_from_the_first_recording_on(script):
+    arm = replace(script.of_today(Experiment(**script.SEED), 80), replayed=True)
+    play, host = arm.rollout, {"decode_step": 2.0, "replayed_step": 1.0, "operations": 0}
+
+    def seconds(answer: int, **other) -> float:
+        return script.Price(arm, CARD, host | other, answer).writing(play) / play.tries
+
+    few = graphs.WARM_UP + graphs.PAYS  # of so many tokens the first is read off the question
+    assert seconds(few) == pytest.approx(2.0 * few)
+    python = graphs.WARM_UP + 1
+    assert seconds(60) == pytest.approx(2.0 * python + 1.0 * (60 - python))
+    assert seconds(60, operations=3 / script.KERNEL) > 3 * (60 - python)  # the card is slower
 
 
 def test_reading_again_costs_more_and_sharing_less(script):
@@ -153,6 +168,19 @@ def test_what_the_page_says_of_the_forecast():
     first, second = (rows[gb, "usual", "after"]["rows"]["rl"][1] for gb in (24, 80))
     assert f"24 GB hold {first} answers side by side, where 80 GB hold {second}" in said
     assert f"from answers of {kept['answers']['usual']} tokens" in said
+
+
+def test_what_the_page_says_of_replays():
+    kept, said = record("forecast"), page()
+    host, rows = kept["host"]["after"], {}
+    for row in kept["seed"]:
+        rows.setdefault(row["edition"], []).append(row["total"])
+    assert f"leave {1000 * host['replayed_step']:.1f} ms of Python a step" in said
+    assert f"by {1e6 * kept['replays']['kernel']:.0f} µs for each of a step's" in said
+    assert f"{host['operations']:,} operations" in said
+    saved = [1 - b / a for a, b in zip(rows["after"], rows["after, steps replayed"], strict=True)]
+    assert f"between {min(saved):.0%} and {max(saved):.0%} less" in said
+    assert saved[-1] == max(saved) and kept["seed"][-1]["gb"] == 80  # "large cards, long answers"
 
 
 def test_what_the_page_says_of_eight():

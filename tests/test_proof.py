@@ -104,6 +104,7 @@ RIGHT = {
     "build": {"held_gb": [8.0, 8.1]}, "equal": {"decode_from_training": 0.01, "close": 0.1},
     "learns": {"grad_norm": [1.0, 2.0], "loss": [3.0, 2.0], "apart": 0.0},
     "stages": {"sft": {"peak_gb": 10.0, "planned_gb": 10.5}},
+    "replays": {"replayed": {"replayed": True}, "expected": True, "apart": 0.01, "close": 0.1},
 }  # fmt: skip
 
 
@@ -117,6 +118,7 @@ RIGHT = {
         ("learns", {"loss": [2.0, 2.0]}), ("learns", {"apart": 0.1}),
         ("stages", {"rl": {"peak_gb": 10.0, "planned_gb": 12.0}}),
         ("stages", {"rl": {"peak_gb": 10.0, "planned_gb": 7.0}}), ("equal", {"error": "no room"}),
+        ("replays", {"replayed": {"replayed": False}}), ("replays", {"apart": math.nan}),
     ],
 )  # fmt: skip
 def test_what_is_wrong_on_a_gpu_is_said(check, step, finding):
@@ -156,6 +158,9 @@ def test_every_step_of_the_check_runs_on_a_cpu_and_finds_nothing_wrong(check, tm
     rates = facts["rates"]
     assert all(rates[k]["s"] >= rates[k]["host_s"] > 0 for k in ("look", "prefill", "decode_step"))
     assert all(0 < share < 1 for share in rates["share_of_peak"].values())
+    steps = facts["replays"]
+    assert steps["same_tokens"] == 1 and steps["apart"] == 0  # both by Python, for want of a GPU
+    assert not steps["replayed"]["replayed"] and steps["by_python"]["step_ms"] > 0
     for task in ("gp-l", "gp-vl", "virl-l", "virl-vl"):
         assert set(facts["forecast"][task]) == {"init", "sft", "rl", "evaluation of an arm"}
         assert all(hours > 0 for hours in facts["forecast"][task].values())

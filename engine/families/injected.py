@@ -65,7 +65,7 @@ class Injected(Family):
         ids, cache, more = call["input_ids"], call.get("past_key_values"), {}
         if cache is None or cache.get_seq_length() == 0:
             marks = ids == model.config.image_token_id
-            images.starts[number] = marks.int().argmax(1).cpu()
+            images.starts[number] = marks.int().argmax(1)
             more = cls._given(images, model, number)
         plain = call.get("position_ids")
         if plain is None:
@@ -74,12 +74,13 @@ class Injected(Family):
 
     @classmethod
     def condition_packed(cls, images: Any, model: Any, packed: Any) -> dict[str, Any]:
-        first = [row.index(model.config.image_token_id) for row in packed.rows]
-        images.starts[packed.pictures.cpu()] = torch.tensor(first)[packed.row.cpu()]
-        start = packed.position_ids[0] == torch.tensor(first, device=packed.device)[packed.row]
+        found = [row.index(model.config.image_token_id) for row in packed.rows]
+        first = torch.tensor(found, device=packed.device)[packed.row]
+        images.starts[packed.pictures] = first
+        start = packed.position_ids[0] == first
         # A picture stands as often as its first placeholder does: once for rows that share it.
-        return cls._given(images, model, packed.pictures[start].cpu()) | cls.positions(
-            images, model.config, packed.position_ids, packed.pictures[None].cpu()
+        return cls._given(images, model, packed.pictures[start]) | cls.positions(
+            images, model.config, packed.position_ids, packed.pictures[None]
         )
 
     @staticmethod
@@ -135,7 +136,7 @@ class Qwen(Injected):
         what is behind it goes on after the longer side of the picture."""
         grid = images.of_all("image_grid_thw")[:, 1:] // config.vision_config.spatial_merge_size
         facts = torch.cat([images.starts[:, None], grid], 1)[number]
-        first, high, wide = facts.to(plain.device, non_blocking=True).unbind(-1)
+        first, high, wide = facts.unbind(-1)
         n, size = plain - first, high * wide
         line = plain.where(n < 0, plain - size + torch.maximum(high, wide))
         outside = (n < 0) | (n >= size)

@@ -60,7 +60,6 @@ class Mllama(Family):
             shown = torch.ones_like(ids)
         # (pictures, 1, 1, tiles): 1 where there is one
         tiles = images.of_all("aspect_ratio_mask")[number][:, None]
-        tiles = tiles.to(ids.device, non_blocking=True)  # else a GPU is waited for, token by token
         if cache is not None and not more:  # of which the cache may have the first alone
             first = model.config.text_config.cross_attention_layers[0]
             tiles = tiles[..., : cache.layers[first].keys.size(2) // cls.shown(model.config)]
@@ -72,12 +71,12 @@ class Mllama(Family):
     def condition_packed(cls, images: Any, model: Any, packed: Any) -> dict[str, Any]:
         """The n-th different number's states are the n-th."""
         different, place = packed.pictures.unique(return_inverse=True)
-        states = torch.stack([one for (one,) in images.states(model, different.cpu())])
+        states = torch.stack([one for (one,) in images.states(model, different)])
         first = [row.index(model.config.image_token_index) for row in packed.rows]
         shown = packed.position_ids[0] >= torch.tensor(first, device=place.device)[packed.row]
         own = place[:, None] == torch.arange(len(different), device=place.device)
         # (tokens, pictures, tiles)
-        tiles = images.of_all("aspect_ratio_mask").to(place.device)[different, 0]
+        tiles = images.of_all("aspect_ratio_mask")[different, 0]
         mask = (shown[:, None] & own)[:, :, None] * tiles
         return {
             "cross_attention_states": states.flatten(0, 1)[None],
