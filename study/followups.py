@@ -167,10 +167,11 @@ def draw_trades() -> plots.Figure:
     attempts on the development seeds."""
     title, said = "What a learning rate loses for what it gains", []
     with mpl.rc_context(plots.RC):
-        caption = "development seeds, one or two runs a point; labels: the rate"
+        tables = {task: attempts(task, *which) for task, which in STARTS.items()}
+        runs = sorted({n for tried in tables.values() for n in tried.n})
+        caption = f"development seeds, {runs[0]} to {runs[-1]} runs a point; labels: the rate"
         figure, axes = plots.frame(title, caption, [1.3, 1.3])
-        for axis, (task, (foundation, metric, tries)) in zip(axes, STARTS.items(), strict=True):
-            tried = attempts(task, foundation, metric, tries)
+        for axis, (task, tried) in zip(axes, tables.items(), strict=True):
             for method in ("init", "sft", "rl"):
                 arm = tried[tried.method == method].pivot(
                     index="lr", columns="split", values="value"
@@ -187,7 +188,7 @@ def draw_trades() -> plots.Figure:
                     at = f" at {lr:.0e}" * (method != "init")
                     said.append(f"{task}, {plots.name_of(method)}{at}: ID {place[0]:.0f}%, "
                                 f"OOD {place[1]:.0f}%")  # fmt: skip
-            label = plots.metric_label(metric, task)
+            label = plots.metric_label(STARTS[task][1], task)
             name = "cards" if task == "gp-l" else "walks"
             axis.set(title=name, xlabel=f"ID, unseen: {label}", ylabel=f"rule OOD: {label}")
             axis.margins(0.12)
