@@ -88,9 +88,10 @@ curves = followups.sft_curves(results, preset)
 plots.show(followups.draw_sft_curves(curves))
 
 # %% [markdown]
-# The dashed line is where the first edition's budget ended. On the left, SFT looks harmless: it
-# rises a little under the new rule, and has begun to fall. On the right the fall goes on, until
-# hardly a step is right. And the dark line, new routes under the training's rule, shows none of it.
+# The dashed line is where the first edition's budget ended. In the first edition SFT looks
+# harmless: it rises a little under the new rule, and has begun to fall. In the second the fall goes
+# on, until hardly a step is right. And the dark line, new routes under the training's rule, shows
+# none of it.
 #
 # **Verdict.** Supported here. It also says something about budgets: where one stops decides whether
 # SFT forgets a little or everything.
@@ -149,13 +150,13 @@ ends = followups.at_temperatures(results)
 plots.show(followups.draw_temperatures(ends))
 
 # %% [markdown]
-# Follow the init from right to left. Colder sampling alone lifts it, most of the way to RL. RL's
-# own line is flat: its answers are already sharp. What is left of the gap at the left edge is what
-# RL has taught.
+# Under the training's rule follow the init from right to left. Colder sampling alone lifts it, most
+# of the way to RL. RL's own line is flat: its answers are already sharp. What is left of the gap at
+# temperature 0 is what RL has taught.
 #
 # **Verdict.** Mostly right on walks, under the training's rule. So a gain of RL that is measured at
-# temperature 1 needs the init at its best temperature beside it. (And look at the right panel.
-# Which of the three would you call the one that generalises?)
+# temperature 1 needs the init at its best temperature beside it. (And look at the panel of the new
+# rule, *rule OOD*. Which of the three would you call the one that generalises?)
 
 # %% [markdown] exercise="sharpened"
 # **Exercise 07.2. Sharpen without training** (medium, 10 minutes)
@@ -258,10 +259,10 @@ plots.show(followups.draw_trades())
 # On cards the same advice keeps the new rule and does not learn the old one: no rate of SFT brings
 # it to the right of its start.
 #
-# **Verdict.** Open. Each point is a run or two, at the first edition's length, which ends before
-# the fall. The second edition tried five rates for each arm, but looked at validation routes alone,
-# so that its test stays a test. At the length where SFT collapses, no other rate has been measured
-# under the new rule.
+# **Verdict.** Open. Each point is one run to three, at the first edition's length, which ends
+# before the fall. The second edition tried five rates for each arm, but looked at validation routes
+# alone, so that its test stays a test. At the length where SFT collapses, no other rate has been
+# measured under the new rule.
 
 # %% [markdown]
 # ## Live: a reply of your own
@@ -311,9 +312,12 @@ plots.show(followups.draw_distances(distances))
 # cards as text it is the other way round. RL goes *further* than SFT, and rises under the new rule,
 # while SFT, with the shorter way, falls. At any distance that both have reached, RL is far above.
 #
-# **Verdict.** Whether RL stays near depends on the task, and on cards the distance does not explain
-# who forgets. (The fourth panel is the second edition, and fills as its seeds are recorded. At
-# equal distance, which arm is above the other there?)
+# The second edition's walks turn even that round. RL ends about as far from the init as SFT stands
+# at its first checkpoint. There SFT has kept the new words and RL has lost some; SFT loses nearly
+# all of them further out, where RL never went.
+#
+# **Verdict.** Whether RL stays near depends on the task, and on cards and on these walks the
+# distance alone does not decide who forgets.
 
 # %% [markdown] exercise="at_distance"
 # **Exercise 07.4. At equal distance** (medium, 15 minutes)

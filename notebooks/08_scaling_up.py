@@ -247,7 +247,7 @@ check("08.3", quantised)
 # $$
 #
 # $B$ starts at zero, so training starts from the model as it was. Together, four bits and an
-# adapter are called **QLoRA**. This is how little is trained:
+# adapter are called **QLoRA**. The larger the model, the smaller the share that is trained:
 
 # %%
 costs.adapters()
@@ -298,11 +298,14 @@ costs.cards()
 
 # %% [markdown]
 # The first two rows are the presets `gpu-small` and `gpu-vision`, made for an evening on a card of
-# your own; the others are `llama-11b`, at a `--precision` of `qlora`, `lora` or `full`. By counting
-# operations the first two take an evening for the init and both arms. Nobody has watched the clock.
+# your own; the others are `llama-11b`, at a `--precision` of `qlora`, `lora` or `full`. To fit is
+# not to finish: on the smallest card that holds it, one seed of the 11B model in four bits takes
+# days, and of the first two an evening. So says the forecast on the page *Tiers*. Nobody has
+# watched the clock.
 #
-# Between them and the tiny model lies `smol`, whose English comes from elsewhere, on two cores.
-# Each stage was recorded once, as short as that makes it. *Base* is the model as it is delivered:
+# Between them and the tiny model lies `smol`, a small language model that others have pre-trained.
+# It runs on two cores, and each stage was recorded once, with few steps. *Base* is the model as it
+# is delivered:
 
 # %%
 from sftrl_lib.results import load_results
@@ -324,8 +327,9 @@ pd.DataFrame(found).T.style.format("{:.0%}", na_rep="none to read")
 # ## What would it cost?
 #
 # The paper's measure: $6 N$ operations for a trained token, $2 N$ for one that is read or written
-# in a rollout, with $N$ the weights that a token passes. A picture costs on top. The tower passes
-# every patch through its weights, and compares every patch with every other.
+# in a rollout, with $N$ the weights that a token passes. A picture costs on top. It is cut into
+# patches, and the **tower**, the part of the model that sees, passes every patch through its
+# weights and compares every patch with every other.
 
 # %%
 predict(
@@ -343,8 +347,9 @@ costs.hours()
 # (`costs.SHARE`). It moves every hour here in proportion, and nothing else. **Take them as a floor
 # and not as a forecast.** Writing answers token by token waits for memory and for Python, and
 # reaches far less, so RL's hours are the least certain; measuring, which writes answers too, is not
-# counted and is no trifle. On a GPU the library therefore records a decode step once, as a CUDA
-# graph, and replays it without Python; what that saves, no GPU has shown.
+# counted and is no trifle. (The forecast on the page *Tiers* counts both.) On a GPU the library
+# therefore records a decode step once, as a CUDA graph, and replays it without Python; what that
+# saves, no GPU has shown.
 #
 # Why is the picture so cheap in our RL? A frozen tower sees the same hand the same way each time,
 # so the library looks once a deal, and not once an answer.

@@ -32,6 +32,7 @@ SIDE_BY_SIDE = 4  # notebooks at most: each may hold 2 GB
 CELL_TIMEOUT = 1800  # seconds; a cell that takes longer has hung
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS_BAR = re.compile(r"Progress\(|%\|| ?it/s|it \[")  # how tqdm's widget prints itself
+JAVASCRIPT = "application/javascript"  # `setup` has some, for JupyterLab
 NO_KERNEL = "(a widget: open this notebook with `make lab` to use it)"
 
 
@@ -156,12 +157,14 @@ async def _execute_all(notebooks: Sequence[Path], parameters: Mapping[str, Any])
 
 
 def without_widgets(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Fold predictions, drop progress bars and replace other widgets by a note: no kernel stands
-    behind a page."""
+    """Fold predictions, drop progress bars and scripts, and replace other widgets by a note: no
+    kernel stands behind a page."""
     predict.fold(nb)
     for cell in nb.cells:
         kept = []
         for output in cell.get("outputs", []):
+            if JAVASCRIPT in output.get("data", {}):
+                continue
             if WIDGET not in output.get("data", {}):
                 kept.append(output)
             elif not PROGRESS_BAR.search(output.data.get("text/plain", "")):

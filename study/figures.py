@@ -269,11 +269,12 @@ def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)
     `engine.memory.Plan`s. Lines: what cards have."""
     rows = [(f"{name}: {p.stage}", p) for name, group in plans.items() for p in group]
     with mpl.rc_context(RC):
-        caption = "planned, not measured; dashed: what a card has"
+        sizes = f"{', '.join(map(str, cards[:-1]))} and {cards[-1]}"
+        caption = f"planned, not measured; dashed: cards of {sizes} GB"
         figure, (axis,) = frame(
             "Memory at the peak of a stage", caption, [2.6], 1.4 + 0.4 * len(rows)
         )
-        said, colors = [], {}
+        said, colors, ticks = [], {}, []
         for place, (name, made) in enumerate(reversed(rows)):
             sums = {phase: sum(parts.values()) for phase, parts in made.phases.items()}
             busy = max((p for p in sums if p != "stays"), key=sums.get)
@@ -285,13 +286,11 @@ def memory(plans: Mapping[str, Sequence[Any]], cards: Sequence[float] = (24, 80)
                 label = piece if piece not in axis.get_legend_handles_labels()[1] else ""
                 axis.barh(place, size / 2**30, 0.6, left, color=color, label=label)
                 left += size / 2**30
-            look = dict(va="center", fontsize=8, textcoords="offset points", xytext=(4, 0))
-            back = dict(facecolor="white", edgecolor="none", pad=1)
-            axis.annotate(f"{left:.1f}", (left, place), bbox=back, **look)
+            ticks.append(f"{name}\n{left:.1f} GB")
             said.append(f"{name} {left:.1f} GB, of which weights {pieces['weights'] / 2**30:.1f}")
         for card in cards:
             axis.axvline(card, color="#202020", linestyle="--", linewidth=0.8)
-        axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+        axis.set_yticks(range(len(rows)), ticks)
         axis.set(xlabel="GB", xlim=(0, axis.get_xlim()[1] * 1.06))
         axis.grid(axis="y", visible=False)
         return finish(figure, f"Memory at the peak of a stage, planned: {'; '.join(said[::-1])}.")

@@ -53,8 +53,8 @@ def draw_distances(found: Mapping[str, pd.DataFrame]) -> plots.Figure:
     """`distances`, a panel each: thin, a seed's path; thick, the mean over seeds."""
     title, said = "How far it moved, and what that cost under the new rule", []
     with mpl.rc_context(plots.RC):
-        caption = f"change in points, one path an arm, from the init; {plots.SEEDS}"
-        figure, axes = plots.frame(title, caption, [0.8] * len(found))
+        caption = f"across: KL to the init; one path an arm, from the init; {plots.SEEDS}"
+        figure, axes = plots.frame(title, caption, [0.52] * len(found))
         for axis, (name, rows) in zip(axes, found.items(), strict=True):
             for method, arm in rows.groupby("method", sort=False):
                 plots.draw_arm(axis, method, arm, "")
@@ -62,8 +62,9 @@ def draw_distances(found: Mapping[str, pd.DataFrame]) -> plots.Figure:
                 end = f"{ends.x.mean():.1f} nats, {ends.y.mean():+.0f} points"
                 said.append(f"{name}, {plots.name_of(method)} ends at {end}")
             axis.axhline(0, color="#595959", linewidth=0.8)
-            axis.set(title=name, xlabel="KL to the init (nats)")
-        axes[0].set_ylabel("rule OOD, change")
+            axis.set(title=name.replace(", ", ",\n"), xlabel="KL (nats)")
+            axis.locator_params(axis="x", nbins=4)
+        axes[0].set_ylabel("change (points)")
         return plots.finish(figure, f"{title}. {'; '.join(said)}.")
 
 
@@ -166,10 +167,11 @@ def draw_trades() -> plots.Figure:
     attempts on the development seeds."""
     title, said = "What a learning rate loses for what it gains", []
     with mpl.rc_context(plots.RC):
-        caption = "development seeds, one or two runs a point; labels: the rate"
+        tables = {task: attempts(task, *which) for task, which in STARTS.items()}
+        runs = sorted({n for tried in tables.values() for n in tried.n})
+        caption = f"development seeds, {runs[0]} to {runs[-1]} runs a point; labels: the rate"
         figure, axes = plots.frame(title, caption, [1.3, 1.3])
-        for axis, (task, (foundation, metric, tries)) in zip(axes, STARTS.items(), strict=True):
-            tried = attempts(task, foundation, metric, tries)
+        for axis, (task, tried) in zip(axes, tables.items(), strict=True):
             for method in ("init", "sft", "rl"):
                 arm = tried[tried.method == method].pivot(
                     index="lr", columns="split", values="value"
@@ -178,13 +180,15 @@ def draw_trades() -> plots.Figure:
                           **plots.style_of(method))  # fmt: skip
                 for lr, point in arm.iterrows():
                     place = (point.id_unseen, point.rule_ood)
-                    if method != "init":
-                        look = dict(xytext=(5, 4), textcoords="offset points", fontsize=7.5)
-                        axis.annotate(f"{lr:.0e}".replace("e-0", "e-"), place, **look)
+                    if method != "init":  # the highest rate below its line
+                        aside = ((-4, -10), "right") if lr == arm.index.max() else ((5, 4), "left")
+                        look = dict(zip(("xytext", "ha"), aside, strict=True), fontsize=7.5)
+                        name = f"{lr:.0e}".replace("e-0", "e-")
+                        axis.annotate(name, place, textcoords="offset points", **look)
                     at = f" at {lr:.0e}" * (method != "init")
                     said.append(f"{task}, {plots.name_of(method)}{at}: ID {place[0]:.0f}%, "
                                 f"OOD {place[1]:.0f}%")  # fmt: skip
-            label = plots.metric_label(metric, task)
+            label = plots.metric_label(STARTS[task][1], task)
             name = "cards" if task == "gp-l" else "walks"
             axis.set(title=name, xlabel=f"ID, unseen: {label}", ylabel=f"rule OOD: {label}")
             axis.margins(0.12)

@@ -113,7 +113,7 @@ def walks(results: pd.DataFrame, dark: bool = False, preset: str = "tiny") -> Fi
     data.need([("rule_ood", metric) for metric in ("turn_found", "turn_accuracy")])
     return _beside(
         data, WALK_STAGES, "per_step", "Actions that are right (walks)", {"": turns(data)},
-        "Turns have new names. What do the models say at a corner?", dark,
+        "Turns have new names. What is said at a corner?", dark,
     )  # fmt: skip
 
 
@@ -149,7 +149,8 @@ def _slopes(
         color = _shade(style_of(method)["color"], dark)
         look = style_of(method) | dict(color=color, linewidth=1.6 + (method != "init"))
         axis.plot(range(len(y)), y, markersize=7, **look)
-    gap = 0.06 * max(map(max, heights.values()))
+    top = max(map(max, heights.values()))
+    gap = 0.06 * top
     for place in range(len(stages)):
         shown = sorted((y[place], method) for method, y in heights.items() if len(y) > place)
         spots = _apart([height for height, _ in shown], gap)
@@ -160,13 +161,15 @@ def _slopes(
                 axis.text(-0.09, spot, name, ha="right", fontweight="bold", **text)
             elif place == len(stages) - 1:
                 axis.text(place + 0.09, spot, f"{height:.0f}%", **text)
-            else:  # above its mark, the lowest below
-                side = -gap if height == shown[0][0] else gap
-                axis.text(place + 0.07, height + side, f"{height:.0f}%", **text)
+            else:  # above its mark, the lowest below; on the side where lines are flatter
+                up = -gap if height == shown[0][0] else gap
+                side = -1 if _steepest(heights, place + 1) > _steepest(heights, place) else 1
+                look = text | {"ha": "left" if side > 0 else "right"}
+                axis.text(place + 0.07 * side, height + up, f"{height:.0f}%", **look)
     axis.set(
         title=title,
         xlim=(-0.6, len(stages) - 0.65),
-        ylim=(-gap, None),
+        ylim=(-gap, top + 1.8 * gap),  # room for a number above the highest mark
         yticks=[],
     )
     axis.set_xticks(range(len(stages)), stages.values())
@@ -181,6 +184,11 @@ def _slopes(
         f"{title}, within {data.tries} tries, means over {seeds} seeds, in three tests ({where}): "
         f"{lines}."
     )
+
+
+def _steepest(heights: dict[str, list[float]], stage: int) -> float:
+    """The largest change on the way to a stage."""
+    return max(abs(y[stage] - y[stage - 1]) for y in heights.values() if len(y) > stage)
 
 
 def _apart(heights: list[float], gap: float) -> list[float]:

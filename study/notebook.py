@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 from IPython import get_ipython
+from IPython.display import Javascript, display
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
@@ -26,6 +27,11 @@ from sftrl_lib.tasks import make_task
 
 from .plots import how
 
+# JupyterLab takes keys pressed on a menu for commands to its cells: arrows leave it, d d deletes a
+# cell. Where this attribute is, it does not.
+MENU_KEYS = """document.addEventListener("focusin", ({target}) => {
+  if (target.matches(".jupyter-widgets select")) target.dataset.lmSuppressShortcuts = "true";
+});"""
 WITH_KL = "with_kl"  # in the folder of live runs: those that have measured the KL to the init
 
 
@@ -33,6 +39,8 @@ def setup(preset: str = "tiny", precision: str = "auto", seed: int = 0) -> None:
     """Seeds (python, numpy, torch), threads (`use_threads`), short errors; prints device,
     precision and why. Raises SftrlError for an unknown preset or precision."""
     _short_errors()
+    if get_ipython():
+        display(Javascript(MENU_KEYS))
     exp = Experiment(preset=preset, precision=precision, seed=seed)
     set_seed(seed)
     use_threads(small=exp.model.ours)

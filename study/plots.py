@@ -242,12 +242,18 @@ def finish(figure: Figure, alt: str) -> Figure:
     for axis in figure.axes:
         handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     if handles:
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles),
-            handlelength=2.6,
-        )  # fmt: skip
+        _legend(figure, len(handles), handles.values(), handles.keys(), handlelength=2.6)
     figure.alt = alt
     return _settled(figure)
+
+
+def _legend(figure: Figure, columns: int, *entries: Any, **look: Any) -> None:
+    """The legend below all panels, in so many columns or in as many as there is room for."""
+    for count in range(columns, 0, -1):
+        legend = figure.legend(*entries, ncols=count, loc="outside lower center", **look)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _settled(figure: Figure) -> Figure:
@@ -260,12 +266,14 @@ def _settled(figure: Figure) -> Figure:
 
 
 def stacked(figure: Figure) -> Figure:
-    """A copy of a finished figure for a narrow page: its panels stand one below the other."""
+    """A copy of a finished figure for a narrow page: its panels stand one below the other, and no
+    row of one becomes flatter."""
     tall = pickle.loads(pickle.dumps(figure))
     title = tall.get_suptitle()
     head, said = textwrap.wrap(title, 46), [t for t in tall.texts if t.get_text() != title]
     caption = textwrap.wrap(" ".join(text.get_text() for text in said), 62)
-    height = 0.5 + 0.2 * len(head) + 0.18 * len(caption) + 2.7 * len(tall.axes)
+    panels = max(2.7 * len(tall.axes), tall.get_figheight() - 1.3)
+    height = 0.5 + 0.2 * len(head) + 0.18 * len(caption) + panels
     tall.set_size_inches(4.4, height)
     with mpl.rc_context(RC):
         if title:
@@ -276,10 +284,10 @@ def stacked(figure: Figure) -> Figure:
             text.set(text="\n".join(caption), x=0.02, y=1 - (0.1 + 0.2 * len(head)) / height)
         for legend in list(tall.legends):
             legend.remove()
-            tall.legend(
-                legend.legend_handles, [text.get_text() for text in legend.get_texts()],
-                labelcolor=[text.get_color() for text in legend.get_texts()], ncols=2,
-                handlelength=legend.handlelength, loc="outside lower center",
+            _legend(
+                tall, 2, legend.legend_handles, [text.get_text() for text in legend.get_texts()],
+                labelcolor=[text.get_color() for text in legend.get_texts()],
+                handlelength=legend.handlelength,
             )  # fmt: skip
         tall.set_layout_engine("constrained")
         for axis, cell in zip(tall.axes, GridSpec(len(tall.axes), 1, tall), strict=True):
@@ -483,24 +491,28 @@ def save(figure: Figure, name: str, folder: Path | str = FOLDER) -> Path:
     return folder / f"{name}.png"
 
 
-def _narrow(figure: Figure) -> list[Figure]:
-    """The figure for a narrow page, if it should be another one there."""
-    return [stacked(figure)] if len(figure.axes) > 1 and not _photographs(figure) else []
+def _narrow(figure: Figure, single: bool = False) -> list[Figure]:
+    """The figure for a narrow page, if it should be another one there: of several panels, or of a
+    `single` one whose letters would be too small to be read."""
+    another = len(figure.axes) > 1 or (single and figure.get_figwidth() > 5)
+    return [stacked(figure)] if another and not _photographs(figure) else []
 
 
 def _photographs(figure: Figure) -> bool:
     return any(axis.images for axis in figure.axes)
 
 
-def html(figure: Figure | Image.Image, alt: str = "") -> str:
+def html(figure: Figure | Image.Image, alt: str = "", single: bool = False) -> str:
     """The figure as an <img> with its alt text, which survives every export of a notebook, and of
-    several panels another one for narrow pages; an image, e.g. a street view, with the `alt` text
-    that is given. The class says what may change its colours on a dark page."""
+    several panels (or of a `single` one) another one for narrow pages; an image, e.g. a street
+    view, with the `alt` text that is given. The class says what may change its colours on a dark
+    page."""
     kind, narrow = "photograph", ""
     if isinstance(figure, AnyFigure):
         alt = figure.alt
         kind = "photograph" if _photographs(figure) else "drawing"
-        sources = [f'<source media="{NARROW}" srcset="{_url(f)}">' for f in _narrow(figure)]
+        drawn = _narrow(figure, single)
+        sources = [f'<source media="{NARROW}" srcset="{_url(f)}">' for f in drawn]
         narrow = "".join(sources)
     style = "max-width: 100%; background: white"
     image = f'<img class="{kind}" src="{_url(figure)}" alt="{escape(alt)}" style="{style}">'
@@ -520,4 +532,4 @@ def _url(figure: AnyFigure | Image.Image) -> str:
 
 def show(figure: Figure | Image.Image, alt: str = "") -> None:
     """Display the figure in a notebook."""
-    display(HTML(html(figure, alt)))
+    display(HTML(html(figure, alt, single=True)))

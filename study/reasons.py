@@ -69,6 +69,7 @@ def draw(panels: Panels, split: str) -> plots.Figure:
                 ends = {"\n".join(ends): sum(ends.values()) / len(ends)}
             for what, height in ends.items():
                 look = dict(color=style["color"], fontweight="bold", textcoords="offset points")
+                height = max(height, 5)  # above the axis
                 axis.annotate(what, (100, height), (6, 0), va="center", **look)
             axis.set(title=panel, xlabel="share of the training (%)", ylim=(0, 102), xlim=(0, 145))
             axis.set_xticks((0, 50, 100))

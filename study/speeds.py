@@ -84,7 +84,7 @@ def growth(facts: Mapping[str, Any]) -> Figure:
             for axis, name in zip(axes, VARIED, strict=True)
             for words in _grown(axis, name, _changed(rows, facts["usual"], name), usual)
         ]
-        axes[0].set_ylabel("price, as a multiple of the usual step's")
+        axes[0].set_ylabel("price (of the usual step: 1)")
         return finish(figure, f"How the price of a step grows. {' '.join(said)}")
 
 

@@ -182,7 +182,7 @@ class _Explorer(ipywidgets.VBox):
         self.point.value = near[after % len(near)]
 
     def _step(self, by: int) -> None:
-        """To another point of the menu, whose arrow keys JupyterLab takes for itself."""
+        """To another point of the menu."""
         self.point.index = (self.point.index + by) % len(self.point.options)
 
     def _read(self, _=None) -> None:

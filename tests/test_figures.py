@@ -24,6 +24,7 @@ CARDS = [name for name in figures.ALL if name != "recognition_and_success"]
 STREETS = [name for name in CARDS if name != "training_tries"]
 PICTURES = [name for name in figures.ALL if name != "training_tries"]
 MECHANISM = [plots.metric_label(m, "virl-l") for _, m in TASKS["virl-l"].mechanism[1]]
+LOG = pd.DataFrame({"step": [1, 2], "loss": [3.0, 1.0]})
 EPISODE = {
     "step": 10, "split": "rule_ood", "index": 4, "solved": False, "prompt": "Cards: <b>J</b>",
     "turns": ["<script>alert(1)</script>"],
@@ -248,6 +249,25 @@ def test_panels_stand_one_below_the_other_on_a_narrow_page():
     assert plots.html(figure).count("<source media=") == 1
 
 
+def test_a_single_wide_panel_is_drawn_anew_for_a_narrow_page_of_a_notebook():
+    figure = plots.explore(RESULTS)
+    assert "<source media=" not in plots.html(figure)  # beneath the explorer's points
+    assert plots.html(figure, single=True).count("<source media=") == 1
+    tall = plots.stacked(figure)
+    assert tall.get_figwidth() < 5 and tall.get_figheight() >= figure.get_figheight() - 1
+
+
+def test_a_legend_has_as_many_columns_as_there_is_room_for():
+    figure = plots.explore(RESULTS)
+    assert len(labels(figure)) == 4
+    for drawn in (figure, plots.stacked(figure)):
+        (legend,) = drawn.legends
+        assert legend.get_window_extent().width <= drawn.bbox.width
+    logs = {f"a run with a long name, number {n}": LOG for n in range(6)}
+    figure = plots.training_log(logs, columns=["loss"])
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+
+
 def test_a_photograph_keeps_its_colours_on_a_dark_page():
     pictures = [(Image.new("RGB", (8, 8)), "read: 1")] * 2
     assert 'class="photograph"' in plots.html(plots.gallery(pictures, "Seen"))
@@ -270,11 +290,10 @@ def test_notebook_image_escapes_its_alt_text():
 
 
 def test_training_log_draws_the_columns_that_were_asked_for():
-    log = pd.DataFrame({"step": [1, 2], "loss": [3.0, 1.0]})
-    figure = plots.training_log({"SFT, this session": log}, columns=["loss"])
+    figure = plots.training_log({"SFT, this session": LOG}, columns=["loss"])
     assert list(figure.axes[0].lines[0].get_ydata()) == [3.0, 1.0]
     with pytest.raises(SftrlError, match="no column reward; choose `columns` among loss, step"):
-        plots.training_log({"SFT, this session": log}, columns=["reward"])
+        plots.training_log({"SFT, this session": LOG}, columns=["reward"])
 
 
 def with_dft(results):

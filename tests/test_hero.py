@@ -64,6 +64,19 @@ def test_the_walks_show_a_right_turn_in_old_words_between_the_right_and_the_wron
     assert [tick.get_text() for tick in slopes.get_xticklabels()] == [*hero.WALK_STAGES.values()]
 
 
+def test_numbers_of_the_slopes_stand_on_the_side_where_lines_are_flatter():
+    heights = {"init": [70, 70, 71], "sft": [90, 88, 3]}
+    assert hero._steepest(heights, 2) == 85 and hero._steepest(heights, 1) == 2
+    axis = hero.walks(walked()).axes[0]
+    middle = [text for text in axis.texts if 0.5 < text.get_position()[0] < 1.5]
+    assert {text.get_ha() for text in middle} == {"left"}  # all rows of `walked` are level
+    falls = walked()
+    falls.loc[(falls.method == "sft") & (falls.split == "rule_ood"), "value"] = 0.1
+    axis = hero.walks(falls).axes[0]
+    middle = [text for text in axis.texts if 0.5 < text.get_position()[0] < 1.5]
+    assert {text.get_ha() for text in middle} == {"right"}
+
+
 def test_nothing_is_drawn_of_rows_that_are_not_there():
     with pytest.raises(SftrlError, match="no results for success on id_seen"):
         hero.hero(load_results(ROOT / "none.csv", yours=None), {})

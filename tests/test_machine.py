@@ -83,6 +83,13 @@ def test_threads_that_wait_sleep(code, env, policy, threads):
     assert done.stdout == f"{threads}\n"
 
 
+def test_a_notebook_settles_threads_and_silence_before_torch_loads():
+    done = python(
+        "-c", "import sys, study; print('engine' in sys.modules, 'torch' in sys.modules)", env={}
+    )
+    assert done.stdout == "True False\n", done.stderr
+
+
 @pytest.mark.slow
 def test_a_notebooks_kernel_has_threads_that_sleep_though_it_loads_torch_first(tmp_path):
     text = '# %% tags=["parameters"]\nn = 0\n# %%\nimport torch, os\nos.environ["OMP_WAIT_POLICY"]'

@@ -280,6 +280,15 @@ def test_failing_cell_names_notebook_heading_and_error(tmp_path, monkeypatch, ce
     assert (tmp_path / "broken.ipynb").exists()
 
 
+def test_a_page_keeps_no_script_that_is_for_jupyterlab():
+    outputs = [
+        nbformat.v4.new_output("display_data", {book.JAVASCRIPT: notebook_.MENU_KEYS}),
+        nbformat.v4.new_output("stream", text="tier tiny"),
+    ]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("setup()", outputs=outputs)])
+    assert [o.output_type for o in book.without_widgets(nb).cells[0].outputs] == ["stream"]
+
+
 @pytest.mark.slow
 def test_pages_ask_no_other_host(tmp_path):
     page = book.build_html(executed=tmp_path / "none", html=tmp_path / "html")

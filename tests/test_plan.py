@@ -297,6 +297,10 @@ def test_the_figure_of_memory_is_as_long_as_the_peaks():
     axis = figures.memory({"qlora": [made]}).axes[0]
     assert sum(bar.get_width() for bar in axis.patches) == pytest.approx(made.peak / GB)
     assert [line.get_xdata()[0] for line in axis.lines] == [24, 80]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == [
+        f"qlora: sft\n{made.peak / GB:.1f} GB"
+    ]
+    assert not axis.texts  # no number stands on a card's line
 
 
 def test_what_fits_is_a_table_and_0(capsys):

@@ -17,7 +17,7 @@ from sftrl_lib.places import ROOT
 from sftrl_lib.registry import ABLATIONS
 from sftrl_lib.results import load_results
 from sftrl_lib.runner import start_policy
-from sftrl_lib.runs import RUNS, Run, read_manifest
+from sftrl_lib.runs import RUNS, Run, find_run, is_done, read_manifest
 from sftrl_lib.tasks import make_task
 from study import (
     book,
@@ -33,6 +33,7 @@ from study import (
     plots,
     reasons,
     registration,
+    speeds,
     touch,
     verdicts,
 )
@@ -480,9 +481,10 @@ def test_the_first_edition_s_rates_on_cards_are_what_notebook_06_says():
         tried[(tried.method == m) & (tried.split == s)].set_index("lr").value
         for m, s in (("init", "rule_ood"), ("sft", "rule_ood"), ("sft", "id_unseen"))
     )
-    assert "SFT goes from its start's level to nothing, by its rate alone" in said
+    assert "Under the new rule SFT goes from its start's level to nothing" in said
     assert abs(new.iloc[0] - init.iloc[0]) < 1 and new.iloc[-1] == 0
-    assert "on the left the lowest rate is the worst of the three" in said and old.idxmin() == 1e-4
+    assert "under the training's rule the lowest rate is the worst of the three" in said
+    assert old.idxmin() == 1e-4
     assert "RL's ring stands at the edge of what was tried" in said
     assert Experiment(method="rl").method.lr == max(tried[tried.method == "rl"].lr)
 
@@ -504,7 +506,34 @@ def test_the_rate_decides_what_sft_loses():
     )
 
 
+def test_where_arms_move_is_as_notebook_06_says():
+    words = "Whatever its tries, RL moves to the right and up; SFT moves down."
+    assert words in text("notebooks/06_ablations.py")
+    found = plots.explored_points(results(), "rule_ood", "success", "id_unseen", "gp-l", "tiny")
+    plain = found[found.arm.str.fullmatch(r"SFT|RL( steps=\d+ tries=\d+)?")]
+    moved = {}
+    for arm, rows in plain.groupby("arm"):
+        ends = rows.sort_values("step").groupby("seed")[["x", "y"]]
+        moved[arm] = (ends.last() - ends.first()).mean()
+    assert len(moved) == 5 and moved.pop("SFT").y < 0
+    assert all(by.x > 0 and by.y > 0 for by in moved.values())
+
+
 LATER = "notebooks/07_what_came_after.py"
+
+
+def trained(page: str, kl: bool = False, **more) -> Run:
+    """The live run of a notebook with its own parameters; skips where no book has trained it."""
+    given = book.parameters_of(jupytext.read(ROOT / page))
+    exp = Experiment(
+        preset=given["preset"], precision=given["precision"], seed=given["seed"],
+        steps=given["live_steps"], batch=given["live_batch"], lr=1e-3,
+        eval_episodes=given["episodes"], eval_tries=1,
+    ).replace(**more)  # fmt: skip
+    folder = find_run(exp, notebook.live_root() / (notebook.WITH_KL if kl else ""))
+    if not is_done(folder):
+        pytest.skip(f"`make book` has not trained {folder.name} here")
+    return Run(folder, read_manifest(folder))
 
 
 def test_the_fall_of_sft_is_as_notebook_07_says():
@@ -548,6 +577,47 @@ def test_what_rates_trade_is_as_notebook_07_says():
     assert "no rate of SFT brings it to the right of its start" in said
     assert cards.id_unseen.max() < tried["gp-l", "init"].id_unseen.iloc[0]
     assert cards.rule_ood.idxmax() == cards.index.min()
+    counts = [one_knob.attempts(task, *which).n for task, which in followups.STARTS.items()]
+    assert "Each point is one run to three" in said
+    assert {n for tried in counts for n in tried} == {1, 2, 3}
+    tried = one_knob.attempts("virl-l", "two-cities", "per_step", 2)
+    assert "tried five rates for each arm, but looked at validation routes alone" in said
+    assert set(tried.split) == {"validation"}
+    assert {m: len(tried[tried.method == m]) for m in ("rl", "sft")} == {"rl": 5, "sft": 5}
+
+
+def test_both_live_replies_fall_as_notebook_07_says():
+    assert "Both fall from the same start." in text(LATER)
+    for method in ("sft", "dft"):
+        rows = trained(LATER, method=method, eval_points=2).evals()
+        kept = rows.query("split == 'rule_ood' and metric == 'numbers_right'").value
+        assert kept.iloc[-1] < ends("gp-l", "init", "rule_ood", "numbers_right").mean() - 0.05
+
+
+def test_how_answers_on_cards_change_is_as_notebook_07_says():
+    said = text(LATER)
+    assert "each number once, a formula that counts" in said
+    for metric in ("numbers_right", "legal"):
+        assert change("gp-l", "rl", "rule_ood", metric).mean > 0
+    assert "towards formulas in which no number exceeds ten" in said
+    without = {}
+    for method in ("init", "sft"):
+        texts = [episode["turns"][0] for _, episode in kept("gp-l", method)]
+        used = [re.findall("[0-9]+", t.rpartition("formula")[2].partition("=")[0]) for t in texts]
+        without[method] = sum(max(map(int, numbers), default=0) <= 10 for numbers in used)
+    assert without["sft"] > without["init"] + 10
+
+
+def test_what_notebook_07_lists_is_heard_where_it_says():
+    rows = re.findall(r"\| (\d{4}\.\d{5}) \| [^|]* \| ([^|]*) \|", text(LATER))
+    heard = [where for _, where in rows]
+    assert "Four can be heard tonight" in text(LATER) and "one you can run" in text(LATER)
+    own = {"first trial", "second trial", "third trial", "the surprise"}
+    assert own < set(heard) and heard.count("live") == 1
+    assert "Five replies were heard" in text(LATER)
+    assert {arxiv for arxiv, where in rows if where == "not run"} <= set(
+        followups.not_run()["from"]
+    )
 
 
 def test_how_far_arms_move_is_as_notebook_07_says():
@@ -570,6 +640,14 @@ def test_how_far_arms_move_is_as_notebook_07_says():
     curves = {m: stats.Curve.of(p.x, p.y, [1.0] * len(p)) for m, p in paths.items()}
     for level in (1, 2, 3, 4, 5):
         assert curves["rl"].at(level) > curves["sft"].at(level) + 2
+    assert "RL ends about as far from the init as SFT stands at its first checkpoint" in said
+    again = found[followups.WALKS].groupby(["method", "step"])[["x", "y"]].mean()
+    rl, first, last = again.loc["rl"].iloc[-1], *again.loc["sft"].iloc[[1, -1]].itertuples()
+    assert abs(rl.x - first.x) < 1 and last.x > 2 * rl.x
+    assert "There SFT has kept the new words and RL has lost some" in said
+    assert first.y > -1 and -40 < rl.y < -10
+    assert "SFT loses nearly all of them further out, where RL never went" in said
+    assert last.y < -70
 
 
 def test_what_notebook_07_lists_as_not_run_can_be_run_and_was_not(tmp_path):
@@ -620,6 +698,47 @@ def test_the_table_of_cards_has_every_tier_for_gpus_and_no_gpu_among_what_was_ru
         assert need[name] <= room + 0.5
         smaller = [size for size in costs.CARDS if size < room]
         assert not smaller or need[name] > max(smaller) - 0.5
+
+
+def test_what_notebook_08_says_of_evenings_is_what_is_forecast():
+    assert (
+        "on the smallest card that holds it, one seed of the 11B model in four bits takes days, "
+        "and of the first two an evening. So says the forecast on the page *Tiers*"
+    ) in text(SCALING)
+    rows = {row["what"]: row["hours"] for row in speeds.record("forecast")["by_card"]}
+    table = costs.cards()
+    for name in table.index[:4]:
+        low, high = rows[name][table["smallest card"][name].removesuffix(" GB")]
+        assert low > 48 if "11B" in name else high < 8
+    assert all("4 bits" in name for name in table.index[2:4])
+
+
+def test_what_notebook_08_says_of_sizes():
+    table = costs.adapters()
+    assert "a model of eleven billion" in text(SCALING)
+    assert round(int(table.parameters["llama-11b"].replace(",", "")) / 1e9) == 11
+    assert "The larger the model, the smaller the share that is trained" in text(SCALING)
+    by_size = table.assign(size=table.parameters.str.replace(",", "").astype(int))
+    shares = by_size.sort_values("size").share.str.rstrip("%").astype(float)
+    assert shares.is_monotonic_decreasing and len(shares) == 4
+
+
+def test_an_adapter_moves_and_forgets_less_as_notebook_08_says():
+    said, own = text(SCALING), dict(kl=True, method="sft", eval_points=1)
+    whole, adapter = trained(SCALING, **own), trained(SCALING, **own | {"precision": "qlora"})
+    losses = [run.metrics().loss.iloc[-10:].mean() for run in (whole, adapter)]
+    assert "By the loss you could not tell the two apart" in said
+    assert losses[1] == pytest.approx(losses[0], rel=0.15)
+    far, kept = (
+        [
+            run.evals().query(f"step == step.max() and {which}").value.iloc[0]
+            for run in (whole, adapter)
+        ]
+        for which in ("metric == 'kl_to_init'", "split == 'rule_ood' and metric == 'numbers_right'")
+    )
+    assert "The adapter has moved a fraction as far, and forgets much less." in said
+    start = ends("gp-l", "init", "rule_ood", "numbers_right").mean()
+    assert far[1] < far[0] / 2 and start - kept[1] < (start - kept[0]) / 2
 
 
 # --- Notebook 04 ----------------------------------------------------------------------------------

@@ -84,6 +84,21 @@ def test_in_jupyterlab_the_box_judges_what_is_typed(lab):
 
 
 @pytest.mark.slow
+def test_in_jupyterlab_keys_pressed_on_a_menu_turn_it_and_touch_no_cell(lab):
+    menu = (
+        "import ipywidgets\nipywidgets.Dropdown(options=['one', 'two', 'dd'], description='menu')"
+    )
+    page = lab(f"setup()\n{menu}", "notebook")
+    field = page.get_by_label("menu", exact=True)
+    field.focus()
+    page.keyboard.press("ArrowDown")
+    assert field.input_value() == "two"
+    page.keyboard.type("dd")  # a command to cells: delete this one
+    assert field.input_value() == "dd"
+    assert "setup()" in page.locator(".jp-CodeCell .cm-content").first.inner_text()
+
+
+@pytest.mark.slow
 def test_in_jupyterlab_a_slider_moved_by_keyboard_changes_the_advantages(lab):
     page = lab("advantage_sliders()")
     picture = page.locator("img[alt*='advantages']")
