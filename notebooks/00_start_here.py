@@ -160,28 +160,36 @@ predict(
 #
 # These are recorded runs of both arms, trained from one start. Follow the lines from left to right:
 # each test is one step further from the training. The bars beside them count what the answers *say*
-# a face card counts as, before they calculate with it.
+# a face card counts as, before they calculate with it: under the rule of the exam, and under yet
+# another one, in which a face card counts as five.
 
 # %%
 from sftrl_lib.results import load_results
 from study import hero, plots
+from study.registration import confirmed
 
-results = load_results(preset=preset)
-found = {name: hero.readings(results, name, preset) for name in hero.CARDS}
-read = {name: rows for name, rows in found.items() if len(rows)}
-plots.show(hero.hero(results, read, preset=preset))
+results = load_results()
+cards = confirmed(results, "gp-l")
+read = {split: hero.readings(cards, "gp-l", split) for split in hero.RULES}
+plots.show(hero.hero(cards, read))
 
 # %% [markdown]
-# At the left end SFT is far ahead: it knows many of the hands that it has seen. On new hands its
-# lead is gone, and under the new rule it solves fewer than the model that it started from. RL never
-# leads by as much, and it never falls behind its start.
+# At the left end SFT is far ahead: it knows nearly all of its hands by heart. One step to the
+# right, on hands that it has not seen, it is *behind* the model that it started from, and under the
+# new rule it solves next to nothing. RL gains less at the left end, and loses less in the middle.
+# At the right end it has fallen, too. Ahead of both stands the init, which nobody has trained.
 #
 # ## The surprise
 #
-# Look at the upper bars. The usual story says that SFT *recites* the old rule. With cards as text
-# it does not: most of its face cards are read as the new rule says, and still almost no hand is
-# solved. Something else was lost. With cards as pictures, below, the usual story holds: there SFT
-# says ten nearly always. So "memorises" has at least two meanings. Notebook 02 takes them apart.
+# Now the bars. The usual story says that SFT *recites*: it has learned that a king is a ten, and
+# reads no rule any more. Then it should say ten under every new rule. But when a face card counts
+# as five, a rule that no training ever stated, SFT reads it as five. Only eleven, twelve and
+# thirteen come out wrong, and then the model often says ten.
+#
+# What sets these numbers apart? A five stands in thousands of the answers that SFT has copied, for
+# other cards. An eleven stands in none. So it still reads the rule, and can no longer say what its
+# answers never said. "Memorises" has two meanings on this one page: SFT knows its hands by heart,
+# and it has unlearned words. Notebook 05 follows both.
 #
 # The bars come from recorded answers. Ask the models yourself: choose what J, Q and K count as, and
 # four cards. (In the HTML book, the page *Playground* does the same in your browser.)
@@ -193,9 +201,8 @@ touch.playground()
 
 # %% [markdown]
 # Here is the hand with which the playground opens. SFT reads the king, and calls the queen a ten.
-# That is what reciting looks like, and with text it is the exception: how often each model misreads
-# is what the bars above show. (The two arms that answer here are ends of development runs, which no
-# result counts.)
+# Then let all three count as five, in the playground: the same model reads them. (The two arms that
+# answer are the ends of one seed's recorded runs.)
 
 # %%
 from study import playground as play
@@ -208,9 +215,9 @@ plots.show(play.draw(play.answers(policies, task, hand), touch.titled(hand)))
 # ## Three episodes
 #
 # An answer that fails gets the verifier's message and another try. So see one hand played to its
-# end by all three. It is chosen by a rule: the first kept deal of this seed on which the first
+# end by all three. It is chosen by a rule: the first kept deal of the first seed on which the first
 # answers differ as the averages do, so that the init and RL use the right numbers and SFT does not.
-# (A tier without such a deal shows the first that all three have kept.)
+# (Where there is no such deal, it is the first that all three have kept.)
 
 # %%
 from IPython.display import HTML, display
@@ -218,7 +225,10 @@ from IPython.display import HTML, display
 from study.notebook import recorded_episodes
 from study.widgets import render_episode
 
-played = {m: recorded_episodes(m, "rule_ood", preset, seed) for m in ("init", "sft", "rl")}
+first = int(cards.seed.min())
+played = {
+    m: recorded_episodes(m, "rule_ood", "tiny", first, "gp-l", cards) for m in ("init", "sft", "rl")
+}
 
 
 def right_numbers(method: str, index: int) -> bool:
@@ -234,9 +244,13 @@ for method, by_index in played.items():
     display(HTML(f"<h4>{plots.name_of(method)}</h4>" + render_episode(by_index[index])))
 
 # %% [markdown]
-# Read `"number"` first, then the formula. All three read the king as 13, which is right. SFT's
-# formulas leave the 13 out, all of them. RL solves the hand at its second try, and that is not
-# typical: most of RL's hands stay unsolved too. It is a small model, and 24 is a hard game.
+# Read `"number"` first, then the formula. All three first answers read the queen as 12, which is
+# right. SFT's formulas leave the 12 out, all of them, and use a card twice in its place. RL's use
+# every number, and miss the target all the same: it is a small model, and 24 is a hard game.
+#
+# And look at what else RL writes. Its lists name cards that do not lie on the table, and behind
+# this model's answers there is a tail of brackets. The verifier looks at numbers and formula, and
+# nobody pays for the rest. Keep that in mind for notebook 05.
 #
 # ## Why
 #
@@ -258,9 +272,7 @@ predict(
 )  # fmt: skip
 
 # %%
-from study.registration import confirmed
-
-walked = confirmed(load_results(), "virl-l")
+walked = confirmed(results, "virl-l")
 plots.show(hero.walks(walked))
 
 # %% [markdown]
@@ -269,31 +281,30 @@ plots.show(hero.walks(walked))
 # of the corners it still finds the right turn, and says it in the words of its training.
 #
 # RL does use the new words. But it finds fewer turns than the init did. So here RL loses too, if
-# far less, and the hypothesis above is at best half of the truth: "RL generalizes" is a bet that it
-# wins on our cards and loses on our walks.
+# far less, and the hypothesis above is at best half of the truth. The safe bet on the title was
+# half of it: SFT memorizes. That RL *generalizes* we see on neither task.
 #
-# The seeds of these walks, their tests and the rules of judgement were written down before the
-# first run: see the page *The second edition*. Notebook 05 finds out what SFT knows by heart, and
-# why RL loses its way and what brings it back.
+# The seeds of these runs, their tests and the rules of judgement were written down before the first
+# run: see the page *Results*. Notebook 05 finds out what SFT knows by heart, and why RL
+# loses its way and what brings it back.
 
 # %% [markdown]
 # ## Your predictions
 
 # %%
-from sftrl_lib.stats import last, main_grid
+from sftrl_lib.stats import last
 
-grid = main_grid(results.query("task == 'gp-l'"))
 names = {"rl": "RL", "sft": "SFT", "init": "the init, which neither has trained"}
 
 
 def winner(split: str) -> Truth:
     """The model that solves most hands within three tries, and the shares."""
-    shares = {m: 100 * last(grid, m, split, "success", 3).value.mean() for m in names}
+    shares = {m: 100 * last(cards, m, split, "success", 3).value.mean() for m in names}
     seen = ", ".join(f"{plots.name_of(m)} {share:.0f}%" for m, share in shares.items())
     return Truth(names[max(shares, key=shares.get)], seen)
 
 
-still_read = last(grid, "sft", "rule_ood", "value_reading", 1).value.mean()
+still_read = last(cards, "sft", "rule_ood", "value_reading", 1).value.mean()
 still_walks = last(walked, "sft", "rule_ood", "per_step", 2).value.mean()
 predictions("00", {
     "00.winner": winner("rule_ood"),
@@ -303,9 +314,7 @@ predictions("00", {
 })  # fmt: skip
 
 # %% [markdown]
-# The rows of the cards are means over seeds that had been used before, on an earlier model, so they
-# explore and do not confirm. The page *Results* says how the runs came about. Notebook 04 asks how
-# sure we may be.
+# These are means over seeds. Notebook 04 asks how sure they let us be.
 
 # %% [markdown]
 # ## Exercises

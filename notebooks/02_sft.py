@@ -51,10 +51,12 @@ from sftrl_lib.experiment import Experiment
 from sftrl_lib.methods.sft import expert_row
 from sftrl_lib.runner import start_policy
 from sftrl_lib.tasks import make_task
+from study.registration import confirmed, registration
 
+as_recorded = registration()["common"] if preset == "tiny" else {}  # start, temperature, hands
 exp = Experiment(
     method="sft", preset=preset, precision=precision, seed=seed, steps=live_steps,
-    batch=live_batch, lr=1e-3, eval_points=2, eval_episodes=episodes, eval_tries=1,
+    batch=live_batch, lr=1e-3, eval_points=2, eval_episodes=episodes, eval_tries=1, **as_recorded,
 )  # fmt: skip
 task, policy = make_task(exp), start_policy(exp)
 row = expert_row(exp, policy, task, 0)
@@ -185,7 +187,7 @@ check("02.2", dft_loss)
 # %% [markdown]
 # ## Before you train it
 #
-# The init solves few hands of either kind. The recorded SFT arm then copies more than forty
+# The init solves few hands of either kind. The recorded SFT arm then copies more than a hundred
 # thousand answers. Say where it ends.
 
 # %%
@@ -206,8 +208,9 @@ predict(
 # ## Live: an SFT arm
 #
 # From here on the library does it, with TRL's `SFTTrainer`, the same rows, and AdamW. The log of
-# the first step must be the number above. This run is shorter than the recorded ones and uses three
-# times their learning rate, so that you see within a minute what takes them six.
+# the first step must be the number above. This run is far shorter than the recorded ones and uses
+# ten times their learning rate, so that you see within a minute what takes them a quarter of an
+# hour.
 
 # %%
 from study.notebook import live
@@ -231,8 +234,9 @@ plots.show(plots.training_log({"SFT, this session": log}, columns=["loss"]))
 # %%
 from sftrl_lib.results import load_results
 
-results = load_results(preset=preset)
-plots.show(figures.mechanism(results, live=run.evals()))
+results = load_results()
+cards = confirmed(results, "gp-l")
+plots.show(figures.mechanism(cards, live=run.evals()))
 
 # %% [markdown]
 # The live arm is dashed, with open marks. It falls faster than the recorded arms, along the same
@@ -246,54 +250,63 @@ plots.show(figures.mechanism(results, live=run.evals()))
 # hatched.)
 
 # %%
-plots.show(figures.changes_from_init(results))
+plots.show(figures.changes_from_init(cards))
 
 # %% [markdown]
-# The copyist has learned hands. It solves most of those that it has seen, and hardly more new ones
-# than it could before.
+# The copyist has learned hands. It solves nearly all of those that it has seen, and fewer new ones
+# than it could before. So it fails under the new rule for one reason already: the hands are new.
 #
 # ## The surprise
 #
-# And the rule? If SFT recited it, its answers would call a king a ten. This is what first answers
-# really say under the new rule, with cards as text:
+# And the rule? Look at what is said before anything is calculated. If SFT recited its rule, it
+# would call every face card a ten, whatever the question states. These are kept first answers under
+# the new rule, with cards as text:
 
 # %%
 import pandas as pd
 
 from study import hero
 
-read = {name: hero.readings(results, name, preset) for name in hero.CARDS}
+read = {split: hero.readings(cards, "gp-l", split) for split in hero.RULES}
 
 
-def claims(method: str, name: str) -> pd.DataFrame:
+def claims(method: str, read: pd.DataFrame) -> pd.DataFrame:
     """Share of first answers that claim a value, by the value that is right."""
-    table = read[name].query("method == @method")
+    table = read.query("method == @method")
     claimed = table.said.map(lambda v: "none" if pd.isna(v) else str(int(v)))
     shares = pd.crosstab(table.true.rename("stated"), claimed, normalize="index")
     return shares[sorted(shares, key=lambda c: (not c.isdigit(), c.zfill(2)))]
 
 
 for method in ("init", "sft"):
-    print(f"{plots.name_of(method)}\n{claims(method, 'gp-l').round(2).to_string()}\n")
+    shown = claims(method, read["rule_ood"]).round(2).to_string()
+    print(f"{plots.name_of(method)}\n{shown}\n")
 
 # %% [markdown]
-# It does not recite. Most face cards are read as the question says; the column `10` hardly fills.
-# What breaks is the next step. In more than half of these answers the numbers are wrong, and in
-# most of *those* the answer has read every face card rightly. Its formula then leaves the value
-# out. SFT reads the king, writes its value down, and calculates without it. Here are all episodes,
-# and not only those that were kept:
+# Something of the kind is there: many a queen is called a ten. But most face cards are still read
+# as the question says, and some are called by a neighbour, an eleven by twelve. That is not a model
+# with one value in its head. Ask it with another new rule, in which all face cards count as five:
 
 # %%
-from sftrl_lib.stats import last, main_grid
+print(f"SFT\n{claims('sft', read['rule_five']).round(2).to_string()}")
 
-grid = main_grid(results.query("task == 'gp-l'"))
+# %% [markdown]
+# No training has ever stated this rule, and SFT reads it. A five stands in thousands of the answers
+# that it copied, as the value of a number card; an eleven, a twelve or a thirteen stands in none.
+# What comes after the reading shows the same. Here are all hands, not only the kept ones:
+
+# %%
+from sftrl_lib.stats import last
+
+rules = {"rule_ood": "11, 12, 13", "rule_five": "5, 5, 5"}
 steps_of_an_answer = {
     "value_reading": "says the right value",
     "numbers_right": "its formula uses the right numbers",
 }
 ends = {
     plots.name_of(m): {
-        words: last(grid, m, "rule_ood", metric, 1).value.mean()
+        (rule, words): last(cards, m, split, metric, 1).value.mean()
+        for split, rule in rules.items()
         for metric, words in steps_of_an_answer.items()
     }
     for m in ("init", "sft", "rl")
@@ -301,30 +314,36 @@ ends = {
 pd.DataFrame(ends).style.format("{:.1%}")
 
 # %% [markdown]
-# With cards as *pictures* the same training does recite. Read the column `10` again:
+# With cards as *pictures* the same training does recite under 11, 12, 13. (These are runs of the
+# first edition, a third as long.) Read the column `10`:
 
 # %%
+pictures = hero.readings(results, "gp-vl", "rule_ood")
 for method in ("init", "sft"):
-    print(f"{plots.name_of(method)}\n{claims(method, 'gp-vl').round(2).to_string()}\n")
+    print(f"{plots.name_of(method)}\n{claims(method, pictures).round(2).to_string()}\n")
 
 # %% [markdown]
 # ## Why
 #
-# SFT raises the probability of every token that the expert wrote, also of those that happen never
-# to change. In text, copying a value from the question is a skill that pre-training has drilled,
-# and it survives. What to *do* with numbers above ten is not: no formula of the training has one,
-# so nothing keeps that skill alive. With pictures the value must be found in the question for a
-# card that was seen elsewhere, which the init does less surely, and there the constant wins.
+# SFT raises the probability of every token that the expert wrote, and lowers that of every other
+# one in the same place. Among these others are, all the time, the numbers that no answer of the
+# training holds. So the model goes on reading the rule wherever what it states may be said, and
+# loses the words that nobody ever wrote there. With pictures the value must be found in the
+# question for a card that was seen elsewhere, which the init does less surely, and there the
+# constant wins.
 #
 # This reading fits the rows, and does not prove itself. A test would change the training: mix other
-# rules in, and see whether the numbers come back. Exercise 02.4 builds the first half of it.
+# rules in, and see whether the numbers come back. Exercise 02.4 builds the first half of it, and
+# notebook 05 puts all suspects in a row.
 
 # %% [markdown]
 # ## Your predictions
 
 # %%
-three = {s: 100 * last(grid, "sft", s, "success", 3).value.mean() for s in ("id_seen", "id_unseen")}
-kings = claims("sft", "gp-l").loc[13]
+three = {
+    s: 100 * last(cards, "sft", s, "success", 3).value.mean() for s in ("id_seen", "id_unseen")
+}
+kings = claims("sft", read["rule_ood"]).loc[13]
 said = {"13": kings.get("13", 0), "10": kings.get("10", 0)}
 said["something else"] = 1 - sum(said.values())
 shown = ", ".join(f"{value} {share:.0%}" for value, share in said.items())
@@ -563,7 +582,8 @@ check("02.4", draw_rule)
 # %% [markdown]
 # ## What next
 #
-# The loss cannot tell reading a rule from never needing it. Notebook 03 gives the same init a
+# The loss cannot tell reading a rule from never needing it, nor a hand that is understood from one
+# that is known by heart. Notebook 03 gives the same init a
 # verdict and no solutions. The excursion *03b* shows both arms on pictures and on walks.
 #
 # * Chu, Zhai et al., arXiv 2501.17161, sections 3.1 and 5: the same arm for a larger model.

@@ -178,7 +178,7 @@ fails.mean().assign(share=fails.size() / len(rows)).style.format(
 # reward could come to teach *seeing*, with nobody saying what is in the picture. (Not where the
 # formula is illegal or has other numbers: that costs 3 and 2, more than misread cards.) And look at
 # the third column: after a verdict the init names fewer cards rightly than before, although the
-# picture is the same. What RL makes of that is told on the page *Results*.
+# picture is the same. What RL makes of that is told on the page *The first edition*.
 
 # %% [markdown]
 # ## Street views
@@ -198,7 +198,7 @@ plots.show(figures.mechanism(results, task="virl-vl"))
 # seldom depends on it. What becomes of the words of actions that no row of its training has shown
 # differs from seed to seed: here, too, SFT finds the turn, and may then say it in the old words.
 # And other cities, which are to be a test of the eyes? SFT gains there nearly as much as at home.
-# The page *Results* says how new these cities are.
+# The page *The first edition* says how new these cities are.
 
 # %% [markdown]
 # ### What the reward pays for

@@ -29,7 +29,8 @@
 # * **The rule**: it has learned that a king is a ten, and reads no rule any more.
 # * **The words**: it can no longer say what no label ever said.
 #
-# Only one of them has no alibi. It is not quite the one whom you will suspect.
+# Two of them have been at it. Only one was there every time, and it is not quite the one whom you
+# will suspect.
 
 # %% tags=["parameters", "hide-cell"]
 preset = "tiny"  # tiny | llama-11b
@@ -60,15 +61,17 @@ plots.show(figures.changes_from_init(confirmed(results, "virl-l"), task="virl-l"
 # of the new words. (It is so deep because the measure ends a route at the first turn that is lost.
 # Counted over all positions SFT still takes most steps rightly: exercise 05.4.)
 #
-# On cards SFT does know its own hands by heart. So the *paired* test deals the very same new hands
-# under both rules:
+# Cards are another matter. There SFT does know its own hands by heart. A *paired* test deals the
+# very same new hands under both rules. (Cards as text are the second edition's runs, too; pictures
+# are still the first's.)
 
 # %%
 import pandas as pd
 
 from sftrl_lib import stats
 
-cards = {task: stats.main_grid(results.query("task == @task")) for task in ("gp-l", "gp-vl")}
+pictures = stats.main_grid(results.query("task == 'gp-vl'"))
+cards = {"gp-l": confirmed(results, "gp-l"), "gp-vl": pictures}
 looks = {"gp-l": "text", "gp-vl": "pictures"}
 
 
@@ -88,9 +91,11 @@ def measured(splits: dict[str, str], metric: str, tries: int, methods=("init", "
 measured({"id_paired": "training rule", "rule_paired": "same hands, new rule"}, "success", 3)
 
 # %% [markdown]
-# Nobody has trained on these hands, so no memory of hands can tell the two rows apart. Still SFT
-# keeps a smaller part of its successes than the init does. The hand is acquitted: SFT's memory of
-# hands is real, and it is another story.
+# Nobody has trained on these hands. As text SFT solves next to none of them, under *either* rule:
+# it has copied answers until it could no longer play. So the hand has done this, and no new rule
+# was needed. But then success tells us nothing of the rule: who solves no new hand cannot fail more
+# under another rule. From here on we look at the parts of an answer. Does it still *read*, and say
+# what it has read?
 
 # %% [markdown]
 # ## Eyes or reasoning?
@@ -174,35 +179,37 @@ rules = {"rule_ood": "11, 12, 13", "rule_five": "5, 5, 5", "rule_random": "held-
 measured(rules, "value_reading", 1)
 
 # %% [markdown]
-# A model that no longer reads rules would say ten here, too. It says five. So look at the answers
-# by the *value* that is stated. A label of the training holds any number from one to ten, as the
-# value of some card. No label holds 11, 12, 13.
+# A model that no longer reads rules would say ten here, too. It says five. As text it reads nearly
+# every five, although it has unlearned to play. So look at the answers by the *value* that is
+# stated. A label of the training holds any number from one to ten, as the value of some card. No
+# label holds 11, 12, 13.
 
 # %%
 from study import hero
 
-new_rules = ("rule_ood", "rule_five", "rule_random")
+new_rules = ("rule_ood", "rule_five", "rule_random", "rule_known", "rule_stated")
 read = {
     f"cards as {looks[task]}": pd.concat(
-        [hero.readings(results, task, preset, split) for split in new_rules]
+        [hero.readings(rows, task, split) for split in new_rules]
     ).query("method != 'rl'")
-    for task in looks
+    for task, rows in cards.items()
 }
 plots.show(lessons.by_value(read, training=10))
 
 # %% [markdown]
-# In pictures there is a cliff. SFT reads more than half of what its labels can say, and hardly
-# anything that they cannot. (Ten proves nothing, since whoever recites says ten, too. And the rule
-# is not quite innocent: below ten SFT reads less than the init does. But a model that ignores rules
-# would draw another picture.) As text the step is small. There the reading survives, and what comes
-# next breaks: does the formula use the numbers that the rule gives?
+# There is a step, and in pictures it is a cliff. There SFT reads more than half of what its labels
+# can say, and hardly anything that they cannot. (Ten proves nothing, since whoever recites says
+# ten, too. And the rule is not quite innocent: below ten SFT reads less than the init does, in
+# pictures much less. But a model that ignores rules would draw another picture.) As text a part of
+# the reading survives beyond the step, and the next part of the answer breaks the more: does the
+# formula use the numbers that the rule gives?
 
 # %%
 measured(rules, "numbers_right", 1)
 
 # %% [markdown]
 # No formula of the training holds 11, 12, 13, and under that rule SFT's formulas go wrong far more
-# often than the init's. Under fives they are right about as often as the init's, in pictures more.
+# often than the init's. Under fives they are right nearly as often as the init's, in pictures more.
 
 # %% [markdown]
 # ## The words
@@ -705,10 +712,10 @@ check("05.4", per_step)
 # %% [markdown]
 # ## What next
 #
-# "Memorises" was four suspects in one coat. Hands are memorised on cards, and explain no fall. The
-# eyes see. The rule is still read, most of the time, where its words may stand. What SFT loses is a
-# word in a place; what RL loses is a reason that nobody pays for. Notebook 06 turns the knobs on
-# which all this depends.
+# "Memorises" was four suspects in one coat. Hands are memorised on cards, until no new one is
+# solved under any rule, and routes are not. The eyes see. The rule is still read, most of the time,
+# where its words may stand. What SFT loses is a word in a place; what RL loses is a reason that
+# nobody pays for. Notebook 06 turns the knobs on which all this depends.
 #
 # * Chu, Zhai et al., arXiv 2501.17161, section 5.3: recognition.
 # * *Debunk the Myth of SFT Generalization*, arXiv 2510.00237: a variety of rules in training.

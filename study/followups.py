@@ -10,12 +10,14 @@ import pandas as pd
 
 from commons.errors import SftrlError
 from sftrl_lib.experiment import Experiment
+from sftrl_lib.registry import TASKS
 from sftrl_lib.runs import RUNS, YOURS, find_run, is_done
 
 from . import plots
 from .one_knob import attempts
 from .registration import confirmed, registered, registration
 from .side_by_side import estimate, known_times
+from .verdicts import task_of
 
 TEMPERATURES = (0.0, 0.2, 1.0)  # at which ends of the second edition are played
 WALKS = "walks, second edition"
@@ -124,7 +126,8 @@ def at_temperatures(results: pd.DataFrame, section: str = "virl-l") -> pd.DataFr
     rows = results[results.run_id.isin(whole.run_id) & results.seed.isin(whole.seed)]
     given = [json.loads(text).get("eval_temperature", usual) for text in rows.condition]
     rows = rows.assign(temperature=given)
-    rows = rows[(rows.metric == "per_step") & rows.split.isin(plots.BOTH)]
+    headline = TASKS[task_of(section)].headline
+    rows = rows[(rows.metric == headline) & rows.split.isin(plots.BOTH)]
     rows = rows[rows.tries == rows.tries.max()]
     by = ["method", "seed", "split", "temperature"]
     last = rows[rows.step == rows.groupby(by).step.transform("max")]

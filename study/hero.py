@@ -14,12 +14,13 @@ from matplotlib.patches import Patch
 
 from commons.errors import SftrlError
 from sftrl_lib import stats
-from sftrl_lib.experiment import Experiment
+from sftrl_lib.runs import experiment_of
 from sftrl_lib.tasks import make_task
 from study.plots import FOLDER, RC, Data, Figure, finish, name_of, save, style_of
 
 from .claims import claims_table
 from .registration import confirmed
+from .verdicts import registered
 
 ARMS = ("init", "rl", "sft")
 FACES = ("J", "Q", "K")
@@ -33,7 +34,11 @@ WALK_STAGES = {
     "id_unseen": "new routes",
     "rule_ood": "new routes,\nnew words",
 }
-CARDS = {"gp-l": "cards as text", "gp-vl": "cards as pictures"}
+# Two new rules for face cards: by numbers that some label of the training holds, and by others.
+RULES = {
+    "rule_five": "J, Q, K = 5: SFT's training answers hold fives",
+    "rule_ood": "J, Q, K = 11, 12, 13: they hold no such number",
+}
 # What an answer says that a face card counts as: colour of the bar, of the number in it.
 SHADES = (("#007A5A", "white"), ("#882255", "white"), ("#C8C8C8", "#202020"))
 READINGS = ("what the rule says", "10, the training rule", "something else")
@@ -53,17 +58,18 @@ DARK = {
 } | {"grid.color": "#3A424D"}
 
 
-def readings(
-    results: pd.DataFrame, task: str, preset: str = "tiny", split: str = "rule_ood"
-) -> pd.DataFrame:
-    """What the kept first answers of a split say about face cards: a row for each, with columns
-    method, said (missing where the answer breaks off) and true."""
-    from study.notebook import recorded_episodes  # slow to import
+def readings(results: pd.DataFrame, task: str, split: str, preset: str = "tiny") -> pd.DataFrame:
+    """What the kept first answers of a split say about face cards, of the runs behind the rows of
+    the grid: a row for each, with columns method, said (missing where the answer breaks off) and
+    true."""
+    from study.notebook import recorded_episodes, recorded_run  # slow to import
 
-    game, rows = make_task(Experiment(task=task, preset=preset)), []
+    rows = []
     grid = stats.main_grid(results[(results.task == task) & (results.preset == preset)])
     for method in ARMS:
         for seed in sorted(set(grid.seed[grid.method == method])):
+            run = recorded_run(method, preset, int(seed), task, grid)
+            game = make_task(experiment_of(run.manifest["config"]))
             kept = recorded_episodes(method, split, preset, int(seed), task, grid)
             for index, episode in kept.items():
                 deal = game.item(split, int(seed), index)
@@ -93,16 +99,17 @@ def turns(data: Data) -> pd.DataFrame:
 def hero(
     results: pd.DataFrame, read: dict[str, pd.DataFrame], dark: bool = False, preset: str = "tiny"
 ) -> Figure:
-    """Success on one axis, from the hands of the training to a new rule; beside it what a face card
-    is said to count as under that rule, from the `readings` of each task."""
+    """Success of the second edition's cards (`registration.confirmed`), from the hands of the
+    training to a new rule; beside it what a face card is said to count as under each of RULES, from
+    its `readings`."""
     data = Data(results, None, "gp-l", preset)
     groups = {
-        f"{CARDS[task]} ({rows.method.value_counts().max():,} face cards a model)": shares(rows)
-        for task, rows in read.items()
+        f"{RULES[split]} ({rows.method.value_counts().max():,} face cards a model)": shares(rows)
+        for split, rows in read.items()
     }
     return _beside(
         data, STAGES, "success", "Hands solved (cards as text)", groups,
-        "J, Q, K now count as 11, 12, 13. What do the models say?", dark,
+        "A new rule. What do the models say that a face card counts as?", dark,
     )  # fmt: skip
 
 
@@ -153,19 +160,19 @@ def _slopes(
     gap = 0.06 * top
     for place in range(len(stages)):
         shown = sorted((y[place], method) for method, y in heights.items() if len(y) > place)
-        spots = _apart([height for height, _ in shown], gap)
+        middle = 0 < place < len(stages) - 1  # there above its mark, the lowest below
+        lift = [-gap * middle, *[gap * middle] * (len(shown) - 1)]
+        spots = _apart([height + up for (height, _), up in zip(shown, lift, strict=True)], gap)
+        # On the side where lines are flatter.
+        left = middle and _steepest(heights, place + 1) > _steepest(heights, place)
         for spot, (height, method) in zip(spots, shown, strict=True):
             text = dict(color=_shade(style_of(method)["color"], dark), va="center", fontsize=9.5)
             if place == 0:
                 name = f"{name_of(method)}  {height:.0f}%"
                 axis.text(-0.09, spot, name, ha="right", fontweight="bold", **text)
-            elif place == len(stages) - 1:
-                axis.text(place + 0.09, spot, f"{height:.0f}%", **text)
-            else:  # above its mark, the lowest below; on the side where lines are flatter
-                up = -gap if height == shown[0][0] else gap
-                side = -1 if _steepest(heights, place + 1) > _steepest(heights, place) else 1
-                look = text | {"ha": "left" if side > 0 else "right"}
-                axis.text(place + 0.07 * side, height + up, f"{height:.0f}%", **look)
+            else:
+                aside, side = (-0.07, "right") if left else (0.09, "left")
+                axis.text(place + aside, spot, f"{height:.0f}%", ha=side, **text)
     axis.set(
         title=title,
         xlim=(-0.6, len(stages) - 0.65),
@@ -236,9 +243,23 @@ def _shade(color: str, dark: bool) -> str:
     return to_hex(0.62 * np.array(to_rgb(color)) + 0.38) if dark else color
 
 
+def newest(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `claims_table`, the first edition's; with what the second edition (rows of
+    `verdicts.registered`) found instead wherever all its seeds are there."""
+    decided = {row["id"]: row for row in second if row["verdict"] != "not run"}
+    found = []
+    for row in first:
+        if again := decided.get(row["id"]):
+            change = {"mean": again["change"], "lo": again["lo"], "hi": again["hi"]}
+            row = row | {"change": change, "verdict": again["verdict"], "edition": "second"}
+        found.append({"edition": "first"} | row)
+    return found
+
+
 def forest(rows: list[dict[str, Any]], dark: bool = False, narrow: bool = False) -> Figure:
-    """The twelve cells of the paper's table as changes from the init, from the rows of
-    `claims_table`: ours with 95% intervals over seeds, the paper's, which prints none, hollow."""
+    """The twelve cells of the paper's table as changes from the init, from the rows of `newest`:
+    ours with 95% intervals over seeds, paler where they are the first edition's; the paper's, which
+    prints none, hollow."""
     cells = {row["id"]: row for row in rows if row["paper"]}
     if not any(row["change"] for row in cells.values()):
         raise SftrlError("none of the paper's twelve cells was run; make the recorded runs first.")
@@ -277,18 +298,20 @@ def _cell(axis: Axes, place: float, row: dict[str, Any], look: dict[str, Any]) -
     if not row["change"]:
         return f"paper {paper:+.1f}, here not run."
     mean, low, high = (100 * row["change"][key] for key in ("mean", "lo", "hi"))
-    error = [[mean - low], [high - mean]]
-    axis.errorbar(mean, place, xerr=error, capsize=3, linestyle="none", **look)
-    return f"paper {paper:+.1f}, here {mean:+.1f} [{low:+.1f}, {high:+.1f}], {row['verdict']}."
+    error, strength = [[mean - low], [high - mean]], 1 if row["edition"] == "second" else 0.45
+    axis.errorbar(mean, place, xerr=error, capsize=3, linestyle="none", alpha=strength, **look)
+    here = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}], {row['verdict']} ({row['edition']} edition)"
+    return f"paper {paper:+.1f}, here {here}."
 
 
 def save_all(results: pd.DataFrame, folder: Path | str = FOLDER) -> list[Path]:
     """All three pictures, for light and dark pages, wide and narrow."""
-    read, rows = {task: readings(results, task) for task in CARDS}, claims_table(results)
-    again = confirmed(results, "virl-l")
+    cards, again = (confirmed(results, section) for section in ("gp-l", "virl-l"))
+    read = {split: readings(cards, "gp-l", split) for split in RULES}
+    rows = newest(claims_table(results), registered(results))
     saved = []
     for ending, dark in (("", False), ("-dark", True)):
-        saved.append(save(hero(results, read, dark), f"hero{ending}", folder))
+        saved.append(save(hero(cards, read, dark), f"hero{ending}", folder))
         saved.append(save(walks(again, dark), f"walks{ending}", folder))
         saved.append(save(forest(rows, dark), f"forest{ending}", folder))
         saved.append(save(forest(rows, dark, narrow=True), f"forest{ending}-narrow", folder))

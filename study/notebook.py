@@ -105,13 +105,14 @@ def recorded_run(
 
 
 def recorded_log(
-    method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l"
-) -> dict[str, pd.DataFrame]:
+    method: str, preset: str = "tiny", seed: int = 0, task: str = "gp-l",
+    results: pd.DataFrame | None = None,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
     """{label: training log} of that run, for `plots.training_log`. All seeds start from one init,
     which has a run of its own."""
     start = Experiment(task=task, method="init", preset=preset)
     init = recorded_init(start) if method == "init" else None
-    run = init or recorded_run(method, preset, seed, task)
+    run = init or recorded_run(method, preset, seed, task, results)
     whose = "yours" if run.path.parent == YOURS else "recorded"
     return {whose if init else f"{whose}, seed {seed}": run.metrics()}
 

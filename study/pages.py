@@ -149,13 +149,14 @@ def twelve_table(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> s
     return markdown(("Test and arm", "paper", "first edition", "second edition", "verdict"), lines)
 
 
-def temperatures_table(results: pd.DataFrame) -> str:
-    """The ends of the registered walks by split and sampling temperature, the init's own beside."""
-    found = at_temperatures(results).groupby(["split", "temperature", "method"]).y.mean().unstack()
-    rows = []
+def temperatures_table(results: pd.DataFrame, section: str) -> str:
+    """The ends of a registered section by split and sampling temperature, the init's beside."""
+    found = at_temperatures(results, section)
+    found = found.groupby(["split", "temperature", "method"]).y.mean().unstack()
+    labels, rows = TASKS[task_of(section)].split_labels, []
     for (split, temperature), means in found.iterrows():
         values = (f"{means[arm]:.1f}" for arm in ARMS)
-        rows.append((TASKS["virl-l"].split_labels.get(split, split), f"{temperature:g}", *values))
+        rows.append((labels.get(split, split), f"{temperature:g}", *values))
     return markdown(("Test", "temperature", "init", "RL", "SFT"), rows)
 
 
@@ -163,7 +164,8 @@ def write_tables(results: pd.DataFrame, folder: Path) -> None:
     """Every table that the pages include."""
     tables = {task: task_table(results, task) for task in ROWS}
     tables["cells"] = cells_table(claims_table(results))
-    tables["temperatures"] = temperatures_table(results)
+    for section in ("gp-l", "virl-l"):
+        tables[f"{section}-temperatures"] = temperatures_table(results, section)
     rows = registered(results)
     for name in dict.fromkeys(row["family"] for row in rows):
         family = [row for row in rows if row["family"] == name]

@@ -30,7 +30,7 @@ def test_a_ten_that_the_rule_asks_for_is_what_the_rule_says():
 
 
 def test_the_hero_says_in_words_what_it_draws():
-    figure = hero.hero(synthetic(), {"gp-l": READ, "gp-vl": READ})
+    figure = hero.hero(synthetic(), dict.fromkeys(hero.RULES, READ))
     slopes, bars = figure.axes
     ends = {line.get_color(): line.get_ydata() for line in slopes.lines}
     sft = ", ".join(f"{height:.0f}%" for height in ends[style_of("sft")["color"]])
@@ -86,9 +86,24 @@ def test_nothing_is_drawn_of_rows_that_are_not_there():
 
 CELLS = [
     {"id": f"{cell}.{method}", "paper": {"init": 0.1, method: 0.2}, "change": None, "verdict": "-"}
+    | {"edition": "first"}
     for cell in hero.CELLS
     for method in ("rl", "sft")
 ]
+
+
+def test_the_second_edition_stands_where_it_is_decided_and_the_first_elsewhere():
+    again = {"change": -0.5, "lo": -0.6, "hi": -0.4}
+    second = [
+        again | {"id": "gp-l.rule.rl", "verdict": "contradicted"},
+        again | {"id": "gp-l.rule.sft", "verdict": "not run"},
+    ]
+    found = {row["id"]: row for row in hero.newest(CELLS, second)}
+    assert list(found) == [row["id"] for row in CELLS]
+    decided = found["gp-l.rule.rl"]
+    assert decided["edition"] == "second" and decided["verdict"] == "contradicted"
+    assert decided["change"] == {"mean": -0.5, "lo": -0.6, "hi": -0.4}
+    assert found["gp-l.rule.sft"] == CELLS[1]
 
 
 def test_the_forest_shows_ours_with_an_interval_and_the_papers_hollow():
@@ -99,13 +114,13 @@ def test_the_forest_shows_ours_with_an_interval_and_the_papers_hollow():
     assert [line.get_xdata()[0] for line in paper] == pytest.approx([10] * 12)
     (ours,) = axis.containers
     assert ours.lines[0].get_xdata()[0] == pytest.approx(-2)
-    said = "RL: paper +10.0, here -2.0 [-3.0, -1.0], not supported."
+    said = "RL: paper +10.0, here -2.0 [-3.0, -1.0], not supported (first edition)."
     assert said in figure.alt and figure.alt.count("here not run") == 11
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_shows_through_and_text_stands_out_from_it(dark):
-    figure = hero.hero(synthetic(), {"gp-l": READ}, dark=dark)
+    figure = hero.hero(synthetic(), {"rule_ood": READ}, dark=dark)
     assert {
         patch.get_facecolor()[3] for patch in (figure.patch, *(a.patch for a in figure.axes))
     } == {0}

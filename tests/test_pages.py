@@ -38,7 +38,7 @@ def test_why_a_claim_is_called_not_supported():
         r for r in claims_table(load_results(yours=None)) if r["change"] and r["tier"] == "tiny"
     ]
     first = next(r for r in rows if r["id"] == "gp-l.rule.rl")
-    page = text("book/results.md")
+    page = text("book/first_edition.md")
     said = f"(p = {first['change']['p']:.3f}) loses significance once all {len(rows)} claims are"
     assert f"{said} corrected for ({first['p_holm']:.3f}" in page
 
@@ -60,7 +60,7 @@ def test_landmarks_that_are_named_are_those_of_the_kept_answers():
     a, b, c, d = (
         f"{100 * fmean(named[key]):.0f}%" for key in product(("rl", "init"), (True, False))
     )
-    page = text("book/results.md")
+    page = text("book/first_edition.md")
     assert f"(in {a} of the places that have one, the init in {c};" in page
     assert f"where there is none, in {b} and {d})" in page
     x, y = (f"{100 * fmean(sides[method]):.0f}%" for method in ("sft", "init"))
@@ -121,7 +121,7 @@ def test_what_a_precision_takes_is_what_the_planner_says():
 
 def test_the_control_of_the_colours_is_the_recorded_one():
     control = load_results(yours=None).query('condition == \'{"color": "red"}\'')
-    page = text("book/results.md")
+    page = text("book/first_edition.md")
     for split, words in {
         "id_unseen": "whole red hands seen right {}, {} after RL, {} after SFT",
         "visual_ood": "{} at the init, {} after RL, {} after SFT",
@@ -148,7 +148,7 @@ def test_what_second_answers_see_is_that_of_the_kept_episodes():
     i, s, r = (f"{100 * fmean(again[m, 'wrong_value']):.0f}%" for m in ("init", "sft", "rl"))
     a, b, c = (f"{100 * fmean(marks[m, 'wrong_value']):.0f}%" for m in ("init", "sft", "rl"))
     x, y, z = (f"{100 * fmean(marks[m, 'misread_cards']):.0f}%" for m in ("init", "sft", "rl"))
-    page = text("book/results.md")
+    page = text("book/first_edition.md")
     assert f"in {r} of its second answers, the init in {i}, SFT in {s}, and so {c} of" in page
     assert f"against {a} and {b}. Told that its cards were misread, it names {z} rightly" in page
     shown = f"the init {x}, SFT {y} (of {len(marks['sft', 'misread_cards'])} answers): no model"
@@ -191,8 +191,8 @@ def registered_walks() -> dict[tuple, float]:
     return found | {("sft, early", "rule_ood", "per_step", None): fmean(early)}
 
 
-def test_what_the_second_edition_says_of_walks():
-    page, at = text("book/second_edition.md"), registered_walks()
+def test_what_the_results_say_of_walks():
+    page, at = text("book/results.md"), registered_walks()
     assert "learns the city's streets almost to perfection" in page
     assert at["sft", "id_unseen", "per_step", None] > 0.93
     assert "At first it holds its ground there; then it collapses" in page
@@ -285,7 +285,7 @@ def test_the_environment_beside_another_is_as_recorded():
 def test_tries_are_those_of_the_recorded_runs():
     alt = (ROOT / "figures/gp-l-training_tries.alt.txt").read_text()
     ours = alt.split("Ours: ")[1].split(". Paper")[0]
-    assert ours in text("book/results.md")
+    assert ours in text("book/first_edition.md")
     assert figures.training_tries(load_results(yours=None)).alt + "\n" == alt
 
 

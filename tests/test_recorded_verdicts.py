@@ -32,8 +32,8 @@ def judged_again():
 
 
 def test_recorded_rewards_and_reasons_are_what_they_were():
-    """Of the 47,814 answers that were kept then, eight of which quotes are missing were judged in part and are
-    unreadable now: seven had misread cards, one wrong numbers."""
+    """Of the 47,814 answers that were kept at the time, eight of which quotes are missing were
+    judged in part and are unreadable now: seven had misread cards, one wrong numbers."""
     changed = [
         (old, new)
         for old, new, _ in judged_again()
