@@ -349,6 +349,21 @@ def test_what_the_results_say_of_cards():
         assert card_end("sft", "rule_ood", metric) < card_end("init", "rule_ood", metric) - 15
     assert "it goes on reading" in page
     assert card_end("sft", "rule_five", "value_reading") > 97
+    rows = {row["id"]: row for row in verdicts.registered(results()) if row["section"] == "gp-l"}
+    assert "Fives are read as before." in page and rows["words.five"]["verdict"] == "equivalent"
+    known, unknown = (-100 * rows[name]["change"] for name in ("words.known", "gp-l.mechanism"))
+    assert "a few cards in a hundred are lost" in page and 1 < known < 5
+    assert "under 11, 12, 13 many times as many" in page and unknown > 4 * known
+    assert "loses some reading under any new rule" in page
+    for split in ("rule_five", "rule_known", "rule_ood"):
+        reading = (card_end(m, split, "value_reading") for m in ("rl", "init"))
+        assert 1 < -np.subtract(*reading) < 10
+    told = [rows[name] for name in ("gp-l.rule", "words.five.success", "words.known.success")]
+    assert "under none of these rules do we see the arms differ in hands that are solved" in page
+    assert {row["verdict"] for row in told} == {"inconclusive"}
+    fall = rows["gp-l.rule.rl"]
+    assert "the registered test, over seeds, tells it from nothing" in page
+    assert fall["verdict"] == "contradicted" and fall["lo"] < 0 < fall["hi"]
 
 
 @cache
