@@ -403,8 +403,8 @@ logs = {name: run.metrics() for name, run in runs.items()}
 plots.show(plots.training_log(logs, columns=["loss"]))
 
 # %% [markdown]
-# By the loss you could not tell the two apart: four bits and an adapter learn the training's rows
-# as well. Now the new rule:
+# By the loss at the end you could not tell the two apart: four bits and an adapter learn the
+# training's rows as well. Now the new rule:
 
 # %%
 measures = {

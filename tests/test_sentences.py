@@ -812,7 +812,7 @@ def test_an_adapter_moves_and_forgets_less_as_notebook_08_says():
     said, own = text(SCALING), dict(kl=True, method="sft", eval_points=1)
     whole, adapter = trained(SCALING, **own), trained(SCALING, **own | {"precision": "qlora"})
     losses = [run.metrics().loss.iloc[-10:].mean() for run in (whole, adapter)]
-    assert "By the loss you could not tell the two apart" in said
+    assert "By the loss at the end you could not tell the two apart" in said
     assert losses[1] == pytest.approx(losses[0], rel=0.15)
     far, kept = (
         [
