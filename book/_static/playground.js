@@ -341,14 +341,30 @@ class Verifier {
     return this.verdict("wrong_numbers", facts, dealt.length ? "wrong_numbers_for" : "wrong_numbers");
   }
 
-  /** The fields of an answer; null where it is not the JSON object that was asked for. */
+  /** The fields of an answer: of its last JSON object that has all keys; null if there is none. */
   static fields(text, keys) {
-    try {
-      const found = JSON.parse(text);
-      return keys.every((key) => Object.hasOwn(found, key)) ? found : null;
-    } catch {
-      return null;
+    let last = null;
+    for (let start = text.indexOf("{"); start >= 0; start = text.indexOf("{", start + 1)) {
+      try {
+        const found = JSON.parse(text.slice(start, Verifier.closing(text, start)));
+        if (keys.every((key) => Object.hasOwn(found, key))) last = found;
+      } catch {
+        continue;
+      }
     }
+    return last;
+  }
+
+  /** Where the object that opens at a place is closed; the text's end if it is not. */
+  static closing(text, start) {
+    let [depth, quoted] = [0, false];
+    for (let i = start; i < text.length; i++) {
+      if (quoted && text[i] === "\\") i++;
+      else if (text[i] === '"') quoted = !quoted;
+      else if (!quoted && text[i] === "{") depth++;
+      else if (!quoted && text[i] === "}" && --depth === 0) return i + 1;
+    }
+    return text.length;
   }
 
   /** A whole answer to a hand. */
