@@ -36,8 +36,8 @@ WALK_STAGES = {
 }
 # Two new rules for face cards: by numbers that some label of the training holds, and by others.
 RULES = {
-    "rule_five": "J, Q, K = 5: SFT's training answers hold fives",
-    "rule_ood": "J, Q, K = 11, 12, 13: they hold no such number",
+    "rule_five": "J, Q, K = 5: in SFT's training answers",
+    "rule_ood": "J, Q, K = 11, 12, 13: not in them",
 }
 # What an answer says that a face card counts as: colour of the bar, of the number in it.
 SHADES = (("#007A5A", "white"), ("#882255", "white"), ("#C8C8C8", "#202020"))
@@ -104,12 +104,12 @@ def hero(
     its `readings`."""
     data = Data(results, None, "gp-l", preset)
     groups = {
-        f"{RULES[split]} ({rows.method.value_counts().max():,} face cards a model)": shares(rows)
+        f"{RULES[split]} ({rows.method.value_counts().max():,} cards)": shares(rows)
         for split, rows in read.items()
     }
     return _beside(
         data, STAGES, "success", "Hands solved (cards as text)", groups,
-        "A new rule. What do the models say that a face card counts as?", dark,
+        "A new rule: what is a face card said to count as?", dark,
     )  # fmt: skip
 
 
