@@ -113,11 +113,15 @@ class Check:
         return time.perf_counter()
 
     def timed(self, part: Callable) -> dict[str, float]:
-        """Seconds until `part` has told the GPU all, and until all is done."""
+        """Seconds until `part` has told the GPU all, and until all is done: of the quickest of
+        three calls, so that what other programs take is not counted."""
         part()  # what is prepared once
-        began = self.wait()
-        part()
-        return {"host_s": time.perf_counter() - began, "s": self.wait() - began}
+        found = []
+        for _ in range(3):
+            began = self.wait()
+            part()
+            found.append({"host_s": time.perf_counter() - began, "s": self.wait() - began})
+        return min(found, key=lambda one: one["s"])
 
     def train(self, exp: Experiment, folder: str, stop: int = 0) -> list[dict]:
         """The logged rows of a run of the same deals, which ends at the checkpoint `stop`."""
@@ -344,7 +348,7 @@ def rates(check: Check) -> dict:
     talks: list[Conversations] = []
 
     def prefill():
-        talks.append(Conversations(policy, prompts, [copy.copy(picture) for _ in prompts]))
+        talks[:] = [Conversations(policy, prompts, [copy.copy(picture) for _ in prompts])]
 
     def decode(steps: int = 8):
         talk = talks[-1]
